@@ -30,6 +30,7 @@ TAGS = {"colab", "parameters", "exercise", "check", "solution"}
 CELL_METADATA = {"tags", "jupyter", "cellView"}  # the last two fold a cell, in JupyterLab and on Colab
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+PROGRESS = r"\d+%\||\dit/s|s/it"  # what a bar of tqdm looks like
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -43,8 +44,8 @@ if importlib.util.find_spec("vitlab") is None:
     %pip install --quiet git+https://github.com/{repository}"""
 
 COLAB_UNSTAMPED = """\
-# Only for Google Colab, and not set up yet: `make colab REPO=owner/name` writes into this cell of each notebook
-# the repository to install the course from. Where vitlab is already there, the cell does nothing.
+# Only for Google Colab, and not set up yet: `make colab REPO=owner/name` writes into this cell, in every
+# notebook, the repository to install the course from. Where vitlab is already there, the cell does nothing.
 import importlib.util
 
 if importlib.util.find_spec("vitlab") is None:
@@ -121,10 +122,8 @@ def execute(nb, folder: Path, timeout: int = 600, **values) -> nbformat.Notebook
     with tempfile.TemporaryDirectory() as scratch, kernel_environment():
         before, after = Path(scratch, "before.ipynb"), Path(scratch, "after.ipynb")
         nbformat.write(nb, before)
-        options = dict(
-            kernel_name="python3", language="python", progress_bar=False, execution_timeout=timeout
-        )
-        papermill.execute_notebook(before, after, values, cwd=folder, **options)
+        options = dict(cwd=folder, kernel_name="python3", language="python", progress_bar=False)
+        papermill.execute_notebook(before, after, values, execution_timeout=timeout, **options)
         return read(after)
 
 
@@ -148,7 +147,9 @@ def clean(nb) -> nbformat.NotebookNode:
     nb.metadata = nbformat.from_dict(METADATA)
     count = 0
     for cell in nb.cells:
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in CELL_METADATA})
+        cell.metadata = nbformat.from_dict(
+            {k: v for k, v in cell.metadata.items() if k in CELL_METADATA and v}
+        )
         if cell.cell_type != "code":
             continue
         count += bool(cell.source.strip())
@@ -187,13 +188,13 @@ def final_text(text: str) -> str:
 def without_progress(text: str) -> str:
     """stderr without progress bars; a warning stays, and the style test asks for its cause to be mended."""
     lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
-    return "".join(f"{line}\n" for line in lines if not re.search(r"\d+%\||\dit/s|s/it", line))
+    return "".join(f"{line}\n" for line in lines if not re.search(PROGRESS, line))
 
 
 def strip_widget_view(data) -> None:
     """Take the live view, which needs a kernel, out of a mime bundle; its picture and its caption stay."""
-    if data.pop(WIDGET_VIEW, None) and re.match(r"[A-Z]\w*\(", data.get("text/plain", "")):
-        data.pop("text/plain")  # a bare repr, such as `VBox(children=...)`, tells a reader nothing
+    if data.pop(WIDGET_VIEW, None) and re.search(rf"^[A-Z]\w*\(|{PROGRESS}", data.get("text/plain", "")):
+        del data["text/plain"]  # a bare `VBox(children=...)` or an empty progress bar tells a reader nothing
 
 
 # --- the Colab cell -----------------------------------------------------------------------------------------
