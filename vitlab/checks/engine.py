@@ -1,0 +1,297 @@
+"""Run a learner's answer against an independent oracle on seeded cases and put the verdict into one line."""
+
+import contextlib
+import copy
+import importlib
+import inspect
+import io
+import linecache
+import sysconfig
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from vitlab.checks.compare import Comparison, compare, describe
+
+LESSONS = {
+    "1": "patching",
+    "2": "embeddings",
+    "3": "encoder",
+    "4": "pretraining",
+    "5": "fine_tuning",
+    "6": "attention_analysis",
+}
+
+Case = tuple
+Cases = Callable[[torch.Generator], Iterable[Case]]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What an exercise asks and how an answer to it is judged; see `vitlab.checks` for each field."""
+
+    id: str
+    title: str
+    oracle: object
+    mistakes: Sequence[tuple[object, str]]
+    cases: Cases | None = None
+    tolerance: float = 1e-5
+    call: Callable | None = None
+
+
+class Verdict(NamedTuple):
+    """`status` is "not attempted", "correct" or "not yet"; `diagnosis` is the recognised mistake's sentence, if any."""
+
+    id: str
+    status: str
+    message: str = ""
+    diagnosis: str = ""
+
+    def __str__(self):
+        joint = ". " if self.status == "not yet" else " "
+        return f"Exercise {self.id}: {self.status}{joint}{self.message}".rstrip()
+
+
+class Outcome(NamedTuple):
+    """What one call gave: a value or an error, and what else it did."""
+
+    value: object = None
+    error: str = ""
+    stub: bool = False
+    changed: str = ""
+    printed: bool = False
+
+
+def check(id: str, answer) -> None:
+    """Print the verdict on `answer`, a function (or, where the exercise asks for one, a value), as one line."""
+    print(verdict(id, answer))
+
+
+def verdict(id: str, answer, seed: int = 0) -> Verdict:
+    """Judge `answer` on the cases that `seed` draws.
+
+    >>> str(verdict("1.1", None))
+    'Exercise 1.1: not attempted'
+    """
+    exercise = find(id, "EXERCISES")
+    if answer is None or answer is ...:
+        return Verdict(id, "not attempted")
+    if callable(answer) != bool(exercise.cases):
+        return Verdict(id, "not yet", _wrong_sort(exercise, answer))
+    cases = draw_cases(exercise, seed)
+    wanted = [_wanted(exercise, case) for case in cases]  # before any of the learner's code runs
+    outcomes = [run(exercise, answer, case) for case in cases]
+    if outcomes[0].stub:
+        return Verdict(id, "not attempted")
+    comparisons = [_judge(*pair, exercise.tolerance) for pair in zip(outcomes, wanted, strict=True)]
+    failing = [i for i, comparison in enumerate(comparisons) if comparison.grade == "wrong"]
+    if not failing:
+        return Verdict(id, "correct", _praise(comparisons))
+    diagnosis = _recognise(exercise, [(cases[i], outcomes[i]) for i in failing])
+    first = failing[0]
+    sentences = [
+        _case_words(exercise, cases[first]) + _sentence(comparisons[first].words),
+        _cause(diagnosis or _constant(outcomes, wanted)),
+        "(What your code printed is not shown here.)" if outcomes[first].printed else "",
+    ]
+    return Verdict(id, "not yet", _one_line(" ".join(sentences), limit=1000), diagnosis)
+
+
+def find(id: str, collection: str):
+    """The exercise or prediction `id`, looked up in its lesson's `EXERCISES` or `PREDICTIONS`."""
+    known = lesson(id.partition(".")[0], collection) if id.partition(".")[0] in LESSONS else []
+    for item in known:
+        if item.id == id:
+            return item
+    names = ", ".join(item.id for item in known) or "lessons " + ", ".join(LESSONS)
+    raise ValueError(f"there is no {id!r} among the {collection.lower()}; there are {names}")
+
+
+def lesson(number: str, collection: str) -> list:
+    """All exercises or predictions of one lesson."""
+    return getattr(importlib.import_module(f"vitlab.checks.{LESSONS[number]}"), collection)
+
+
+def draw_cases(exercise: Exercise, seed: int) -> list[Case]:
+    """The argument tuples that `seed` draws; an exercise that asks for a value has one empty case."""
+    if exercise.cases is None:
+        return [()]
+    return [tuple(case) for case in exercise.cases(torch.Generator().manual_seed(seed))]
+
+
+def run(exercise: Exercise, answer, case: Case) -> Outcome:
+    """Call `answer` on a copy of the case. The one place where a learner's code runs: limits on it belong here.
+
+    Torch's random state is the same in every call and is given back untouched.
+    """
+    arguments, silence = copy.deepcopy(case), _Silence()
+    with contextlib.redirect_stdout(silence), torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(0)
+        try:
+            value = _detached(_use(exercise, answer, arguments))
+        except (Exception, SystemExit) as error:
+            line = _learners_line(error)
+            stub = isinstance(error, NotImplementedError) and "NotImplementedError" in line
+            return Outcome(error=_error_words(error, line), stub=stub, printed=silence.used)
+    names = _parameter_names(exercise)
+    changed = [
+        name for name, now, before in zip(names, arguments, case, strict=True) if not _same(now, before)
+    ]
+    return Outcome(value, changed=", ".join(changed), printed=silence.used)
+
+
+def _use(exercise, answer, arguments):
+    if exercise.cases is None:
+        return answer
+    return exercise.call(answer, *arguments) if exercise.call else answer(*arguments)
+
+
+def _wanted(exercise, case):
+    outcome = run(exercise, exercise.oracle, case)
+    if outcome.error:
+        raise RuntimeError(f"the oracle of exercise {exercise.id} fails: {outcome.error}")
+    return outcome.value
+
+
+def _judge(outcome, wanted, tolerance) -> Comparison:
+    if outcome.error:
+        return Comparison("wrong", f"your code stopped with {outcome.error}")
+    comparison = compare(outcome.value, wanted, tolerance)
+    if comparison.grade != "wrong" and outcome.changed:
+        return Comparison(
+            "wrong", f"the result is right, but your code changed its input {outcome.changed}; copy it first"
+        )
+    return comparison
+
+
+def _recognise(exercise, failures) -> str:
+    """The sentence of the known mistake that does what the learner's code does on most failing cases."""
+    returned = [(case, got) for case, got in failures if not got.error] or failures
+    best, most = "", (len(returned) - 1) // 2  # it must agree on at least half of them
+    for wrong, sentence in exercise.mistakes:
+        agree = sum(_agree(got, run(exercise, wrong, case), exercise.tolerance) for case, got in returned)
+        if agree > most:
+            best, most = sentence, agree
+    return best
+
+
+def _agree(one, other, tolerance) -> bool:
+    if one.error or other.error:
+        return one.error.partition(", in your line")[0] == other.error.partition(", in your line")[0]
+    return compare(one.value, other.value, max(tolerance, 1e-6)).grade != "wrong"
+
+
+def _constant(outcomes, wanted) -> str:
+    first, *rest = [outcome.value for outcome in outcomes]
+    if not rest or first is None or any(compare(value, first, 0).grade != "exact" for value in rest):
+        return ""
+    if all(compare(value, wanted[0], 0).grade == "exact" for value in wanted):
+        return ""
+    return "the result is the same whatever the input."
+
+
+def _praise(comparisons) -> str:
+    count = "1 case" if len(comparisons) == 1 else f"{len(comparisons)} cases"
+    largest = max(comparison.largest for comparison in comparisons)
+    return f"({count}, exact)" if largest == 0 else f"({count}, largest difference {largest:.1g})"
+
+
+def _wrong_sort(exercise, answer) -> str:
+    if exercise.cases is None:
+        return f"The answer is a value, and this is {describe(answer)}."
+    return f"Pass the function itself, not its result: this is {describe(answer)}."
+
+
+def _cause(diagnosis) -> str:
+    return f"Likely cause: {diagnosis}" if diagnosis else ""
+
+
+def _sentence(words) -> str:
+    return words if words.endswith((".", "?")) else words + "."
+
+
+def _case_words(exercise, case) -> str:
+    """ "With images (2, 3, 8, 12) float32 and patch_size 4: " """
+    if not case:
+        return ""
+    parts = [
+        f"{name} {describe(value)}" for name, value in zip(_parameter_names(exercise), case, strict=True)
+    ]
+    head = ", ".join(parts[:-1])
+    return f"With {head} and {parts[-1]}: " if head else f"With {parts[-1]}: "
+
+
+def _parameter_names(exercise) -> list[str]:
+    if exercise.cases is None:
+        return []
+    if exercise.call:
+        return list(inspect.signature(exercise.call).parameters)[1:]
+    return list(inspect.signature(exercise.oracle).parameters)
+
+
+def _detached(value):
+    """A plain copy on the CPU without a graph, so that nothing that happens later can change it."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().as_subclass(torch.Tensor).cpu().clone()
+    if isinstance(value, (tuple, list)):
+        return tuple(_detached(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _detached(item) for key, item in value.items()}
+    return value
+
+
+def _same(one, other) -> bool:
+    """Whether an argument is still what it was."""
+    if isinstance(one, torch.nn.Module):
+        return _same(dict(one.state_dict()), dict(other.state_dict()))
+    if isinstance(one, (torch.Tensor, tuple, list, dict)):
+        return compare(one, other, 0).grade == "exact"
+    return (
+        type(one).__eq__ is object.__eq__ or one == other
+    )  # what compares by identity cannot be compared to a copy
+
+
+_LIBRARIES = tuple(
+    str(Path(folder).resolve())
+    for folder in (
+        Path(__file__).parents[1],
+        Path(torch.__file__).parents[1],
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("purelib"),
+    )
+)
+
+
+def _learners_line(error) -> str:
+    """The deepest line of the traceback that is not in a library: the learner's."""
+    line, step = "", error.__traceback__
+    while step:
+        filename = step.tb_frame.f_code.co_filename
+        if not str(Path(filename).resolve()).startswith(_LIBRARIES):
+            line = linecache.getline(filename, step.tb_lineno, step.tb_frame.f_globals).strip()
+        step = step.tb_next
+    return line
+
+
+def _error_words(error, line) -> str:
+    message = _one_line(str(error))
+    words = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"{words}, in your line `{line}`" if line else words
+
+
+def _one_line(text, limit=200) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[:limit] + " …"
+
+
+class _Silence(io.TextIOBase):
+    """Takes whatever is printed and keeps none of it."""
+
+    used = False
+
+    def write(self, text):
+        self.used = True
+        return len(text)
