@@ -7,7 +7,7 @@ import torch
 
 
 class Comparison(NamedTuple):
-    """How two outputs compare: `grade` is "exact", "close" (within the tolerance) or "wrong"; `words` say what is wrong."""
+    """How two outputs compare: "exact", "close" (within the tolerance) or "wrong"; then `words` say how."""
 
     grade: str
     words: str = ""
@@ -15,7 +15,7 @@ class Comparison(NamedTuple):
 
 
 def compare(got, wanted, tolerance: float = 1e-5) -> Comparison:
-    """Compare type, shape, dtype and values; `tolerance` is relative to the largest finite number in `wanted`.
+    """Compare type, shape, dtype and values; `tolerance` is relative to the largest finite wanted value.
 
     >>> compare(torch.zeros(2, 3), torch.zeros(3, 2)).words
     'the result is (2, 3) float32, wanted (3, 2) float32'
@@ -35,7 +35,7 @@ def compare(got, wanted, tolerance: float = 1e-5) -> Comparison:
 
 
 def describe(value) -> str:
-    """A value in a few words: a tensor by shape and dtype, a container by its length, anything else as it prints."""
+    """A value in a few words: a tensor by shape and dtype, anything short as it prints."""
     if isinstance(value, torch.Tensor):
         return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
     if isinstance(value, torch.nn.Module):
@@ -89,9 +89,7 @@ def _compare_numbers(got, wanted, tolerance):
     if values.grade == "wrong":
         return Comparison("wrong", f"the result is {got:.10g}, wanted {wanted:.10g}", values.largest)
     if isinstance(wanted, int) and isinstance(got, float):
-        return Comparison(
-            "wrong", f"the result is the float {got}, wanted a whole number (int): `//` instead of `/`?"
-        )
+        return Comparison("wrong", f"the result is the float {got}, wanted an int: `//` instead of `/`?")
     return values
 
 
@@ -101,8 +99,7 @@ def _compare_sequences(got, wanted, tolerance):
     if len(got) != len(wanted):
         return Comparison("wrong", f"the result has {len(got)} items, wanted {len(wanted)}")
     items = _worst({f"item {i}": pair for i, pair in enumerate(zip(got, wanted, strict=True))}, tolerance)
-    short = tuple(got) != tuple(wanted) and all(type(item) in (int, float) for item in (*got, *wanted))
-    if items.grade == "wrong" and short:
+    if items.grade == "wrong" and all(type(item) is int for item in (*got, *wanted)):
         return items._replace(words=f"the result is {tuple(got)}, wanted {tuple(wanted)}")
     return items
 

@@ -109,7 +109,7 @@ def _unpatchify(patches, patch_size, image_size, channels):
 
 
 def _fold(patches, grid, inside, order, image_size, channels):
-    """View the patches as (B, *grid, *inside), permute to `order` and join; the wrong answers differ in these three."""
+    """View the patches as (B, *grid, *inside), permute to `order`, join: three places for a mistake."""
     return patches.reshape(patches.shape[0], *grid, *inside).permute(order).reshape(-1, channels, *image_size)
 
 
@@ -200,8 +200,7 @@ def _corner_by_pixels(index, image_size, patch_size):
 
 
 def _count_cases(generator):
-    for image_size, patch_size, channels in (((28, 28), 4, 1), ((32, 48), 8, 2), ((224, 224), 16, 4)):
-        yield image_size, patch_size, channels
+    yield from (((28, 28), 4, 1), ((32, 48), 8, 2), ((224, 224), 16, 4))
     rows, columns = torch.randint(2, 9, (2,), generator=generator).tolist()
     yield (rows * 6, (rows + columns) * 6), 6, 5
 
@@ -410,7 +409,7 @@ PREDICTIONS = [
     ),
     Prediction(
         "1.d",
-        "P is halved and the image stays. What happens to N · P²C, all the numbers in the sequence of patches?",
+        "P is halved, the image stays. What happens to N · P²C, all the numbers in the sequence?",
         [
             ("It doubles", "N grows 4-fold and P²C shrinks 4-fold; nothing is left that could double."),
             ("It stays the same", "Every pixel lies in exactly one patch: N · P²C = H·W·C for every P."),
@@ -424,7 +423,8 @@ PREDICTIONS = [
     ),
     Prediction(
         "1.e",
-        "Suppose every pixel of a 224 × 224 image were a token. How many attention entries has one head in one layer?",
+        "Suppose every pixel of a 224 × 224 image were a token. "
+        "How many attention entries has one head in one layer?",
         [
             (
                 "About 50 thousand",

@@ -1,4 +1,4 @@
-"""Predictions: a learner commits to an option before the answer is computed, then reads why it is right or wrong."""
+"""Predictions: a learner commits to an option before the answer is computed, then reads why."""
 
 import html
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _committed: dict[str, int] = {}
 
 @dataclass(frozen=True)
 class Prediction:
-    """A question with options, each `(text, explanation)`, of which the one numbered `right` (from 0) is right."""
+    """A question with options `(text, explanation)`; `right` is the number of the right one, from 0."""
 
     id: str
     question: str
@@ -21,14 +21,19 @@ class Prediction:
 
 
 def predict(id: str) -> None:
-    """Show prediction `id`: radio buttons in a live notebook, the same question as text wherever widgets are not shown."""
+    """Show prediction `id`: radio buttons in a live notebook, elsewhere the same question as text.
+
+    >>> predict("1.f")
+    Traceback (most recent call last):
+    ValueError: there is no '1.f' among the predictions; there are 1.a, 1.b, 1.c, 1.d, 1.e
+    """
     from IPython.display import display
 
     display(QuestionBox(find(id, "PREDICTIONS")).bundle(), raw=True)
 
 
 class QuestionBox:
-    """The widgets of one prediction: `choice` (radio buttons), `commit` (a button), `answer` (the explanation)."""
+    """The widgets of one prediction: radio buttons `choice`, button `commit`, explanation `answer`."""
 
     def __init__(self, prediction: Prediction):
         import ipywidgets as widgets
@@ -68,7 +73,7 @@ class QuestionBox:
         self._explain()
 
     def _explain(self, _change=None):
-        """After committing: the verdict on the first choice, the right answer, and the option looked at now."""
+        """After committing: the first choice judged, the right answer, and the option looked at now."""
         first = _committed.get(self.prediction.id)
         if first is None:
             self.answer.value = ""
