@@ -1,0 +1,34 @@
+"""Interactive explorers: controls, one picture, and a caption that says in words and numbers what it shows.
+
+In a notebook, an explorer as the last expression of a cell is all there is to it::
+
+    from vitlab import data
+    from vitlab.widgets import PatchExplorer
+    PatchExplorer(data.photos())
+
+An explorer is driven from code as well as by hand, which is how it is tested::
+
+    explorer.set(patch_size=32)     # as if the control had been moved; one redraw for all names given
+    explorer.state                  # {"image": "coffee", "patch_size": 32, ...}
+    explorer.picture                # the picture now, as PNG bytes
+    explorer.caption                # the caption now, as plain text
+    explorer.error                  # None, or what the last state raised
+    explorer.reset()                # what the Reset button does
+
+To write one, give `Explorer` a plain function from state to (picture, caption) and the controls that make up
+the state; `patching.py` is the pattern to follow::
+
+    def draw(layer, head):
+        return tiles.colour(weights[layer - 1, head - 1]), f"Layer {layer}, head {head}: ..."
+
+    Explorer(draw, {"layer": IntSlider(1, 1, 4, description="layer"), "head": ...}, size=(440, 440))
+
+The picture is an RGB uint8 array or a PIL image (fast: see `tiles`), or a figure from `figure(size)` where
+axes matter. Everything expensive is computed before the explorer is built; `draw` only looks it up. Only what
+ipywidgets 7.7 and 8.1 share is used; nothing here touches pyplot.
+"""
+
+from vitlab.widgets.explorer import Explorer, figure
+from vitlab.widgets.patching import PatchExplorer
+
+__all__ = ["Explorer", "PatchExplorer", "figure"]

@@ -1,0 +1,214 @@
+"""The base of all explorers: state -> (picture, caption), shown by one Image and one line of text."""
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import ipywidgets
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+DPI = 100  # 9 pt letters are 12.5 pixels high
+REMEMBERED = 64  # pictures kept per explorer, so that going back to a state is immediate
+
+Picture = Figure | Image.Image | np.ndarray
+
+
+def figure(size: tuple[int, int]) -> Figure:
+    """An empty matplotlib figure of `size` (width, height) in pixels, unknown to pyplot.
+
+    >>> figure((880, 440)).get_size_inches().tolist()
+    [8.8, 4.4]
+    """
+    width, height = size
+    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
+
+
+class Explorer:
+    """Controls, a picture of fixed size and a caption, the last two always for the same state.
+
+    `draw(**state)` gets one value per control and returns (picture, caption): a figure, a PIL image or an
+    RGB uint8 array (H, W, 3), and plain text that says what the picture shows now. `controls` maps each
+    name in the state to an ipywidgets control with a visible description. A picture that is not of `size`
+    (width, height in pixels) is scaled to fit on white. Sliders redraw when let go, or while they move
+    where `draw` is `fast` (under 50 ms).
+
+    A ValueError from `draw` is shown as the caption and the old picture stays; any other error is a defect:
+    it is shown and raised. `error` holds it until the next state that can be drawn.
+
+    >>> level = ipywidgets.IntSlider(0, 0, 255, description="level")
+    >>> def draw(level):
+    ...     return np.full((8, 8, 3), level, np.uint8), f"level {level}"
+    >>> explorer = Explorer(draw, {"level": level})
+    >>> explorer.set(level=7)
+    >>> explorer.caption
+    'level 7'
+    """
+
+    def __init__(
+        self,
+        draw: Callable[..., tuple[Picture, str]],
+        controls: dict[str, ipywidgets.ValueWidget],
+        size: tuple[int, int] = (880, 440),
+        fast: bool = False,
+    ):
+        self.draw, self.controls, self.size = draw, dict(controls), size
+        self.caption, self.error, self._held = "", None, False
+        self._render = lru_cache(REMEMBERED)(self._render)
+        for name, control in self.controls.items():
+            _prepare(name, control, fast)
+            control.observe(self._refresh, names="value")
+        self._initial = self.state
+        self._image, self._text, self.widget = self._layout()
+        self._refresh()
+        if self.error is not None:  # nothing could be drawn yet: whoever builds the explorer must know
+            raise self.error
+
+    @property
+    def state(self) -> dict:
+        """The value of every control, by name."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    @property
+    def picture(self) -> bytes:
+        """The picture shown now, as PNG."""
+        return self._image.value
+
+    def set(self, **values) -> None:
+        """Move the controls named, in the order in which they are shown, and redraw once."""
+        if unknown := values.keys() - self.controls.keys():
+            raise ValueError(
+                f"no control named {', '.join(sorted(unknown))}; there are {', '.join(self.controls)}"
+            )
+        with self.hold():
+            for name in filter(values.__contains__, self.controls):
+                self.controls[name].value = values[name]
+
+    def reset(self) -> None:
+        """Go back to the state at the start."""
+        self.set(**self._initial)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Let several controls change inside the block, and redraw once after it."""
+        outer, self._held = self._held, True
+        try:
+            yield
+        finally:
+            self._held = outer
+        self._refresh()
+
+    def _refresh(self, _change=None) -> None:
+        """Draw the state of the controls as they are now, not as they were when the event was sent."""
+        if self._held:
+            return
+        self._held, drawn = True, None
+        try:
+            while (state := self.state) != drawn:  # again if a control moved meanwhile: the newest state wins
+                self._show(state)
+                drawn = state
+        finally:
+            self._held = False
+
+    def _show(self, state: dict) -> None:
+        try:
+            picture, caption = self._render(**state)
+        except ValueError as error:
+            self._tell(f"{error}. The picture is still the one before.", error)
+        except Exception as error:
+            self._tell(f"{type(error).__name__}: {error}", error)
+            raise
+        else:
+            self._image.value = picture
+            self._tell(caption)
+
+    def _tell(self, caption: str, error: Exception | None = None) -> None:
+        self.caption, self.error = caption, error
+        role = 'role="status"' if error is None else 'role="alert" class="vitlab-error"'
+        self._text.value = f"<div {role}>{html.escape(caption).replace(chr(10), '<br>')}</div>"
+
+    def _render(self, **state) -> tuple[bytes, str]:
+        picture, caption = self.draw(**state)
+        return png(fit(picture, self.size)), caption
+
+    def _layout(self) -> tuple[ipywidgets.Image, ipywidgets.HTML, ipywidgets.VBox]:
+        width, height = self.size
+        reset = ipywidgets.Button(description="Reset", layout={"width": "auto"})
+        reset.on_click(lambda _button: self.reset())
+        image = ipywidgets.Image(
+            format="png",
+            width=width,
+            height=height,
+            layout={"max_width": "100%", "object_fit": "contain", "flex": "0 0 auto"},
+        )
+        text = ipywidgets.HTML(layout={"max_width": f"{width}px", "min_height": "4em"})
+        controls = ipywidgets.Box(
+            [*self.controls.values(), reset], layout={"display": "flex", "flex_flow": "row wrap"}
+        )
+        return image, text, ipywidgets.VBox([controls, image, text])
+
+    def _repr_mimebundle_(self, **_kwargs) -> tuple[dict, dict]:
+        """The live widget and, in the same output, picture and caption for readers without a kernel."""
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+        bundle = {
+            "application/vnd.jupyter.widget-view+json": view,
+            "image/png": base64.b64encode(self.picture).decode(),
+            "text/plain": self.caption,
+        }
+        return bundle, {"image/png": {"alt": self.caption}}
+
+
+def _prepare(name: str, control: ipywidgets.ValueWidget, fast: bool) -> None:
+    if not getattr(control, "description", ""):
+        raise ValueError(f"the control {name!r} has no visible name; give it a description, such as {name!r}")
+    if hasattr(control.style, "description_width"):
+        control.style.description_width = "initial"  # long names are shown whole
+    if hasattr(control, "continuous_update"):
+        control.continuous_update = fast
+
+
+def fit(picture: Picture, size: tuple[int, int]) -> Image.Image:
+    """`picture` as an RGB image of exactly `size` (width, height): scaled, centred on white.
+
+    Small pictures are enlarged by a whole factor without smoothing, so that a pixel stays a square.
+
+    >>> fit(np.zeros((28, 28, 3), np.uint8), (100, 60)).size
+    (100, 60)
+    """
+    image = _as_pil(picture)
+    if image.size == tuple(size):
+        return image
+    factor = min(size[0] / image.width, size[1] / image.height)
+    factor = int(factor) if factor >= 1 else factor
+    scaled = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+    image = image.resize(scaled, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX)
+    canvas = Image.new("RGB", tuple(size), "white")
+    canvas.paste(image, ((size[0] - scaled[0]) // 2, (size[1] - scaled[1]) // 2))
+    return canvas
+
+
+def png(image: Image.Image) -> bytes:
+    """`image` as PNG, compressed lightly: the picture travels to the browser at every move of a slider."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="png", compress_level=3)
+    return buffer.getvalue()
+
+
+def _as_pil(picture: Picture) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    if isinstance(picture, Figure):
+        canvas = FigureCanvasAgg(picture)
+        canvas.draw()
+        return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,):
+        return Image.fromarray(picture)
+    raise TypeError(
+        "draw returns a matplotlib Figure, a PIL image or an RGB uint8 array (H, W, 3); got "
+        + (f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__)
+    )
