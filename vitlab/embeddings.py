@@ -1,0 +1,88 @@
+"""From patches to tokens: the linear projection and the position embeddings (section 3.1, appendix D.4)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from vitlab.patches import grid_size
+
+
+class PatchEmbed(nn.Module):
+    """Patches projected linearly to D numbers each: (B, C, H, W) -> (B, N, D), the `x_p E` of equation 1.
+
+    `proj` is a convolution whose stride equals its kernel: each output sees exactly one patch, so it is
+    `patchify` followed by one matrix of (P²C, D), under the name and shape that published weights have.
+
+    >>> PatchEmbed(patch_size=4, in_chans=3, embed_dim=96)(torch.zeros(2, 3, 8, 12)).shape
+    torch.Size([2, 6, 96])
+    """
+
+    def __init__(self, patch_size: int, in_chans: int, embed_dim: int):
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        grid_size(tuple(images.shape[-2:]), self.patch_size)  # a convolution would silently drop the rest
+        return rearrange(self.proj(images), "b d h w -> b (h w) d")
+
+
+def sincos2d(grid: tuple[int, int], embed_dim: int, temperature: float = 10_000.0) -> Tensor:
+    """A fixed 2-D table of sines and cosines, (N, D), in reading order.
+
+    Half of the width codes the row, half the column; each half is sin then cos at D/4 wavelengths from 2π
+    to 2π·temperature patches ("Attention Is All You Need" section 3.5, once per axis). Raises ValueError
+    where D is not divisible by 4.
+
+    >>> sincos2d((7, 7), 96).shape
+    torch.Size([49, 96])
+    """
+    if embed_dim % 4:
+        raise ValueError(f"sincos2d needs a width divisible by 4; got {embed_dim}")
+    frequencies = temperature ** -torch.linspace(0, 1, embed_dim // 4, dtype=torch.float64)
+    axes = []
+    for positions in torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij"):
+        angles = positions.reshape(-1, 1) * frequencies  # (N, D/4)
+        axes += [angles.sin(), angles.cos()]
+    return torch.cat(axes, dim=1).float()
+
+
+def resize_pos_embed(
+    pos_embed: Tensor,
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    num_prefix_tokens: int = 1,
+    method: str = "jax",
+) -> Tensor:
+    """Interpolate position embeddings to another grid: (1, prefix + N, D) -> (1, prefix + N', D) (section 3.2).
+
+    The prefix (the class token's entry) has no place in the image and is kept as it is. `method` is the rule
+    of the library that the weights will be compared with: "jax" (Google's: bilinear, corners on corners),
+    "timm" (bicubic with antialiasing) or "hf" (bicubic). The grids are (rows, columns) and are never guessed
+    from the number of tokens. Raises ValueError where table and grid do not fit, or the method is unknown.
+
+    >>> resize_pos_embed(torch.zeros(1, 17, 64), (4, 4), (6, 8)).shape
+    torch.Size([1, 49, 64])
+    """
+    rules = {
+        "jax": {"mode": "bilinear", "align_corners": True},
+        "timm": {"mode": "bicubic", "align_corners": False, "antialias": True},
+        "hf": {"mode": "bicubic", "align_corners": False},
+    }
+    if method not in rules:
+        raise ValueError(f"method is one of {', '.join(map(repr, rules))}; got {method!r}")
+    expected = num_prefix_tokens + math.prod(old_grid)
+    if pos_embed.ndim != 3 or pos_embed.shape[0] != 1 or pos_embed.shape[1] != expected:
+        raise ValueError(
+            f"a {old_grid[0]} x {old_grid[1]} grid with {num_prefix_tokens} prefix tokens has position embeddings "
+            f"of shape (1, {expected}, D); got {tuple(pos_embed.shape)}"
+        )
+    if tuple(old_grid) == tuple(new_grid):
+        return pos_embed
+    prefix, table = pos_embed[:, :num_prefix_tokens], pos_embed[:, num_prefix_tokens:]
+    table = rearrange(table, "1 (h w) d -> 1 d h w", h=old_grid[0])
+    table = F.interpolate(table.float(), size=tuple(new_grid), **rules[method]).to(pos_embed.dtype)
+    return torch.cat([prefix, rearrange(table, "1 d h w -> 1 (h w) d")], dim=1)

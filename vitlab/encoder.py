@@ -1,0 +1,125 @@
+"""The Transformer encoder (section 3.1, equations 2 and 3; appendix A): BERT's, with the norm moved to the front."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+def full_precision(device: torch.device):
+    """A context in which autocast is off, for what must not be rounded: logits and recorded attention."""
+    return torch.autocast(device.type, enabled=False) if device.type != "meta" else nullcontext()
+
+
+def attention_scores(queries: Tensor, keys: Tensor) -> Tensor:
+    """q kᵀ / √head_width in at least fp32, before the softmax: (B, heads, T, d) -> (B, heads, T, T) (equation 6)."""
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    with full_precision(queries.device):
+        return (queries.to(dtype) * queries.shape[-1] ** -0.5) @ keys.to(dtype).transpose(-2, -1)
+
+
+def attention_weights(queries: Tensor, keys: Tensor) -> Tensor:
+    """softmax(q kᵀ / √head_width) in fp32; rows are queries and sum to 1 (equation 6).
+
+    >>> attention_weights(torch.randn(2, 4, 5, 8), torch.randn(2, 4, 5, 8)).sum(-1).allclose(torch.ones(2, 4, 5))
+    True
+    """
+    return attention_scores(queries, keys).softmax(dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: (B, T, D) -> (B, T, D) (appendix A, equations 5 to 8).
+
+    Queries, keys and values come from one matrix, in that order, each head-major. One attention, two paths:
+    while `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, and on a CPU, the weights
+    are made explicitly; elsewhere PyTorch's fused kernel makes the same output without ever storing them.
+
+    >>> Attention(embed_dim=96, num_heads=4)(torch.zeros(2, 50, 96)).shape
+    torch.Size([2, 50, 96])
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.observers: list[Callable[[Tensor], None]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = rearrange(self.qkv(x), "b t (three h d) -> three b h t d", three=3, h=self.num_heads)
+        x = self.attend(q, k, v)  # (B, heads, T, head width)
+        return self.dropout(self.proj(rearrange(x, "b h t d -> b t (h d)")))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """softmax(q kᵀ / √d) v: (B, heads, T, d) x 3 -> (B, heads, T, d)."""
+        if self.observers:
+            weights = attention_weights(q, k)
+            for observe in self.observers:
+                observe(weights)
+            return weights.to(v.dtype) @ v
+        if q.device.type == "cpu":  # in bf16 several times faster here than the fused kernel's backward pass
+            return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1).to(v.dtype) @ v
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+class MLP(nn.Module):
+    """Two layers with a GELU between, on each token alone: (B, T, D) -> (B, T, D) (section 3.1).
+
+    >>> MLP(96, 192)(torch.zeros(2, 50, 96)).shape
+    torch.Size([2, 50, 96])
+    """
+
+    def __init__(self, embed_dim: int, mlp_dim: int, gelu: str = "erf", dropout: float = 0.0):
+        super().__init__()
+        self.fc1 = nn.Linear(embed_dim, mlp_dim)
+        self.act = nn.GELU(approximate="tanh" if gelu == "tanh" else "none")
+        self.fc2 = nn.Linear(mlp_dim, embed_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.dropout(self.act(self.fc1(x)))  # (B, T, mlp_dim)
+        return self.dropout(self.fc2(x))
+
+
+class Block(nn.Module):
+    """One layer of the encoder, norm first, each half added to what came in (equations 2 and 3).
+
+    >>> Block(embed_dim=96, num_heads=4, mlp_dim=192)(torch.zeros(2, 50, 96)).shape
+    torch.Size([2, 50, 96])
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        gelu: str = "erf",
+        norm_eps: float = 1e-6,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.attn = Attention(embed_dim, num_heads, dropout)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.mlp = MLP(embed_dim, mlp_dim, gelu, dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Encoder(nn.Sequential):
+    """L blocks, one after the other: (B, T, D) -> (B, T, D). Takes the depth, then what a `Block` takes.
+
+    >>> Encoder(4, embed_dim=96, num_heads=4, mlp_dim=192)(torch.zeros(2, 50, 96)).shape
+    torch.Size([2, 50, 96])
+    """
+
+    def __init__(self, depth: int, **block):
+        super().__init__(*(Block(**block) for _ in range(depth)))

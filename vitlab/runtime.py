@@ -1,0 +1,104 @@
+"""One place that decides where and how to compute: device, precision, seed, quick mode."""
+
+import functools
+import os
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `start` decided. `autocast()` is the context in which `train` and `evaluate` call a model."""
+
+    device: torch.device
+    precision: str
+    quick: bool = False
+    seed: int = 0
+
+    def autocast(self) -> AbstractContextManager:
+        """Matrix products in `precision`; logits, losses and recorded attention stay fp32."""
+        enabled = self.precision != "fp32"
+        return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
+
+    def size(self, full, quick):
+        """`quick` in quick mode, else `full`: the one way in which quick mode changes a lesson.
+
+        >>> start(quick=True, device="cpu", precision="fp32").size(full=2000, quick=100)
+        100
+        """
+        return quick if self.quick else full
+
+    def __repr__(self) -> str:
+        name = (
+            torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else self.device.type.upper()
+        )
+        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        mode = "quick mode" if self.quick else "full mode"
+        return f"{name}{threads}, {self.precision}, seed {self.seed}, {mode}, torch {torch.__version__}"
+
+
+def start(
+    quick: bool = False, seed: int = 0, device: str | torch.device | None = None, precision: str | None = None
+) -> Run:
+    """Choose device and precision, seed PyTorch, and return the choice as a `Run` that prints itself.
+
+    Device: CUDA, else Apple's MPS, else the CPU. Precision: bf16 where the hardware has it, fp16 on older
+    CUDA cards, and on a CPU whichever of bf16 and fp32 a measurement of under a second finds faster.
+    `device` and `precision` ("fp32", "bf16", "fp16") override. Quick mode, which makes lessons small, is also
+    on where the environment has VITLAB_QUICK=1. Raises ValueError for a device or precision that is not there.
+
+    >>> start(device="cpu", precision="fp32").device
+    device(type='cpu')
+    """
+    device = pick_device() if device is None else torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no CUDA device is available here; leave `device` out, or say device='cpu'")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("no MPS device is available here; leave `device` out, or say device='cpu'")
+    precision = pick_precision(device) if precision is None else precision
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
+    torch.manual_seed(seed)
+    return Run(device, precision, quick or os.environ.get("VITLAB_QUICK") == "1", seed)
+
+
+def pick_device() -> torch.device:
+    """The fastest kind of device that is here."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_precision(device: torch.device) -> str:
+    """The precision that trains fastest on `device` without changing what is learnt."""
+    if device.type == "cuda":  # a T4 emulates bf16, slowly, and reports it as supported unless asked this way
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu":
+        return "bf16" if bf16_speedup() > 1.3 else "fp32"
+    return "fp32"
+
+
+@functools.cache
+def bf16_speedup(repeats: int = 3) -> float:
+    """How many times faster this CPU trains two layers in bf16 than in fp32: best of `repeats`, after a warm-up."""
+    layer = torch.nn.Sequential(torch.nn.Linear(256, 512), torch.nn.GELU(), torch.nn.Linear(512, 256))
+    x = torch.ones(4096, 256)
+    rounds = [(pass_seconds(layer, x, False), pass_seconds(layer, x, True)) for _ in range(repeats + 1)]
+    fp32, bf16 = (min(seconds) for seconds in zip(*rounds[1:], strict=True))
+    return fp32 / bf16
+
+
+def pass_seconds(layer: torch.nn.Module, x: torch.Tensor, bf16: bool) -> float:
+    """Seconds of one forward and backward pass."""
+    begin = time.perf_counter()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        loss = layer(x).sum()
+    torch.autograd.grad(loss, list(layer.parameters()))
+    return time.perf_counter() - begin

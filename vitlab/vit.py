@@ -1,0 +1,275 @@
+"""The Vision Transformer (figure 1, equations 1 to 4), its named variants (table 1), and what it costs."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.embeddings import PatchEmbed, sincos2d
+from vitlab.encoder import Encoder, full_precision
+from vitlab.patches import as_pair, grid_size
+
+# name: layers, width D, MLP width, heads. B, L and H are table 1; Ti and S follow DeiT and Google's released models.
+VARIANTS = {
+    "Ti": (12, 192, 768, 3),
+    "S": (12, 384, 1536, 6),
+    "B": (12, 768, 3072, 12),
+    "L": (24, 1024, 4096, 16),
+    "H": (32, 1280, 5120, 16),
+}
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Everything that shapes a `ViT`. The default is the course's model for 28 x 28 grey images.
+
+    `image_size` is an int or (height, width) in pixels. `pool` is what the head reads: "token" (the class
+    token) or "mean" (the mean over patches; then there is no class token, appendix D.3). `pos_embed` is
+    "learned", "sincos2d" or "none" (appendix D.4). `representation_size` adds the hidden tanh layer that the
+    pre-training head has (section 3.1). `num_classes=0` makes the model return the pooled features.
+    Raises ValueError on creation where the numbers do not fit together.
+
+    >>> ViTConfig(image_size=(28, 56), patch_size=7).grid_size
+    (4, 8)
+    """
+
+    image_size: int | tuple[int, int] = 28
+    patch_size: int = 4
+    in_chans: int = 1
+    num_classes: int = 10
+    embed_dim: int = 96
+    depth: int = 4
+    num_heads: int = 4
+    mlp_dim: int = 192
+    pool: str = "token"
+    pos_embed: str = "learned"
+    gelu: str = "erf"
+    norm_eps: float = 1e-6
+    representation_size: int | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        if not isinstance(self.image_size, int):
+            object.__setattr__(
+                self, "image_size", as_pair(self.image_size)
+            )  # a list from JSON becomes a tuple
+        grid_size(self.image_size, self.patch_size)
+        for field, least in dict(
+            in_chans=1, num_classes=0, embed_dim=1, depth=1, num_heads=1, mlp_dim=1
+        ).items():
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{field} is a whole number of at least {least}; got {value!r}")
+        if self.embed_dim % self.num_heads:
+            fits = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
+            near = sorted(sorted(fits, key=lambda n: abs(n - self.num_heads))[:4])
+            raise ValueError(
+                f"embed_dim {self.embed_dim} is not divisible by num_heads {self.num_heads}; near it, "
+                f"{', '.join(map(str, near))} heads would fit"
+            )
+        for field, choices in CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field} is one of {', '.join(choices)}; got {getattr(self, field)!r}")
+        if self.pos_embed == "sincos2d" and self.embed_dim % 4:
+            raise ValueError(
+                f"sincos2d position embeddings need embed_dim divisible by 4; got {self.embed_dim}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is a share of at least 0 and below 1; got {self.dropout!r}")
+
+    @classmethod
+    def from_name(cls, name: str, image_size: int | tuple[int, int] = 224, num_classes: int = 1000, **fields):
+        """The config of a named variant: Ti, S, B, L or H, a slash, and the patch size (table 1).
+
+        >>> ViTConfig.from_name("B/16").num_tokens
+        197
+        """
+        match = re.fullmatch(r"(?:ViT-)?(Ti|S|B|L|H)/(\d+)", name)
+        if not match:
+            raise ValueError(
+                f"a variant is one of {', '.join(VARIANTS)} and a patch size, such as 'B/16'; got {name!r}"
+            )
+        depth, embed_dim, mlp_dim, num_heads = VARIANTS[match[1]]
+        sizes = dict(depth=depth, embed_dim=embed_dim, mlp_dim=mlp_dim, num_heads=num_heads)
+        own = dict(image_size=image_size, patch_size=int(match[2]), in_chans=3, num_classes=num_classes)
+        return cls(**(own | sizes | fields))
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return grid_size(self.image_size, self.patch_size)
+
+    @property
+    def num_patches(self) -> int:
+        """N."""
+        return math.prod(self.grid_size)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches: 1 with a class token, else 0."""
+        return int(self.pool == "token")
+
+    @property
+    def num_tokens(self) -> int:
+        """T: the patches and, with `pool="token"`, the class token."""
+        return self.num_patches + self.num_prefix_tokens
+
+    @property
+    def patch_dim(self) -> int:
+        """P²C, the numbers in one patch."""
+        return self.in_chans * self.patch_size**2
+
+
+CHOICES = {"pool": ("token", "mean"), "pos_embed": ("learned", "sincos2d", "none"), "gelu": ("erf", "tanh")}
+
+
+class ViT(nn.Module):
+    """A Vision Transformer: images (B, C, H, W) in [-1, 1] -> logits (B, num_classes), fp32.
+
+    Parameters carry timm's names. Initial values follow Google's code: Xavier-uniform matrices, position
+    embeddings with deviation 0.02, class token and head zero, so that the first loss is exactly ln(classes).
+
+    >>> ViT(ViTConfig())(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        self.config = c = config
+        self.patch_embed = PatchEmbed(c.patch_size, c.in_chans, c.embed_dim)
+        if c.pool == "token":
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
+        if c.pos_embed == "learned":
+            self.pos_embed = nn.Parameter(torch.empty(1, c.num_tokens, c.embed_dim))
+        elif c.pos_embed == "sincos2d":
+            table = torch.zeros(
+                1, c.num_tokens, c.embed_dim
+            )  # the class token has no place: its row stays zero
+            table[:, c.num_prefix_tokens :] = sincos2d(c.grid_size, c.embed_dim)
+            self.register_buffer("pos_embed", table)
+        self.dropout = nn.Dropout(c.dropout)
+        block = dict(embed_dim=c.embed_dim, num_heads=c.num_heads, mlp_dim=c.mlp_dim, gelu=c.gelu)
+        self.blocks = Encoder(c.depth, **block, norm_eps=c.norm_eps, dropout=c.dropout)
+        self.norm = nn.LayerNorm(c.embed_dim, eps=c.norm_eps)
+        width = c.representation_size or c.embed_dim
+        if c.representation_size:
+            self.pre_logits = nn.Sequential()
+            self.pre_logits.add_module("fc", nn.Linear(c.embed_dim, width))
+            self.pre_logits.add_module("act", nn.Tanh())
+        self.head = nn.Linear(width, c.num_classes) if c.num_classes else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set Google's initial values (vit_jax/models_vit.py), in place; on the meta device there are none."""
+        if self.norm.weight.is_meta:
+            return
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        lecun_normal_(self.patch_embed.proj.weight)
+        nn.init.zeros_(self.patch_embed.proj.bias)
+        if self.config.representation_size:
+            lecun_normal_(self.pre_logits.fc.weight)
+        for block in self.blocks:
+            q, k, v = block.attn.qkv.weight.chunk(3)  # three matrices in the original, each with its own fan
+            for matrix in (q, k, v):
+                nn.init.xavier_uniform_(matrix)
+            for layer in (block.mlp.fc1, block.mlp.fc2):
+                nn.init.normal_(layer.bias, std=1e-6)
+        if self.config.pos_embed == "learned":
+            nn.init.normal_(self.pos_embed, std=0.02)
+        if self.config.num_classes:
+            nn.init.zeros_(self.head.weight)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The tokens that enter the encoder: (B, C, H, W) -> (B, T, D) (equation 1).
+
+        Raises ValueError for images of another shape than the config's.
+        """
+        c = self.config
+        if (
+            images.ndim != 4
+            or images.shape[1] != c.in_chans
+            or tuple(images.shape[2:]) != as_pair(c.image_size)
+        ):
+            height, width = as_pair(c.image_size)
+            raise ValueError(
+                f"this model takes images of shape (B, {c.in_chans}, {height}, {width}); got {tuple(images.shape)}; "
+                "resize the images, or make the model for their size"
+            )
+        if not images.is_floating_point():
+            raise ValueError(
+                f"images are floats in [-1, 1]; got {images.dtype}; use vitlab.data.normalise(images)"
+            )
+        x = self.patch_embed(images)  # (B, N, D)
+        if c.pool == "token":
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)  # (B, N+1, D)
+        if c.pos_embed != "none":
+            x = x + self.pos_embed
+        return self.dropout(x)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """All tokens after the final norm: (B, C, H, W) -> (B, T, D) (equation 4's LN, on every token)."""
+        return self.norm(self.blocks(self.embed(images)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.forward_features(images)
+        x = x[:, 0] if self.config.pool == "token" else x.mean(dim=1)  # (B, D)
+        if self.config.representation_size:
+            x = self.pre_logits(x)
+        with full_precision(x.device):
+            return self.head(x.to(self.norm.weight.dtype))
+
+
+def lecun_normal_(weight: Tensor) -> Tensor:
+    """Fill with a normal cut at two deviations whose variance is 1 / inputs, as Flax's default, in place."""
+    std = (weight[0].numel() ** -0.5) / 0.87962566103423978  # the cut lowers the deviation by this factor
+    return nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """The exact number of trainable numbers. On the meta device no memory is needed, whatever the size.
+
+    >>> with torch.device("meta"):
+    ...     count_parameters(ViT(ViTConfig.from_name("B/16")))
+    86567656
+    """
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def count_flops(config: ViTConfig) -> int:
+    """Floating-point operations of one image's forward pass: two for each multiply-add of a matrix product.
+
+    Norms, softmax, GELU and additions are left out, as is usual; the training step is about three times this.
+
+    >>> round(count_flops(ViTConfig.from_name("B/16")) / 1e9, 1)
+    35.1
+    """
+    return 2 * sum(multiply_adds(config).values())
+
+
+def multiply_adds(config: ViTConfig) -> dict[str, int]:
+    """Multiply-adds of one image's forward pass by part: projection, qkv, scores, mixing, proj, mlp, head."""
+    c, t, d = config, config.num_tokens, config.embed_dim
+    pooled = c.representation_size or d
+    return {
+        "patch_embed": c.num_patches * c.patch_dim * d,
+        "qkv": c.depth * t * d * 3 * d,
+        "scores": c.depth * t * t * d,
+        "values": c.depth * t * t * d,
+        "proj": c.depth * t * d * d,
+        "mlp": c.depth * 2 * t * d * c.mlp_dim,
+        "head": pooled * c.num_classes + (d * pooled if c.representation_size else 0),
+    }
+
+
+def attention_bytes(config: ViTConfig, batch_size: int = 1) -> int:
+    """Bytes of all attention weights of one forward pass in fp32, L x B x heads x T x T x 4: N² made concrete.
+
+    >>> attention_bytes(ViTConfig())
+    160000
+    """
+    return 4 * config.depth * batch_size * config.num_heads * config.num_tokens**2
