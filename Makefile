@@ -1,0 +1,40 @@
+# `make` lists what there is. Everything is installed into .venv, on first use; another Python: make lab PYTHON=python3.12
+PYTHON ?= python3
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses 8 --maxschedchunk 1
+
+.PHONY: help lab test quick colab record
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+lab: .venv/lab.installed ## JupyterLab with the first notebook; more arguments: LAB_ARGS="--no-browser --port 8899"
+	.venv/bin/jupyter lab notebooks/00_start_here.ipynb --ServerApp.root_dir="$(CURDIR)" --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
+
+test: .venv/test.installed ## the whole suite: package, notebooks, browser
+	$(PYTEST)
+
+quick: .venv/test.installed ## the inner loop: lint and unit tests
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	$(PYTEST) -m "not slow"
+
+colab: .venv/test.installed ## write a repository into the notebooks' Colab cell: make colab REPO=owner/name (REPO= takes it out)
+	$(if $(filter undefined,$(origin REPO)),$(error say which repository: make colab REPO=owner/name, or REPO= to take it out))
+	.venv/bin/python tests/notebook_tools.py stamp "$(REPO)"
+
+record: .venv/test.installed ## run a notebook in full and store its outputs: make record NB=01_patching
+	$(if $(NB),,$(error say which notebook: make record NB=01_patching))
+	.venv/bin/python tests/notebook_tools.py record $(NB)
+
+# An environment that has everything already is left as it is: pip changes only what is missing or does not fit.
+.venv/%.installed: pyproject.toml constraints.txt | .venv/bin/pip
+	.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt hatchling editables
+	.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[$*]"
+	@touch $@
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'vitlab needs Python 3.11 or newer; "$(PYTHON)" is not. Choose another: make lab PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo '"$(PYTHON)" cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,22 @@
+"""What all tests share: slow tests start first, so that a parallel run does not end on a long one."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(
+        key=lambda item: item.get_closest_marker("slow") is None
+    )  # a stable sort: files keep their order
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference material beside the checkout; tests that need it are skipped without it."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the reference material (../shared) is not here")
+    return folder

@@ -1,0 +1,336 @@
+"""The notebooks: how they are written, and that they run, as they are and with the exercises solved."""
+
+import ast
+import re
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+import nbformat
+import notebook_tools as tools
+import pytest
+
+LESSONS = [path for path in tools.notebook_paths() if path.stem[:2] not in ("00", "07")]
+OTHER_PATCH_SIZE = 7  # the notebooks' own is 4; this one divides 28 too
+
+
+def each(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
+
+
+every_notebook = each(tools.notebook_paths())
+every_lesson = each(LESSONS)
+
+
+def code_cells(nb) -> list:
+    return [cell for cell in nb.cells if cell.cell_type == "code"]
+
+
+def markdown(nb) -> str:
+    return "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+
+
+# --- running -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@every_notebook
+def test_runs_as_the_learner_gets_it(path, tmp_path):
+    nb = tools.execute(tools.read(path), tmp_path, QUICK=True)
+    assert tools.widget_errors(nb) == []
+    assert {verdict for _, verdict in tools.verdicts(nb)} <= {"not attempted"}
+    assert {verdict for _, verdict in tools.verdicts(nb, tag="solution")} <= {"correct"}
+
+
+@pytest.mark.slow
+@every_notebook
+def test_runs_solved_at_another_patch_size(path, tmp_path):
+    nb = tools.read(path)
+    other = {"PATCH_SIZE": OTHER_PATCH_SIZE} if "PATCH_SIZE" in tools.parameters(nb) else {}
+    assert other != {"PATCH_SIZE": tools.parameters(nb).get("PATCH_SIZE")}
+    nb = tools.execute(tools.solved(nb), tmp_path, QUICK=True, **other)
+    assert tools.widget_errors(nb) == []
+    assert {verdict for _, verdict in tools.verdicts(nb)} <= {"correct"}
+
+
+@pytest.mark.slow
+@every_notebook
+def test_stored_outputs_are_what_the_code_gives(path):
+    """nbval: every cell runs in quick mode; the cells marked NBVAL_CHECK_OUTPUT print what is stored."""
+    code, report = nbval(path)
+    assert code == 0, report
+
+
+def nbval(path: Path) -> tuple[int, str]:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout=300",
+    ]
+    with tools.kernel_environment(VITLAB_QUICK="1"):
+        run = subprocess.run(
+            [*command, "-q", "-p", "no:cacheprovider", "-p", "no:xdist", path],
+            cwd=path.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    return run.returncode, run.stdout + run.stderr
+
+
+# --- how they are written ----------------------------------------------------------------------------------
+
+
+def test_all_seven_are_there():
+    assert [path.stem[:2] for path in tools.notebook_paths()][:7] == [
+        "00",
+        "01",
+        "02",
+        "03",
+        "04",
+        "05",
+        "06",
+    ]
+
+
+@every_notebook
+def test_cells_are_short(path):
+    nb = tools.read(path)
+    lengths = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in code_cells(nb)]
+    assert max(lengths) <= 25
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            assert words(cell.source) <= 120, f"{words(cell.source)} words: {cell.source[:80]}"
+    assert len(nb.cells) <= 70
+
+
+@every_lesson
+def test_a_lesson_is_neither_a_note_nor_a_book(path):
+    nb = tools.read(path)
+    assert 40 <= len(nb.cells) <= 70
+    assert len(tools.tagged(nb, "exercise")) >= 2
+
+
+def words(text: str) -> int:
+    """Words as a reader counts them: not tags, not the addresses of links, and a formula is one word."""
+    text = re.sub(r"<[^>]+>|\]\([^)]*\)", " ", text)
+    text = re.sub(r"\$\$.*?\$\$|\$[^$]*\$", "formula", text, flags=re.DOTALL)
+    return len(re.findall(r"\w[\w'’.-]*", text))
+
+
+@every_notebook
+def test_opening_cells(path):
+    nb = tools.read(path)
+    title = nb.cells[0].source
+    assert re.match(r"# \S", title)
+    assert re.search(r"\b(minutes?|seconds?)\b", title), "the title cell says how long the notebook takes"
+    (colab,) = tools.tagged(nb, "colab")
+    assert colab.source == tools.colab_source(tools.stamped_repository())
+    (parameters,) = tools.tagged(nb, "parameters")
+    assert tools.parameters(nb)["QUICK"] is False
+    assert nb.cells.index(colab) < nb.cells.index(parameters)
+    after = "\n".join(cell.source for cell in nb.cells if cell is not colab)
+    assert "google.colab" not in after
+    assert "%pip" not in after
+    assert "quick=QUICK" in after
+
+
+@every_notebook
+def test_parameters_are_plain_values(path):
+    (cell,) = tools.tagged(tools.read(path), "parameters")
+    assert all(
+        isinstance(node, ast.Assign) for node in ast.parse(cell.source).body
+    )  # derived values come later
+    assert tools.parameters(tools.read(path))  # literals only: this raises for anything else
+
+
+@every_notebook
+def test_exercises_are_four_neighbours(path):
+    nb = tools.read(path)
+    kinds = [sorted(tools.tags(cell)) or [cell.cell_type] for cell in nb.cells]
+    assert {tag for cell in nb.cells for tag in tools.tags(cell)} <= tools.TAGS
+    starts = [number for number, kind in enumerate(kinds) if kind == ["exercise"]]
+    for start in starts:
+        assert kinds[start - 1 : start + 3] == [["markdown"], ["exercise"], ["check"], ["solution"]]
+        task, stub, check, solution = nb.cells[start - 1 : start + 3]
+        assert "<details>" in task.source
+        assert "raise NotImplementedError" in stub.source
+        names = {node.name for node in ast.parse(stub.source).body if isinstance(node, ast.FunctionDef)}
+        assert names
+        assert names <= {node.name for node in ast.parse(solution.source).body if hasattr(node, "name")}
+        assert exercise_ids(check) == exercise_ids(solution)
+        assert len(exercise_ids(check)) == 1
+        assert solution.metadata.jupyter.source_hidden is True
+    for tag in ("check", "solution"):
+        assert len(tools.tagged(nb, tag)) == len(starts)
+    ids = [exercise_ids(cell)[0] for cell in tools.tagged(nb, "check")]
+    assert len(set(ids)) == len(ids)
+
+
+def exercise_ids(cell) -> list[str]:
+    return re.findall(r'\bcheck\("([^"]+)"', cell.source)
+
+
+# --- what is stored ----------------------------------------------------------------------------------------
+
+
+@every_notebook
+def test_outputs_come_from_one_clean_run(path):
+    nb = tools.read(path)
+    assert nb == tools.clean(nb), "record it again: python tests/notebook_tools.py record " + path.stem
+    counts = [cell.execution_count for cell in code_cells(nb) if cell.source.strip()]
+    assert counts == list(range(1, len(counts) + 1))
+    assert any(cell.outputs for cell in code_cells(nb))
+    assert tools.widget_errors(nb) == []
+    assert path.stat().st_size <= 1_000_000
+    for exercise, verdict in tools.verdicts(nb):
+        assert verdict == "not attempted", exercise
+    assert len(tools.verdicts(nb)) == len(tools.tagged(nb, "check"))
+    assert [verdict for _, verdict in tools.verdicts(nb, tag="solution")] == ["correct"] * len(
+        tools.tagged(nb, "solution")
+    )
+
+
+@every_notebook
+def test_pictures_are_png_and_stored(path):
+    nb = tools.read(path)
+    outputs = [output for cell in code_cells(nb) for output in cell.outputs]
+    kinds = {kind for output in outputs for kind in output.get("data", {})}
+    assert kinds <= {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}
+    assert "image/png" in kinds
+    shown = markdown(nb) + "".join(str(output.get("data", {}).get("text/html", "")) for output in outputs)
+    assert not re.search(r"<img[^>]+src=[\"']?(?!data:image/png)|!\[[^\]]*\]\((?!attachment:)", shown)
+
+
+@every_notebook
+def test_nothing_of_the_machine_is_stored(path):
+    nb = tools.read(path)
+    for cell in code_cells(nb):
+        for output in cell.outputs:
+            assert output.get("name") != "stderr", f"mend what is behind this: {output.text}"
+            text = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
+            assert not re.search(r"\bat 0x[0-9a-f]{6,}", text), f"an address that changes every time: {text}"
+    text = "".join(cell.source + str(cell.get("outputs", "")) for cell in nb.cells)
+    assert not re.search(
+        r"(?<![\w.:/<])/(?:home|Users|root|work|tmp|usr|opt|mnt|var|private)/\w|\b[A-Z]:\\\\\w", text
+    )
+
+
+@every_lesson
+def test_some_text_is_compared(path):
+    marked = [cell for cell in code_cells(tools.read(path)) if "NBVAL" in cell.source]
+    for (
+        cell
+    ) in marked:  # nbval passes over a marker that shares its line; its other markers would hide errors
+        assert re.findall(r".*NBVAL.*", cell.source) == ["# NBVAL_CHECK_OUTPUT"]
+        assert tools.printed(cell) or "execute_result" in str(cell.outputs), "there is no text to compare"
+    assert len(marked) >= 3
+
+
+@every_notebook
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", markdown(tools.read(path))):
+        if target.startswith(("https://", "http://", "attachment:")):
+            continue
+        file, _, anchor = urllib.parse.unquote(target).partition("#")
+        linked = (path.parent / file) if file else path
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(tools.read(linked)), f"{target}: no such heading"
+
+
+def anchors(nb) -> set[str]:
+    """The headings of a notebook as JupyterLab names them: the text, with a hyphen for each space."""
+    headings = re.findall(r"^#+ +(.+?) *$", markdown(nb), flags=re.M)
+    return {re.sub(r"[*`]", "", heading).replace(" ", "-") for heading in headings}
+
+
+# --- the tools themselves: each test above must be able to fail --------------------------------------------
+
+
+def small_notebook(*sources: str, **tagged_sources: str) -> nbformat.NotebookNode:
+    cells = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": [tag]}) for tag, source in tagged_sources.items()
+    ]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    return nbformat.v4.new_notebook(cells=cells, metadata=tools.METADATA)
+
+
+@pytest.mark.slow
+def test_nbval_fails_on_a_stored_output_that_is_not_what_the_code_gives(tmp_path):
+    nb = small_notebook(
+        "# NBVAL_CHECK_OUTPUT\nprint(2 + 2)", "print('not compared')", parameters="QUICK = False"
+    )
+    nb = tools.clean(tools.execute(nb, tmp_path))
+    nb.cells[2].outputs[0].text = "another text"
+    tools.write(nb, tmp_path / "right.ipynb")
+    nb.cells[1].outputs[0].text = "5\n"
+    tools.write(nb, tmp_path / "wrong.ipynb")
+    assert nbval(tmp_path / "right.ipynb")[0] == 0
+    code, report = nbval(tmp_path / "wrong.ipynb")
+    assert code == 1
+    assert "1 failed" in report
+
+
+@pytest.mark.slow
+def test_an_error_inside_a_widget_is_found(tmp_path):
+    failing = "import ipywidgets\nout = ipywidgets.Output()\ndisplay(out)\nwith out:\n    1 / 0"
+    nb = tools.execute(small_notebook(failing, parameters="QUICK = False"), tmp_path)
+    assert len(tools.widget_errors(nb)) == 1
+    assert "ZeroDivisionError" in tools.widget_errors(nb)[0]
+
+
+def test_unknown_parameter_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="PATCHSIZE"):
+        tools.execute(small_notebook(parameters="PATCH_SIZE = 4"), tmp_path, PATCHSIZE=7)
+
+
+def test_solved_puts_the_definition_and_not_the_check():
+    solution = "import math\n\n\ndef f(x):\n    return math.sqrt(x)\n\n\ncheck('1.1', f)"
+    nb = small_notebook(exercise="def f(x):\n    raise NotImplementedError", check="", solution=solution)
+    assert tools.solved(nb).cells[0].source == "import math\n\n\ndef f(x):\n    return math.sqrt(x)"
+    assert nb.cells[0].source.endswith("raise NotImplementedError")
+
+
+def test_cleaning_keeps_what_a_reader_sees():
+    bundle = {tools.WIDGET_VIEW: {"model_id": "1"}, "image/png": "cGljdHVyZQ==", "text/plain": "16 patches"}
+    bare = {tools.WIDGET_VIEW: {"model_id": "2"}, "text/plain": "VBox(children=())"}
+    nb = small_notebook("show()", "")
+    nb.metadata.widgets = {"state": {}}
+    nb.cells[0].metadata.execution = {"iopub.execute_input": "2026-01-01"}
+    nb.cells[0].outputs = [
+        nbformat.v4.new_output("display_data", bundle),
+        nbformat.v4.new_output("display_data", bare),
+        nbformat.v4.new_output("stream", name="stdout", text="step 1\rstep 2"),
+        nbformat.v4.new_output("stream", name="stdout", text="\ndone\n"),
+        nbformat.v4.new_output(
+            "stream", name="stderr", text="\r 50%|##  | 1/2 [00:01<00:01, 1.0it/s]\rwarning\n"
+        ),
+    ]
+    nb.cells[0].execution_count = 7
+    cell, empty = tools.clean(nb).cells
+    assert cell.outputs[0].data == {"image/png": "cGljdHVyZQ==", "text/plain": "16 patches"}
+    assert [output.text for output in cell.outputs[1:]] == ["step 2\ndone\n", "warning\n"]
+    assert (cell.execution_count, cell.metadata, empty.execution_count) == (1, {}, None)
+    assert tools.clean(nb).metadata == tools.METADATA
+
+
+def test_stamp_writes_one_address_everywhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(tools, "PROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setattr(tools, "NOTEBOOKS", tmp_path)
+    tools.PROJECT.write_text('[tool.vitlab]\nrepository = ""\n', encoding="utf-8")
+    for name in ("00_a", "01_b"):
+        tools.write(small_notebook("1 + 1", colab="", parameters="QUICK = False"), tmp_path / f"{name}.ipynb")
+    tools.stamp("ada/vit-lab")
+    assert tools.stamped_repository() == "ada/vit-lab"
+    sources = {tools.tagged(tools.read(path), "colab")[0].source for path in tools.notebook_paths()}
+    assert sources == {tools.colab_source("ada/vit-lab")}
+    assert "git+https://github.com/ada/vit-lab" in sources.pop()
+    tools.stamp("")
+    assert tools.tagged(tools.read(tmp_path / "01_b.ipynb"), "colab")[0].source == tools.COLAB_UNSTAMPED
+    with pytest.raises(ValueError, match="owner/name"):
+        tools.stamp("https://github.com/ada/vit-lab")
