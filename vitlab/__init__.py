@@ -1,4 +1,4 @@
-"""vitlab: Vision Transformers, built by hand and measured ("An Image is Worth 16x16 Words", arXiv 2010.11929).
+"""vitlab: Vision Transformers, built by hand and measured ("An Image is Worth 16x16 Words", 2010.11929).
 
 One tensor's way through the package::
 

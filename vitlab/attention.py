@@ -1,4 +1,4 @@
-"""What a ViT attends to: recording, rollout and mean attention distance (section 4.5, appendices D.7 and D.8)."""
+"""What a ViT attends to: recording, rollout, mean attention distance (section 4.5, appendices D.7, D.8)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,10 +60,10 @@ def record_attention(model: nn.Module) -> Iterator[AttentionRecord]:
 
 
 def attention_rollout(weights: Tensor, head_fusion: str = "mean", discard_ratio: float = 0.0) -> Tensor:
-    """How much of each input token reaches each output token: (L, B, heads, T, T) -> (B, T, T), rows sum to 1.
+    """How much of each input token reaches each output token: (L, B, heads, T, T) -> (B, T, T).
 
-    Abnar & Zuidema 2020, used in appendix D.8: heads are fused, the residual connection enters as ½A + ½I, rows
-    are normalised, and the layers' matrices are multiplied, the last layer leftmost. `head_fusion` is "mean"
+    Rows sum to 1. Abnar & Zuidema 2020, used in appendix D.8: heads are fused, the residual connection
+    enters as ½A + ½I, rows are normalised, and the layers' matrices are multiplied, the last layer leftmost. `head_fusion` is "mean"
     (the paper's), "max" or "min"; `discard_ratio` in [0, 1) sets that share of the smallest entries of each
     fused map to zero, keeping entry (0, 0). Raises ValueError for other values or shapes.
 
@@ -112,7 +112,8 @@ def class_map(attention: Tensor, grid_size: tuple[int, int]) -> Tensor:
     rows, columns = grid_size
     if attention.shape[-1] != rows * columns + 1:
         raise ValueError(
-            f"a class token and a {rows} x {columns} grid make {rows * columns + 1} tokens; got {attention.shape[-1]}"
+            f"a class token and a {rows} x {columns} grid make {rows * columns + 1} tokens; "
+            f"got {attention.shape[-1]}"
         )
     return rearrange(attention[..., 0, 1:], "... (h w) -> ... h w", h=rows)
 
@@ -123,8 +124,8 @@ def mean_attention_distance(
     """Mean distance between a patch and what it attends to, in pixels: (L, B, heads, T, T) -> (L, heads).
 
     Figure 7 (right) and appendix D.7: distances between patch centres, weighted by attention, averaged over
-    queries and images. The class token has no place, so its row and column are left out; with `cls="drop"` (as
-    in published code) what remains of a row no longer sums to 1, which makes a head that looks at the class
+    queries and images. The class token has no place, so its row and column are left out; with `cls="drop"` (as in
+    published code) what remains of a row no longer sums to 1, which makes a head that looks at the class
     token seem local; with "renormalise" rows are divided by what remains. Without a class token both agree.
     Raises ValueError where tokens and grid do not fit.
 
@@ -136,8 +137,8 @@ def mean_attention_distance(
     prefix = weights.shape[-1] - rows * columns
     if weights.ndim != 5 or prefix not in (0, 1):
         raise ValueError(
-            f"weights of a {rows} x {columns} grid have the shape (L, B, heads, T, T) with T = {rows * columns}, "
-            f"or one more with a class token; got {tuple(weights.shape)}"
+            f"weights of a {rows} x {columns} grid have the shape (L, B, heads, T, T) with "
+            f"T = {rows * columns}, or one more with a class token; got {tuple(weights.shape)}"
         )
     if cls not in ("drop", "renormalise"):
         raise ValueError(f"cls is 'drop' or 'renormalise'; got {cls!r}")

@@ -1,4 +1,4 @@
-"""Saving and loading models: safetensors with the config inside, written whole or not at all, never unpickled."""
+"""Saving and loading models: safetensors with the config inside, written whole or not at all."""
 
 import json
 import os
@@ -17,7 +17,8 @@ def save_checkpoint(model: ViT, path: str | Path) -> Path:
     """Write a ViT's weights and config to one safetensors file, and return its path.
 
     The file is written beside `path` and moved into place when it is complete, so that a full disk or a kill
-    leaves an old file as it was. Raises ValueError for a model that is not a `ViT`, OSError where the disk says no.
+    leaves an old file as it was. Raises ValueError for a model that is not a `ViT`, OSError where the disk
+    says no.
 
     >>> folder = tempfile.mkdtemp()
     >>> save_checkpoint(ViT(ViTConfig()), folder + "/vit.safetensors").name
@@ -93,8 +94,8 @@ def refuse_foreign(path: Path) -> None:
         head = file.read(2)
     if head == b"PK" or head[:1] == b"\x80":
         raise ValueError(
-            f"{path} is a pickle or a zip archive, not safetensors. Unpickling can run any code, so vitlab never "
-            "does it: load the file with the library that made it, and save its weights with safetensors"
+            f"{path} is a pickle or a zip archive, not safetensors. Unpickling can run any code, so vitlab "
+            "never does it: load the file with the library that made it, and save its weights with safetensors"
         )
 
 

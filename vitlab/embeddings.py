@@ -57,9 +57,9 @@ def resize_pos_embed(
     num_prefix_tokens: int = 1,
     method: str = "jax",
 ) -> Tensor:
-    """Interpolate position embeddings to another grid: (1, prefix + N, D) -> (1, prefix + N', D) (section 3.2).
+    """Interpolate position embeddings to another grid: (1, prefix + N, D) -> (1, prefix + N', D).
 
-    The prefix (the class token's entry) has no place in the image and is kept as it is. `method` is the rule
+    Section 3.2. The prefix (the class token's entry) has no place in the image and is kept as it is. `method` is the rule
     of the library that the weights will be compared with: "jax" (Google's: bilinear, corners on corners),
     "timm" (bicubic with antialiasing) or "hf" (bicubic). The grids are (rows, columns) and are never guessed
     from the number of tokens. Raises ValueError where table and grid do not fit, or the method is unknown.
@@ -77,8 +77,8 @@ def resize_pos_embed(
     expected = num_prefix_tokens + math.prod(old_grid)
     if pos_embed.ndim != 3 or pos_embed.shape[0] != 1 or pos_embed.shape[1] != expected:
         raise ValueError(
-            f"a {old_grid[0]} x {old_grid[1]} grid with {num_prefix_tokens} prefix tokens has position embeddings "
-            f"of shape (1, {expected}, D); got {tuple(pos_embed.shape)}"
+            f"a {old_grid[0]} x {old_grid[1]} grid with {num_prefix_tokens} prefix tokens has position "
+            f"embeddings of shape (1, {expected}, D); got {tuple(pos_embed.shape)}"
         )
     if tuple(old_grid) == tuple(new_grid):
         return pos_embed

@@ -81,7 +81,7 @@ TABLE_3 = {
     ("ViT", "ImageNet"): dict(epochs=300, learning_rate=3e-3, decay="cosine", weight_decay=0.3, dropout=0.1),
 }
 
-# Table 4: fine-tuning (SGD with momentum 0.9, batch 512, cosine decay, no weight decay, clipping at 1, 384 px).
+# Table 4: fine-tuning (SGD with momentum 0.9, batch 512, cosine, no weight decay, clipping at 1, 384 px).
 TABLE_4 = {
     "ImageNet": {"steps": 20_000, "learning_rates": (0.003, 0.01, 0.03, 0.06)},
     "CIFAR-100": {"steps": 10_000, "learning_rates": (0.001, 0.003, 0.01, 0.03)},
@@ -135,7 +135,7 @@ TABLE_8 = {
     "relative": {"stem": 64.032},
 }
 
-# Section 4.6: ViT-B/16 on ImageNet after masked patch prediction, and its distance to two alternatives in points.
+# Section 4.6: ViT-B/16 on ImageNet after masked patch prediction, and its distance in points to two others.
 MASKED_PATCH_PREDICTION = {"accuracy": 79.9, "over from scratch": 2.0, "under supervised pre-training": 4.0}
 
 # BERT-Base (arXiv 1810.04805, section 3), the encoder that ViT-Base takes over.

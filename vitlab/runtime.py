@@ -51,8 +51,8 @@ def start(
 
     Device: CUDA, else Apple's MPS, else the CPU. Precision: bf16 where the hardware has it, fp16 on older
     CUDA cards, and on a CPU whichever of bf16 and fp32 a measurement of under a second finds faster.
-    `device` and `precision` ("fp32", "bf16", "fp16") override. Quick mode, which makes lessons small, is also
-    on where the environment has VITLAB_QUICK=1. Raises ValueError for a device or precision that is not there.
+    `device` and `precision` ("fp32", "bf16", "fp16") override. Quick mode, which makes lessons small, is also on
+    where the environment has VITLAB_QUICK=1. Raises ValueError for a device or precision that is not there.
 
     >>> start(device="cpu", precision="fp32").device
     device(type='cpu')
@@ -87,7 +87,7 @@ def pick_precision(device: torch.device) -> str:
 
 @functools.cache
 def bf16_speedup(repeats: int = 3) -> float:
-    """How many times faster this CPU trains two layers in bf16 than in fp32: best of `repeats`, after a warm-up."""
+    """How many times faster this CPU trains two layers in bf16 than in fp32 (best of `repeats` each)."""
     layer = torch.nn.Sequential(torch.nn.Linear(256, 512), torch.nn.GELU(), torch.nn.Linear(512, 256))
     x = torch.ones(4096, 256)
     rounds = [(pass_seconds(layer, x, False), pass_seconds(layer, x, True)) for _ in range(repeats + 1)]

@@ -24,7 +24,7 @@ from vitlab.vit import ViT, ViTConfig, count_parameters
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The defaults suit the course's model on Fashion-MNIST; table 3 and table 4 are the paper's.
+    """How to train. The defaults suit the course's model on Fashion-MNIST; tables 3 and 4 are the paper's.
 
     `learning_rate` is reached after `warmup_steps` in a straight line and falls to zero as a cosine.
     `optimizer` is "adamw" (betas 0.9 and 0.999) or "sgd" (momentum 0.9). `augment` shifts and flips images.
@@ -63,7 +63,7 @@ class Recipe:
 
 
 class Evaluation(NamedTuple):
-    """A model measured on a data set after `step` steps: mean cross-entropy in nats, and accuracy in [0, 1]."""
+    """A model measured on a data set after `step` steps: mean cross-entropy in nats, accuracy in [0, 1]."""
 
     step: int
     loss: float
@@ -72,7 +72,7 @@ class Evaluation(NamedTuple):
 
 @dataclass
 class History:
-    """What happened in a training. Each row is a dict: step, loss, accuracy, learning_rate, images_per_second.
+    """What happened in a training. A row is a dict: step, loss, accuracy, learning_rate, images_per_second.
 
     A row's loss and accuracy are means over the training batches since the row before it.
     """
@@ -127,8 +127,8 @@ def train(
     """Train `model` in place and return its `History`.
 
     The data is moved to the device whole, as uint8, and batched there. `test_data` is measured `evaluations`
-    times, evenly spread, the last time at the end; None measures nothing. `on_step` is called with the history
-    whenever a row is added (about 100 times), for live curves. Ctrl-C, or a notebook's stop button, ends the
+    times, evenly spread, the last time at the end; None measures nothing. `on_step` is called with the
+    history whenever a row is added (about 100 times), for live curves. Ctrl-C, or a notebook's stop button, ends the
     training early and returns what there is. Raises ValueError for labels that the model has no class for.
 
     >>> images, labels = torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.arange(8)
@@ -204,7 +204,8 @@ def training_steps(
                 history.rows.append(row)
                 bar.update(step - bar.n)
                 bar.set_postfix_str(
-                    f"loss {row['loss']:.3f}, accuracy {row['accuracy']:.1%}, {row['images_per_second']:,.0f} images/s"
+                    f"loss {row['loss']:.3f}, accuracy {row['accuracy']:.1%}, "
+                    f"{row['images_per_second']:,.0f} images/s"
                 )
                 if not math.isfinite(row["loss"]):
                     warnings.warn(
@@ -243,7 +244,7 @@ class Meter:
 
 
 def evaluation_due(step: int, steps: int, evaluations: int) -> bool:
-    """Whether the test data is measured after `step`: `evaluations` times, evenly spread, the last at the end."""
+    """Whether to measure the test data after `step`: `evaluations` times, evenly spread, last at the end."""
     return step == steps or step * evaluations // steps > (step - 1) * evaluations // steps
 
 
@@ -276,7 +277,7 @@ def evaluate(
 
 
 def check_data(model: nn.Module, dataset: Dataset, what: str) -> None:
-    """Raise ValueError for an empty data set, or for labels outside the classes that the model can tell apart."""
+    """Raise ValueError for an empty data set, or for labels outside the classes that the model knows."""
     if not len(dataset.labels):
         raise ValueError(f"{what} is empty")
     lowest, highest = int(dataset.labels.min()), int(dataset.labels.max())

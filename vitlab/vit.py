@@ -11,7 +11,7 @@ from vitlab.embeddings import PatchEmbed, sincos2d
 from vitlab.encoder import Encoder, full_precision
 from vitlab.patches import as_pair, grid_size
 
-# name: layers, width D, MLP width, heads. B, L and H are table 1; Ti and S follow DeiT and Google's released models.
+# name: layers, width D, MLP width, heads. B, L and H are table 1; Ti and S are DeiT's, and Google's releases.
 VARIANTS = {
     "Ti": (12, 192, 768, 3),
     "S": (12, 384, 1536, 6),
@@ -162,7 +162,7 @@ class ViT(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set Google's initial values (vit_jax/models_vit.py), in place; on the meta device there are none."""
+        """Set Google's initial values (vit_jax/models_vit.py) in place; on the meta device there are none."""
         if self.norm.weight.is_meta:
             return
         for module in self.modules():
@@ -197,8 +197,8 @@ class ViT(nn.Module):
         ):
             height, width = as_pair(c.image_size)
             raise ValueError(
-                f"this model takes images of shape (B, {c.in_chans}, {height}, {width}); got {tuple(images.shape)}; "
-                "resize the images, or make the model for their size"
+                f"this model takes images of shape (B, {c.in_chans}, {height}, {width}); "
+                f"got {tuple(images.shape)}; resize the images, or make the model for their size"
             )
         if not images.is_floating_point():
             raise ValueError(
@@ -267,7 +267,7 @@ def multiply_adds(config: ViTConfig) -> dict[str, int]:
 
 
 def attention_bytes(config: ViTConfig, batch_size: int = 1) -> int:
-    """Bytes of all attention weights of one forward pass in fp32, L x B x heads x T x T x 4: N² made concrete.
+    """Bytes of all attention weights of one forward pass in fp32: L x B x heads x T x T x 4.
 
     >>> attention_bytes(ViTConfig())
     160000
