@@ -63,9 +63,10 @@ def attention_rollout(weights: Tensor, head_fusion: str = "mean", discard_ratio:
     """How much of each input token reaches each output token: (L, B, heads, T, T) -> (B, T, T).
 
     Rows sum to 1. Abnar & Zuidema 2020, used in appendix D.8: heads are fused, the residual connection
-    enters as ½A + ½I, rows are normalised, and the layers' matrices are multiplied, the last layer leftmost. `head_fusion` is "mean"
-    (the paper's), "max" or "min"; `discard_ratio` in [0, 1) sets that share of the smallest entries of each
-    fused map to zero, keeping entry (0, 0). Raises ValueError for other values or shapes.
+    enters as ½A + ½I, rows are normalised, and the layers' matrices are multiplied, the last layer
+    leftmost. `head_fusion` is "mean" (the paper's), "max" or "min"; `discard_ratio` in [0, 1) sets that
+    share of the smallest entries of each fused map to zero, keeping entry (0, 0). Raises ValueError for
+    other values or shapes.
 
     >>> attention_rollout(torch.full((4, 2, 3, 5, 5), 0.2)).sum(-1).allclose(torch.ones(2, 5))
     True
@@ -123,11 +124,11 @@ def mean_attention_distance(
 ) -> Tensor:
     """Mean distance between a patch and what it attends to, in pixels: (L, B, heads, T, T) -> (L, heads).
 
-    Figure 7 (right) and appendix D.7: distances between patch centres, weighted by attention, averaged over
-    queries and images. The class token has no place, so its row and column are left out; with `cls="drop"` (as in
-    published code) what remains of a row no longer sums to 1, which makes a head that looks at the class
-    token seem local; with "renormalise" rows are divided by what remains. Without a class token both agree.
-    Raises ValueError where tokens and grid do not fit.
+    Figure 7 (right) and appendix D.7: distances between patch centres, weighted by attention, averaged
+    over queries and images. The class token has no place, so its row and column are left out; with
+    `cls="drop"` (as in published code) what remains of a row no longer sums to 1, which makes a head that
+    looks at the class token seem local; with "renormalise" rows are divided by what remains. Without a
+    class token both agree. Raises ValueError where tokens and grid do not fit.
 
     >>> uniform = torch.full((1, 1, 1, 196, 196), 1 / 196)
     >>> round(mean_attention_distance(uniform, (14, 14), 16).item(), 1)

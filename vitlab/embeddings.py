@@ -59,10 +59,11 @@ def resize_pos_embed(
 ) -> Tensor:
     """Interpolate position embeddings to another grid: (1, prefix + N, D) -> (1, prefix + N', D).
 
-    Section 3.2. The prefix (the class token's entry) has no place in the image and is kept as it is. `method` is the rule
-    of the library that the weights will be compared with: "jax" (Google's: bilinear, corners on corners),
-    "timm" (bicubic with antialiasing) or "hf" (bicubic). The grids are (rows, columns) and are never guessed
-    from the number of tokens. Raises ValueError where table and grid do not fit, or the method is unknown.
+    Section 3.2. The prefix (the class token's entry) has no place in the image and is kept as it is.
+    `method` is the rule of the library that the weights will be compared with: "jax" (Google's: bilinear,
+    corners on corners), "timm" (bicubic with antialiasing) or "hf" (bicubic). The grids are (rows,
+    columns) and are never guessed from the number of tokens. Raises ValueError where table and grid do
+    not fit, or the method is unknown.
 
     >>> resize_pos_embed(torch.zeros(1, 17, 64), (4, 4), (6, 8)).shape
     torch.Size([1, 49, 64])

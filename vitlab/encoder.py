@@ -33,9 +33,10 @@ def attention_weights(queries: Tensor, keys: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Multi-head self-attention: (B, T, D) -> (B, T, D) (appendix A, equations 5 to 8).
 
-    Queries, keys and values come from one matrix, in that order, each head-major. One attention, two paths:
-    while `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, and on a CPU, the
-    weights are made explicitly; elsewhere PyTorch's fused kernel makes the same output without ever storing them.
+    Queries, keys and values come from one matrix, in that order, each head-major. One attention, two
+    paths: while `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, and on a CPU,
+    the weights are made explicitly; elsewhere PyTorch's fused kernel makes the same output without ever
+    storing them.
 
     >>> Attention(embed_dim=96, num_heads=4)(torch.zeros(2, 50, 96)).shape
     torch.Size([2, 50, 96])

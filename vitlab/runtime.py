@@ -51,8 +51,9 @@ def start(
 
     Device: CUDA, else Apple's MPS, else the CPU. Precision: bf16 where the hardware has it, fp16 on older
     CUDA cards, and on a CPU whichever of bf16 and fp32 a measurement of under a second finds faster.
-    `device` and `precision` ("fp32", "bf16", "fp16") override. Quick mode, which makes lessons small, is also on
-    where the environment has VITLAB_QUICK=1. Raises ValueError for a device or precision that is not there.
+    `device` and `precision` ("fp32", "bf16", "fp16") override. Quick mode, which makes lessons small, is
+    also on where the environment has VITLAB_QUICK=1. Raises ValueError for a device or precision that is
+    not there.
 
     >>> start(device="cpu", precision="fp32").device
     device(type='cpu')

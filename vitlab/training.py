@@ -126,10 +126,11 @@ def train(
 ) -> History:
     """Train `model` in place and return its `History`.
 
-    The data is moved to the device whole, as uint8, and batched there. `test_data` is measured `evaluations`
-    times, evenly spread, the last time at the end; None measures nothing. `on_step` is called with the
-    history whenever a row is added (about 100 times), for live curves. Ctrl-C, or a notebook's stop button, ends the
-    training early and returns what there is. Raises ValueError for labels that the model has no class for.
+    The data is moved to the device whole, as uint8, and batched there. `test_data` is measured
+    `evaluations` times, evenly spread, the last time at the end; None measures nothing. `on_step` is
+    called with the history whenever a row is added (about 100 times), for live curves. Ctrl-C, or a
+    notebook's stop button, ends the training early and returns what there is. Raises ValueError for
+    labels that the model has no class for.
 
     >>> images, labels = torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.arange(8)
     >>> eight = Dataset(images, labels, list("abcdefgh"))
