@@ -13,7 +13,7 @@ has two lists, `EXERCISES` and `PREDICTIONS`; `patching.py` is the example to fo
 
 - `cases(generator)` yields tuples of arguments drawn from that torch.Generator: B > 1, non-square, C ≠ 3, and
   one case in float64. Put the plainest case first: the first that fails is the one that is reported.
-- `oracle` takes those arguments: slow loops or another library, never vitlab. Verdicts use its parameter names.
+- `oracle` takes those arguments: slow loops or another library, not vitlab. Verdicts use its parameter names.
 - `mistakes` are wrong functions, each with a sentence in lower case that names what was done instead of what.
 - `tolerance` is relative to the largest wanted value; 0 asks for equality (rearranging computes nothing).
 - `call(answer, argument, ...)` says how to use an answer that is not just called (a class, a training step).

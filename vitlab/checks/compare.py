@@ -53,11 +53,11 @@ def _compare_tensors(got, wanted, tolerance):
         return Comparison("wrong", f"the result is {_kind(got)}, wanted a tensor {describe(wanted)}")
     if got.shape != wanted.shape:
         return Comparison("wrong", f"the result is {describe(got)}, wanted {describe(wanted)}")
-    values = _compare_values(got.double(), wanted.double(), tolerance)
     if got.dtype != wanted.dtype:
+        values = _compare_values(got.double(), wanted.double(), max(tolerance, 1e-5))
         right = "the values are right, but " if values.grade != "wrong" else ""
         return Comparison("wrong", f"{right}the result is {describe(got)}, wanted {describe(wanted)}")
-    return values
+    return _compare_values(got.double(), wanted.double(), tolerance)
 
 
 def _compare_values(got, wanted, tolerance):

@@ -43,7 +43,7 @@ class Exercise:
 
 
 class Verdict(NamedTuple):
-    """`status` is "not attempted", "correct" or "not yet"; `diagnosis` is the recognised mistake's sentence."""
+    """`status` is "not attempted", "correct" or "not yet"; `diagnosis` is the known mistake's sentence."""
 
     id: str
     status: str
@@ -68,9 +68,8 @@ class Outcome(NamedTuple):
 def check(id: str, answer) -> None:
     """Print the verdict on `answer`, the learner's function or value, as one line.
 
-    >>> check("1.4", lambda image_size, patch_size, channels: (49, 16, 2500))
-    Exercise 1.4: not yet. With image_size (32, 48), patch_size 8 and channels 2: the result is (49, 16, 2500), \
-wanted (24, 128, 625). Likely cause: the result is the same whatever the input.
+    >>> check("1.3", (4, 8))
+    Exercise 1.3: not yet. Pass the function itself, not its result: this is (4, 8).
     """
     print(verdict(id, answer))
 
@@ -101,7 +100,7 @@ def verdict(id: str, answer, seed: int = 0) -> Verdict:
     if exercise.cases is None:  # telling the wanted value would give the answer away
         words = words.partition(", wanted")[0] + ", and that is not right"
     sentences = [
-        _case_words(exercise, cases[first]) + _sentence(words),
+        _sentence(_case_words(exercise, cases[first]) + words),
         _cause(diagnosis or _constant(outcomes, wanted)),
         "(What your code printed is not shown here.)" if outcomes[first].printed else "",
     ]
@@ -218,7 +217,7 @@ def _cause(diagnosis) -> str:
 
 
 def _sentence(words) -> str:
-    return words if words.endswith((".", "?")) else words + "."
+    return words[0].upper() + words[1:] + ("" if words.endswith((".", "?")) else ".")
 
 
 def _case_words(exercise, case) -> str:
@@ -244,7 +243,9 @@ def _detached(value):
     """A plain copy on the CPU without a graph, so that nothing that happens later can change it."""
     if isinstance(value, torch.Tensor):
         return value.detach().as_subclass(torch.Tensor).cpu().clone()
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, list):
+        return [_detached(item) for item in value]
+    if isinstance(value, tuple):
         return tuple(_detached(item) for item in value)
     if isinstance(value, dict):
         return {key: _detached(item) for key, item in value.items()}
