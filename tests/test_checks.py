@@ -1,6 +1,6 @@
 """The checks accept right answers, give wrong ones their diagnosis, and survive whatever a learner writes.
 
-The first two parts run over the exercises and predictions of every lesson, the others over lesson 01 and engine.
+The first two parts run over the checks of every lesson, the others over lesson 01 and the engine.
 """
 
 import ast
@@ -288,13 +288,13 @@ def test_right_answers_of_lesson_01(id, answer, seed):
     ("id", "answer", "cause"),
     [
         ("1.1", lambda x, p: rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=p, q=p), "(P, P, C) order"),
-        ("1.1", lambda x, p: rearrange(x, "b c (h p) (w q) -> b (w h) (c p q)", p=p, q=p), "down the columns"),
+        ("1.1", lambda x, p: rearrange(x, "b c (h p) (w q) -> b (w h) (c p q)", p=p, q=p), "the columns"),
         ("1.1", lambda x, p: rearrange(x, "b c (h p) (w q) -> b (h w) (c q p)", p=p, q=p), "transposed"),
         ("1.1", lambda x, p: rearrange(x, "b c (h p) (w q) -> (b h w) (c p q)", p=p, q=p), "joined"),
         ("1.1", lambda x, p: torch.nn.functional.unfold(x, p, stride=p), "last two axes are swapped"),
         ("1.2", lambda x, p, size, c: x.reshape(len(x), c, *size), "plain reshape"),
         ("1.3", lambda i, size, p: (i * p // size[1], i % (size[1] // p)), "counted in patches"),
-        ("1.4", lambda size, p, c: (math.prod(size) // p**2, p * p * c, math.prod(size) ** 2 // p**4), "class"),
+        ("1.4", lambda size, p, c: (math.prod(size) // p**2, p * p * c, math.prod(size) ** 2 // p**4), "T²"),
     ],
 )  # fmt: skip
 def test_wrong_answers_written_otherwise_are_recognised(id, answer, cause):
