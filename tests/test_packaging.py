@@ -132,7 +132,8 @@ def test_wheel_works_in_an_empty_folder(wheel, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_docstring_examples(name):
+def test_docstring_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # an example may save a file
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0
 

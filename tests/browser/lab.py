@@ -1,0 +1,137 @@
+"""A real JupyterLab in a real browser: start both, open a notebook, run it, read what the page shows."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import notebook_tools as tools
+from playwright.sync_api import Browser, Page, sync_playwright
+
+SETTINGS = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight are there too
+}
+PANEL = "window.jupyterapp.shell.currentWidget"
+
+
+def find_browser() -> str | None:
+    """Chromium or Chrome as the system has it; Playwright's own download is not needed."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+@contextlib.contextmanager
+def jupyterlab(folder: Path, quick: bool = True) -> Iterator[tuple[str, Path]]:
+    """JupyterLab on a free port; yields its address and the folder it serves: copies of the notebooks."""
+    served, settings = folder / "course" / "notebooks", folder / "settings"
+    shutil.copytree(tools.NOTEBOOKS, served, ignore=shutil.ignore_patterns(".*", "*.part"))
+    for name, values in SETTINGS.items():
+        path = settings / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values), encoding="utf-8")
+    places = {f"JUPYTER_{kind}_DIR": str(folder / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    places |= {
+        "JUPYTERLAB_SETTINGS_DIR": str(settings),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+    }
+    port = free_port()
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
+    command += [f"--ServerApp.root_dir={folder / 'course'}", *(["--allow-root"] if is_root() else [])]
+    with tools.kernel_environment(**places, VITLAB_QUICK=str(int(quick))), open(folder / "log", "w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_until_served(f"http://127.0.0.1:{port}/api", server, folder / "log")
+            yield f"http://127.0.0.1:{port}", served
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def wait_until_served(address: str, server: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    arguments = ["--disable-dev-shm-usage", *(["--no-sandbox"] if is_root() else [])]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=arguments)
+        yield browser
+        browser.close()
+
+
+def new_page(browser: Browser, width: int = 1280, height: int = 1000) -> tuple[Page, list[str]]:
+    """A page, and the list to which the errors that it reports are added."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on(
+        "console", lambda m: errors.append(f"{m.text} ({m.location['url']})") if m.type == "error" else None
+    )
+    return page, errors
+
+
+def open_notebook(page: Page, address: str, name: str) -> None:
+    """Open a notebook and wait for its kernel: run before it is ready, and a dialog would ask for one."""
+    page.goto(f"{address}/doc/tree/notebooks/{name}.ipynb?reset", wait_until="domcontentloaded")
+    page.wait_for_selector(".jp-CodeCell", timeout=60_000)
+    page.evaluate(f"async () => {{ await {PANEL}.sessionContext.ready; }}")
+
+
+def run_all(page: Page, seconds: float = 300) -> None:
+    """Clear the outputs, run every cell, wait for the last one or for an error."""
+    page.evaluate("window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")  # not awaited
+    page.wait_for_function(
+        f"""() => {{
+            const code = {PANEL}.content.widgets.filter(c => c.model.type === 'code');
+            const cells = code.filter(c => c.model.sharedModel.source.trim());
+            const failed = cells.some(c => c.model.outputs.toJSON().some(o => o.output_type === 'error'));
+            const done = failed || cells.every(c => c.model.executionCount !== null);
+            return done && {PANEL}.sessionContext.session.kernel.status === 'idle';
+        }}""",
+        timeout=seconds * 1000,
+    )
+
+
+def output_errors(page: Page) -> list[str]:
+    """The errors in the notebook's outputs, those inside widgets too."""
+    errors = page.evaluate(
+        f"""() => {PANEL}.content.widgets.filter(c => c.model.type === 'code')
+            .flatMap(c => c.model.outputs.toJSON()).filter(o => o.output_type === 'error')
+            .map(o => `${{o.ename}}: ${{o.evalue}}`)"""
+    )
+    shown = page.locator(".jp-Notebook").inner_text()
+    signs = (
+        "Traceback (most recent call last)",
+        "Error displaying widget",
+        "Error rendering",
+        "model not found",
+    )
+    return errors + [sign for sign in signs if sign in shown]
