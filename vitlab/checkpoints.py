@@ -95,7 +95,7 @@ def refuse_foreign(path: Path) -> None:
     if head == b"PK" or head[:1] == b"\x80":
         raise ValueError(
             f"{path} is a pickle or a zip archive, not safetensors. Unpickling can run any code, so "
-            "vitlab never does it: load the file with the library that made it, and save its weights with safetensors"
+            "vitlab never does it: load it with the library that made it, and save the weights as safetensors"
         )
 
 

@@ -1,0 +1,105 @@
+"""Projection, position tables and their resizing against loops, formulas, timm and Google's own output."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm.layers
+import torch
+import torch.nn.functional as F
+
+import vitlab
+from vitlab.embeddings import PatchEmbed, resize_pos_embed, sincos2d
+
+ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracles" / "jax" / "posembed_resize_jax.npz"
+
+
+def test_patch_embed_is_one_matrix_on_flat_patches():
+    embed = PatchEmbed(patch_size=4, in_chans=3, embed_dim=10)
+    images = torch.randn(2, 3, 8, 12)
+    flat = F.unfold(images, kernel_size=4, stride=4).transpose(1, 2)
+    wanted = flat @ embed.proj.weight.flatten(1).T + embed.proj.bias
+    torch.testing.assert_close(embed(images), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_patch_embed_never_drops_pixels():
+    with pytest.raises(ValueError, match="30 is not divisible by 4"):
+        PatchEmbed(4, 1, 8)(torch.zeros(1, 1, 28, 30))
+
+
+def test_sincos2d_by_hand():
+    grid, width = (3, 5), 16
+    table = sincos2d(grid, width)
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            wanted = []
+            for place in (row, column):
+                angles = [place / 10_000 ** (k / (width // 4 - 1)) for k in range(width // 4)]
+                wanted += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+            torch.testing.assert_close(table[row * grid[1] + column], torch.tensor(wanted))
+
+
+def test_sincos2d_needs_a_width_of_fours():
+    with pytest.raises(ValueError, match="divisible by 4; got 10"):
+        sincos2d((2, 2), 10)
+
+
+def bilinear_by_loop(table, old, new):
+    """Corner on corner: new row r lies at r · (old - 1) / (new - 1) of the old rows."""
+    wanted = np.zeros((*new, table.shape[-1]))
+    for r in range(new[0]):
+        for c in range(new[1]):
+            y = r * (old[0] - 1) / (new[0] - 1)
+            x = c * (old[1] - 1) / (new[1] - 1)
+            top, left = min(int(y), old[0] - 2), min(int(x), old[1] - 2)
+            dy, dx = y - top, x - left
+            wanted[r, c] = (
+                table[top, left] * (1 - dy) * (1 - dx)
+                + table[top, left + 1] * (1 - dy) * dx
+                + table[top + 1, left] * dy * (1 - dx)
+                + table[top + 1, left + 1] * dy * dx
+            )
+    return wanted
+
+
+@pytest.mark.parametrize("old, new", [((4, 4), (6, 6)), ((4, 6), (7, 5)), ((2, 8), (4, 4)), ((7, 7), (3, 9))])
+def test_jax_resize_equals_a_loop(old, new):
+    table = torch.randn(1, 1 + math.prod(old), 5)
+    resized = resize_pos_embed(table, old, new)
+    assert torch.equal(resized[:, 0], table[:, 0])  # the class token's entry is not touched
+    wanted = bilinear_by_loop(table[0, 1:].reshape(*old, 5).double().numpy(), old, new)
+    np.testing.assert_allclose(resized[0, 1:].reshape(*new, 5).numpy(), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("new", [(6, 6), (3, 5), (4, 4)])
+def test_timm_resize_is_timms(new):
+    table = torch.randn(1, 1 + 16, 8)
+    wanted = timm.layers.resample_abs_pos_embed(table, new_size=new, old_size=(4, 4), num_prefix_tokens=1)
+    torch.testing.assert_close(resize_pos_embed(table, (4, 4), new, method="timm"), wanted)
+
+
+def test_resizing_by_grid_not_by_number_of_tokens():
+    table = torch.randn(1, 16, 8)
+    resized = resize_pos_embed(table, (2, 8), (4, 4), num_prefix_tokens=0)
+    assert resized.shape == table.shape and not torch.allclose(resized, table)
+
+
+@pytest.mark.skipif(not ORACLE.exists(), reason="the oracles folder is not here")
+def test_jax_resize_is_googles():
+    oracle = {name: torch.tensor(value) for name, value in np.load(ORACLE).items()}
+    table = oracle["pos_embedding_in"]
+    for new in ((6, 6), (14, 14), (2, 2)):
+        wanted = oracle[f"out_4x4_to_{new[0]}x{new[1]}"]
+        torch.testing.assert_close(resize_pos_embed(table, (4, 4), new), wanted, rtol=0, atol=1e-5)
+    bare = resize_pos_embed(oracle["pos_embedding_in_gap"], (4, 4), (6, 6), num_prefix_tokens=0)
+    torch.testing.assert_close(bare, oracle["out_gap_4x4_to_6x6"], rtol=0, atol=1e-5)
+    wide = resize_pos_embed(table, (4, 4), (7, 5))
+    torch.testing.assert_close(wide, oracle["EXT_out_4x4_to_7x5"], rtol=0, atol=1e-5)
+
+
+def test_tables_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"\(1, 17, D\); got \(1, 16, 8\)"):
+        vitlab.resize_pos_embed(torch.zeros(1, 16, 8), (4, 4), (6, 6))
+    with pytest.raises(ValueError, match="'jax', 'timm', 'hf'; got 'nearest'"):
+        vitlab.resize_pos_embed(torch.zeros(1, 17, 8), (4, 4), (6, 6), method="nearest")

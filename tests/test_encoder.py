@@ -1,0 +1,115 @@
+"""The encoder's parts against loops and torch's own layers."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vitlab.encoder import MLP, Attention, Block, Encoder, attention_weights
+
+
+def test_attention_weights_by_loop():
+    q, k = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    weights = attention_weights(q, k)
+    for b in range(2):
+        for head in range(3):
+            for i in range(4):
+                scores = [float(q[b, head, i] @ k[b, head, j]) / math.sqrt(5) for j in range(4)]
+                total = sum(math.exp(s) for s in scores)
+                wanted = torch.tensor([math.exp(s) / total for s in scores])
+                torch.testing.assert_close(weights[b, head, i], wanted)
+
+
+def test_attention_is_torchs_multi_head_attention():
+    ours = Attention(embed_dim=24, num_heads=3)
+    theirs = torch.nn.MultiheadAttention(24, 3, batch_first=True)
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": ours.qkv.weight,
+            "in_proj_bias": ours.qkv.bias,
+            "out_proj.weight": ours.proj.weight,
+            "out_proj.bias": ours.proj.bias,
+        }
+    )
+    x = torch.randn(2, 7, 24)
+    wanted, weights = theirs(x, x, x, need_weights=True, average_attn_weights=False)
+    torch.testing.assert_close(ours(x), wanted)
+    recorded = []
+    ours.observers.append(recorded.append)
+    torch.testing.assert_close(ours(x), wanted)
+    torch.testing.assert_close(recorded[0], weights)
+
+
+@pytest.mark.parametrize("tokens", [1, 5, 50])
+def test_explicit_and_fused_attention_agree_forward_and_backward(tokens):
+    attention = Attention(embed_dim=32, num_heads=4).double()
+    q, k, v = (torch.randn(2, 4, tokens, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    explicit, fused = attention.attend(q, k, v), F.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(explicit, fused)
+    direction = torch.randn_like(explicit)
+    ours, theirs = (torch.autograd.grad(out, (q, k, v), direction) for out in (explicit, fused))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_weights_are_fp32_whatever_autocast_says():
+    attention = Attention(embed_dim=32, num_heads=4)
+    recorded = []
+    attention.observers.append(recorded.append)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        attention(torch.randn(2, 9, 32))
+    assert recorded[0].dtype == torch.float32
+    torch.testing.assert_close(recorded[0].sum(-1), torch.ones(2, 4, 9), rtol=0, atol=1e-6)
+
+
+def test_heads_must_share_the_width():
+    with pytest.raises(ValueError, match="embed_dim 30 is not divisible by num_heads 4"):
+        Attention(30, 4)
+
+
+@pytest.mark.parametrize("gelu, largest", [("erf", 1e-6), ("tanh", 1e-6)])
+def test_gelu_is_the_one_asked_for(gelu, largest):
+    mlp = MLP(1, 1, gelu)
+    x = torch.linspace(-4, 4, 81)
+    erf = x * (1 + torch.erf(x / math.sqrt(2))) / 2
+    tanh = x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+    wanted, other = (erf, tanh) if gelu == "erf" else (tanh, erf)
+    assert (mlp.act(x) - wanted).abs().max() < largest
+    assert (mlp.act(x) - other).abs().max() > 4e-4
+
+
+def test_block_is_torchs_pre_norm_encoder_layer():
+    ours = Block(embed_dim=24, num_heads=3, mlp_dim=40)
+    theirs = torch.nn.TransformerEncoderLayer(
+        24, 3, 40, dropout=0.0, activation="gelu", layer_norm_eps=1e-6, batch_first=True, norm_first=True
+    )
+    names = {
+        "norm1": "norm1",
+        "norm2": "norm2",
+        "self_attn.out_proj": "attn.proj",
+        "linear1": "mlp.fc1",
+        "linear2": "mlp.fc2",
+        "self_attn.in_proj": "attn.qkv",
+    }
+    state = ours.state_dict()
+    for their, our in names.items():
+        join = "_" if their.endswith("in_proj") else "."
+        for kind in ("weight", "bias"):
+            theirs.state_dict()[f"{their}{join}{kind}"].copy_(state[f"{our}.{kind}"])
+    x = torch.randn(2, 7, 24)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_tokens_only_meet_in_attention():
+    """A permutation of the tokens permutes the output: the encoder itself knows no order."""
+    encoder = Encoder(3, embed_dim=16, num_heads=2, mlp_dim=24).double()
+    x, order = torch.randn(2, 6, 16, dtype=torch.float64), torch.randperm(6)
+    torch.testing.assert_close(encoder(x)[:, order], encoder(x[:, order]))
+
+
+def test_dropout_only_while_training():
+    block = Block(embed_dim=16, num_heads=2, mlp_dim=24, dropout=0.5)
+    x = torch.randn(2, 6, 16)
+    assert not torch.equal(block(x), block(x))
+    block.eval()
+    assert torch.equal(block(x), block(x))
