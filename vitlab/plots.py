@@ -46,8 +46,9 @@ def image(picture, title: str | None = None, ax: Axes | None = None) -> Axes:
     >>> image(np.zeros((1, 28, 28))).get_images()[0].get_array().shape
     (28, 28, 3)
     """
-    ax = _axes(ax, (4, 4))
-    ax.imshow(pixels(picture), interpolation="nearest")
+    array = pixels(picture)
+    ax = _axes(ax, _around(array, 4))
+    ax.imshow(array, interpolation="nearest")
     ax.set_axis_off()
     return _titled(ax, title)
 
@@ -79,7 +80,7 @@ def patch_grid(
     array = pixels(picture)
     height, width = array.shape[:2]
     rows, columns = grid_size((height, width), patch_size)
-    ax = image(picture, title, _axes(ax, (5, 5)))
+    ax = image(picture, title, _axes(ax, _around(array, 5)))
     across = [((-0.5, y - 0.5), (width - 0.5, y - 0.5)) for y in range(0, height + 1, patch_size)]
     upright = [((x - 0.5, -0.5), (x - 0.5, height - 0.5)) for x in range(0, width + 1, patch_size)]
     for colour, thickness in (("black", 2.4), ("white", 0.9)):  # white on black: seen on any ground
@@ -146,7 +147,7 @@ def patch_vector(patch, title: str | None = None, ax: Axes | None = None) -> Axe
         start = c * array[0].size
         ax.axvline(start - 0.5, color="black", linestyle="--", linewidth=1)
         ax.text(start + array[0].size / 2, high, name, ha="center", va="bottom")
-    return _titled(ax, title)
+    return _titled(ax, title, pad=18 if len(array) > 1 else None)
 
 
 def matrix(
@@ -177,14 +178,16 @@ def matrix(
 def overlay(
     picture, values, value_label="attention", title: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """A map (h, w), one number a patch, laid smoothly over its image (C, H, W), which turns grey.
+    """A map (h, w), one number a patch, laid smoothly over its image (C, H, W), which turns pale grey.
+
+    The image keeps little contrast, so that the brightness seen is the map's, not the image's.
 
     >>> len(overlay(np.zeros((3, 32, 48)), np.ones((4, 6))).get_images())
     2
     """
-    under = pixels(picture).mean(-1)
+    under = 80 + pixels(picture).mean(-1) / 2
     height, width = under.shape
-    ax = _axes(ax, (4.8, 4))
+    ax = _axes(ax, _around(under, 4, room=0.8))
     ax.imshow(under, cmap="gray", vmin=0, vmax=255)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     shown = ax.imshow(_array(values), cmap="viridis", alpha=0.6, extent=extent, interpolation="bilinear")
@@ -277,31 +280,19 @@ def curves(histories, what: str = "loss", title: str | None = None, ax: Axes | N
         raise ValueError(f"no curve named {what!r}; there are {', '.join(CURVES)}")
     ax = _axes(ax, (6, 3.6))
     histories = histories if isinstance(histories, dict) else {"": histories}
+    scale, tested = (100 if what == "accuracy" else 1), {"loss": 1, "accuracy": 2}.get(what)
     for i, (name, history) in enumerate(histories.items()):
         colour, dash, marker = _style(i)
-        scale = 100 if what == "accuracy" else 1
-        trained = [(row["step"], scale * row[what]) for row in history.rows if what in row]
-        if trained:
+        on_training, on_test = (f"{name}, training", f"{name}, test") if name else ("training", "test")
+        points = [(row["step"], scale * row[what]) for row in history.rows if what in row]
+        if points:
             ax.plot(
-                *zip(*trained, strict=True),
-                dash,
-                color=colour,
-                linewidth=1.2,
-                label=f"{name} training".strip(),
+                *zip(*points, strict=True), dash, color=colour, lw=1.2, label=on_training if tested else name
             )
-        tested = {
-            "loss": [(step, loss) for step, loss, _ in history.evaluations],
-            "accuracy": [(step, scale * accuracy) for step, _, accuracy in history.evaluations],
-        }.get(what)
-        if tested:
+        points = [(row[0], scale * row[tested]) for row in history.evaluations] if tested else []
+        if points:
             joined = dash if what == "accuracy" else "none"
-            ax.plot(
-                *zip(*tested, strict=True),
-                color=colour,
-                marker=marker,
-                linestyle=joined,
-                label=f"{name} test".strip(),
-            )
+            ax.plot(*zip(*points, strict=True), color=colour, marker=marker, ls=joined, label=on_test)
     ax.set(xlabel="step", ylabel=CURVES[what])
     return _titled(_with_legend(ax), title)
 
@@ -329,7 +320,7 @@ def series(
     if runs > 1:
         deviation = values.std(0, ddof=1)
         ax.fill_between(x, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
-    ax.set(xlabel=x_label, ylabel=y_label)
+    ax.set(xlabel=x_label or ax.get_xlabel(), ylabel=y_label or ax.get_ylabel())
     return _titled(_with_legend(ax), title)
 
 
@@ -377,9 +368,14 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return plt.subplots(figsize=size, layout="constrained")[1]
 
 
-def _titled(ax: Axes, title: str | None) -> Axes:
+def _around(array: np.ndarray, width: float, room: float = 0.0) -> tuple[float, float]:
+    """Size in inches of a figure that an image just fills, with `room` at its right for a colour bar."""
+    return width + room, min(2 * width, width * array.shape[0] / array.shape[1]) + 0.3
+
+
+def _titled(ax: Axes, title: str | None, pad: float | None = None) -> Axes:
     if title:
-        ax.set_title(title, fontsize=11)
+        ax.set_title(title, fontsize=11, pad=pad)
     return ax
 
 
@@ -401,13 +397,17 @@ def _colour_bar(ax: Axes, shown, label: str) -> None:
 
 def _mosaic(arrays, titles, columns, title, ax, size=10) -> tuple[Axes, list]:
     """Arrays as images in reading order on one Axes: each fills a cell of 1 x 1, its title above it."""
+    if len(arrays) == 0:
+        raise ValueError("no pictures to show; give at least one")
     columns = columns or min(len(arrays), 8)
     rows = -(-len(arrays) // columns)
     titles = [None] * len(arrays) if titles is None else list(titles)
     if len(titles) != len(arrays):
         raise ValueError(f"{len(arrays)} pictures take as many titles; got {len(titles)}")
-    step = 1.28 if any(title is not None for title in titles) else 1.06
-    ax = _axes(ax, (min(9, 1.1 * columns), min(9, 1.1 * columns) * rows * step / (columns * 1.06) + 0.3))
+    inch = min(1.8, 8.5 / columns)
+    lines = max(str(name).count("\n") + 1 if name is not None else 0 for name in titles)
+    step = 1.06 + 0.2 * lines / inch  # a line of text is 0.2 inches high, however small the pictures
+    ax = _axes(ax, (max(inch * columns, 2.5), inch * rows * step + 0.3))
     shown = []
     for i, (array, name) in enumerate(zip(arrays, titles, strict=True)):
         height, width = array.shape[0] / max(array.shape[:2]), array.shape[1] / max(array.shape[:2])

@@ -157,7 +157,7 @@ class Explorer:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         bundle = {
             "application/vnd.jupyter.widget-view+json": view,
-            "image/png": base64.b64encode(self.picture).decode(),
+            "image/png": base64.b64encode(_light(self.picture)).decode(),
             "text/plain": self.caption,
         }
         return bundle, {"image/png": {"alt": self.caption}}
@@ -196,6 +196,13 @@ def png(image: Image.Image) -> bytes:
     """`image` as PNG, compressed lightly: the picture travels to the browser at every move of a slider."""
     buffer = io.BytesIO()
     image.save(buffer, format="png", compress_level=3)
+    return buffer.getvalue()
+
+
+def _light(picture: bytes) -> bytes:
+    """The same PNG in 256 colours: a third of the size, for the picture that is stored in the notebook."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture)).quantize(256).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 

@@ -76,14 +76,16 @@ class PatchExplorer(Explorer):
         n = rows * columns
         tiles.write(picture, (0, 4), f"{image}: {rows} × {columns} patches")
         part = f"{n:,} patches" if shown == n else f"the first {shown:,} of {n:,} patches"
-        tiles.write(picture, (PANEL + 20, 4), f"the sequence, in reading order: {part}")
+        tiles.write(picture, (PANEL + 20, 4), f"in reading order: {part}")
         numbers, colours = channels * typed**2, f"{channels} channel{'s' * (channels > 1)}"
         caption = (
-            f"{image}: {height} × {width} pixels, {channels} {colours}, cut with P = {typed} "
+            f"{image}: {height} × {width} pixels, {colours}, cut with P = {typed} "
             f"into {rows} × {columns} patches: N = {n:,}, each a vector of P²C = {numbers:,} numbers.\n"
             f"The projection to D = {self.embed_dim} has P²C·D + D = {(numbers + 1) * self.embed_dim:,} "
             f"parameters; one head's attention over N + 1 tokens has (N + 1)² = {(n + 1) ** 2:,} entries."
         )
+        if shown < n:
+            caption += f"\nOnly the first {shown:,} patches are shown."
         return picture, caption
 
 

@@ -1,0 +1,339 @@
+"""Every plot shows the numbers it was given: what its artists hold is compared with the input."""
+
+from types import SimpleNamespace
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from vitlab import plots
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def picture():
+    return torch.randint(0, 256, (3, 8, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def history():
+    rows = [
+        {
+            "step": s,
+            "loss": 2.0 / s,
+            "accuracy": s / 10,
+            "learning_rate": s / 100,
+            "images_per_second": 50.0 * s,
+        }
+        for s in (1, 2, 3)
+    ]
+    return SimpleNamespace(rows=rows, evaluations=[(2, 1.5, 0.25), (3, 1.25, 0.5)])
+
+
+def shown(ax, i=0):
+    return np.asarray(ax.get_images()[i].get_array())
+
+
+CALLS = {
+    "image": lambda ax: plots.image(torch.zeros(1, 8, 12), title="t", ax=ax),
+    "images": lambda ax: plots.images(torch.zeros(5, 3, 8, 12), titles="abcde", columns=3, title="t", ax=ax),
+    "patch_grid": lambda ax: plots.patch_grid(torch.zeros(3, 8, 12), 4, title="t", ax=ax),
+    "patch_sequence": lambda ax: plots.patch_sequence(torch.zeros(3, 8, 12), 4, title="t", ax=ax),
+    "patch_vector": lambda ax: plots.patch_vector(torch.zeros(3, 4, 4), title="t", ax=ax),
+    "matrix": lambda ax: plots.matrix(torch.rand(3, 4), title="t", ax=ax),
+    "overlay": lambda ax: plots.overlay(torch.zeros(3, 8, 12), torch.rand(2, 3), title="t", ax=ax),
+    "maps": lambda ax: plots.maps(torch.rand(4, 2, 3), titles=range(4), title="t", ax=ax),
+    "filters": lambda ax: plots.filters(torch.randn(6, 1, 4, 4), title="t", ax=ax),
+    "position_similarity": lambda ax: plots.position_similarity(torch.randn(6, 8), (2, 3), title="t", ax=ax),
+    "curves": lambda ax: plots.curves(
+        SimpleNamespace(rows=[{"step": 1, "loss": 1.0}], evaluations=[(1, 1.0, 0.5)]), title="t", ax=ax
+    ),
+    "series": lambda ax: plots.series([1, 2], torch.rand(3, 2), "a", "x", "y", title="t", ax=ax),
+    "attention_distance": lambda ax: plots.attention_distance(torch.rand(4, 3), 14.6, title="t", ax=ax),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_draws_on_the_axes_given_and_opens_no_figure(name):
+    ax = Figure().subplots()
+    assert CALLS[name](ax) is ax
+    assert ax.get_title() == "t"
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_without_axes_opens_one_figure_that_can_be_read(name):
+    ax = CALLS[name](None)
+    assert isinstance(ax, Axes)
+    assert len(plt.get_fignums()) == 1
+    ax.figure.canvas.draw()
+    assert min(text.get_fontsize() for text in ax.figure.findobj(Text) if text.get_text()) >= 9
+    if ax.axison:
+        assert ax.get_xlabel()
+        assert ax.get_ylabel()
+
+
+def test_every_plot_of_the_module_is_tested_here():
+    public = {
+        name
+        for name, thing in vars(plots).items()
+        if callable(thing) and getattr(thing, "__module__", "") == plots.__name__ and not name.startswith("_")
+    }
+    assert public == CALLS.keys() | {"pixels"}
+
+
+def test_pixels_are_the_same_from_bytes_and_from_normalised_floats(picture):
+    expected = picture.permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(plots.pixels(picture), expected)
+    np.testing.assert_array_equal(plots.pixels(picture.float() / 127.5 - 1), expected)
+    np.testing.assert_array_equal(plots.pixels(picture.numpy()), expected)
+
+
+def test_pixels_of_a_grey_image_are_grey(picture):
+    rgb = plots.pixels(picture[:1])
+    for channel in range(3):
+        np.testing.assert_array_equal(rgb[..., channel], picture[0].numpy())
+
+
+def test_half_precision_and_gradients_can_be_plotted():
+    values = torch.rand(3, 4, dtype=torch.bfloat16, requires_grad=True)
+    np.testing.assert_array_equal(shown(plots.matrix(values)), values.detach().float().numpy())
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (torch.zeros(1, 3, 8, 8), "images[0]"),
+        (torch.zeros(8, 8), "image[None]"),
+        (torch.zeros(2, 8, 8), "C = 1 or 3; got (2, 8, 8)"),
+        (torch.zeros(3, 8, 8, dtype=torch.int64), "got int64"),
+    ],
+)
+def test_what_is_not_an_image_is_refused_with_the_fix(bad, said):
+    with pytest.raises(ValueError, match=r".*") as error:
+        plots.image(bad)
+    assert said in str(error.value)
+
+
+def test_image_shows_the_pixels(picture):
+    np.testing.assert_array_equal(shown(plots.image(picture)), picture.permute(1, 2, 0).numpy())
+
+
+def test_images_are_in_reading_order_inside_the_limits(picture):
+    pictures = [picture, picture[:, :, :4], picture[:1], picture]
+    ax = plots.images(pictures, titles="abcd", columns=3)
+    for i, one in enumerate(pictures):
+        np.testing.assert_array_equal(shown(ax, i), plots.pixels(one))
+    boxes = [artist.get_extent() for artist in ax.get_images()]  # left, right, bottom, top
+    assert boxes[0][1] <= boxes[1][0]
+    assert boxes[1][1] <= boxes[2][0]
+    assert boxes[3][3] >= boxes[0][2]  # the fourth hangs below the first: y grows downwards
+    low, high = ax.get_xlim()
+    bottom, top = ax.get_ylim()
+    assert all(low <= box[0] and box[1] <= high and top <= box[3] and box[2] <= bottom for box in boxes)
+    assert [text.get_text() for text in ax.texts] == list("abcd")
+    left, right, below, above = boxes[0]
+    assert (right - left) / (below - above) == pytest.approx(12 / 8)
+
+
+def test_images_want_one_title_each(picture):
+    with pytest.raises(ValueError, match="2 pictures take as many titles; got 3"):
+        plots.images([picture, picture], titles="abc")
+    with pytest.raises(ValueError, match="no pictures"):
+        plots.images([])
+
+
+def test_patch_grid_has_a_line_at_every_edge_and_a_number_in_every_patch(picture):
+    ax = plots.patch_grid(picture, 4)
+    segments = np.array(ax.collections[0].get_segments())
+    flat = segments[segments[:, 0, 1] == segments[:, 1, 1]]
+    upright = segments[segments[:, 0, 0] == segments[:, 1, 0]]
+    assert sorted(flat[:, 0, 1]) == [-0.5, 3.5, 7.5]
+    assert sorted(upright[:, 0, 0]) == [-0.5, 3.5, 7.5, 11.5]
+    places = {text.get_text(): text.get_position() for text in ax.texts}
+    assert places == {
+        "1": (1.5, 1.5),
+        "2": (5.5, 1.5),
+        "3": (9.5, 1.5),
+        "4": (1.5, 5.5),
+        "5": (5.5, 5.5),
+        "6": (9.5, 5.5),
+    }
+    assert ax.get_xlim() == (-0.5, 11.5)
+
+
+def test_patch_grid_leaves_numbers_out_where_there_are_too_many():
+    assert not plots.patch_grid(torch.zeros(1, 22, 22), 2).texts
+    assert len(plots.patch_grid(torch.zeros(1, 22, 22), 2, numbers=True).texts) == 121
+
+
+@pytest.mark.parametrize("plot", [plots.patch_grid, plots.patch_sequence])
+def test_a_size_that_does_not_divide_is_refused(plot, picture):
+    with pytest.raises(ValueError, match="not divisible by 5; use 1, 2 or 4"):
+        plot(picture, 5)
+
+
+def test_patch_sequence_holds_each_patch_in_reading_order(picture):
+    ax = plots.patch_sequence(picture, 4)
+    rgb = picture.permute(1, 2, 0).numpy()
+    expected = [rgb[y : y + 4, x : x + 4] for y in (0, 4) for x in (0, 4, 8)]
+    assert len(ax.get_images()) == 6
+    for i, patch in enumerate(expected):
+        np.testing.assert_array_equal(shown(ax, i), patch)
+    assert [text.get_text() for text in ax.texts] == list("123456")
+
+
+def test_patch_vector_is_channel_after_channel_row_after_row(picture):
+    patch = picture[:, :4, :4]
+    ax = plots.patch_vector(patch)
+    expected = [int(patch[c, y, x]) for c in range(3) for y in range(4) for x in range(4)]
+    assert [bar.get_height() for bar in ax.patches] == expected
+    np.testing.assert_array_equal(shown(ax), [expected])
+    assert [text.get_text() for text in ax.texts] == ["red", "green", "blue"]
+
+
+def test_patch_vector_of_normalised_values_starts_at_minus_one(picture):
+    patch = picture[:1, :4, :4].float() / 127.5 - 1
+    ax = plots.patch_vector(patch)
+    tops = [bar.get_y() + bar.get_height() for bar in ax.patches]
+    np.testing.assert_allclose(tops, patch.flatten().numpy(), atol=1e-6)
+    assert not ax.texts
+
+
+def test_matrix_shows_its_values_between_the_limits_given():
+    values = np.arange(6.0).reshape(2, 3)
+    ax = plots.matrix(values, "query", "key", "weight", low=-1, high=7)
+    np.testing.assert_array_equal(shown(ax), values)
+    assert ax.get_images()[0].get_clim() == (-1, 7)
+    assert (ax.get_ylabel(), ax.get_xlabel(), ax.figure.axes[1].get_ylabel()) == ("query", "key", "weight")
+    with pytest.raises(ValueError, match=r"got \(3,\)"):
+        plots.matrix(np.zeros(3))
+
+
+def test_overlay_covers_the_whole_image(picture):
+    values = np.arange(6.0).reshape(2, 3)
+    ax = plots.overlay(picture, values)
+    under, over = ax.get_images()
+    np.testing.assert_array_equal(over.get_array(), values)
+    assert over.get_extent() == under.get_extent()
+    grey = np.asarray(under.get_array())
+    brightness = picture.float().mean(0).numpy()
+    assert np.corrcoef(grey.ravel(), brightness.ravel())[0, 1] > 0.999
+    assert grey.min() >= 80
+
+
+def test_maps_share_one_scale():
+    values = np.arange(24.0).reshape(4, 2, 3)
+    ax = plots.maps(values, titles=["a", "b", "c", "d"], columns=2)
+    for i in range(4):
+        np.testing.assert_array_equal(shown(ax, i), values[i])
+    assert {artist.get_clim() for artist in ax.get_images()} == {(0.0, 23.0)}
+
+
+def test_filters_keep_zero_grey_and_their_own_scale():
+    weight = torch.stack(
+        [torch.tensor([[[0.0, 1.0], [-1.0, 0.5]]]), torch.tensor([[[0.0, 8.0], [-4.0, 0.0]]])]
+    )
+    ax = plots.filters(weight, columns=2)
+    assert shown(ax, 0)[..., 0].tolist() == [[128, 255], [0, 191]]
+    assert shown(ax, 1)[..., 0].tolist() == [[128, 255], [64, 128]]
+    assert len(plots.filters(torch.zeros(9, 3, 2, 2), count=5).get_images()) == 5
+
+
+def test_position_similarity_agrees_with_a_loop():
+    torch.manual_seed(0)
+    rows, columns, embeddings = 2, 3, torch.randn(6, 8)
+    tiled = shown(plots.position_similarity(embeddings, (rows, columns)))
+    for i in range(rows * columns):
+        for j in range(rows * columns):
+            y = i // columns * (rows + 1) + j // columns
+            x = i % columns * (columns + 1) + j % columns
+            expected = torch.cosine_similarity(embeddings[i], embeddings[j], dim=0)
+            assert tiled[y, x] == pytest.approx(expected.item(), abs=1e-6)
+    assert np.isnan(tiled[rows]).all()
+
+
+def test_position_similarity_refuses_the_class_token():
+    with pytest.raises(ValueError, match=r"without the class token; got \(50, 8\)"):
+        plots.position_similarity(torch.zeros(50, 8), (7, 7))
+
+
+@pytest.mark.parametrize(
+    ("what", "training", "test"),
+    [
+        ("loss", [2.0, 1.0, 2 / 3], [1.5, 1.25]),
+        ("accuracy", [10.0, 20.0, 30.0], [25.0, 50.0]),
+        ("learning_rate", [0.01, 0.02, 0.03], None),
+        ("images_per_second", [50.0, 100.0, 150.0], None),
+    ],
+)
+def test_curves_hold_the_history(history, what, training, test):
+    lines = plots.curves(history, what).get_lines()
+    assert lines[0].get_xdata().tolist() == [1, 2, 3]
+    np.testing.assert_allclose(lines[0].get_ydata(), training)
+    assert len(lines) == (1 if test is None else 2)
+    if test:
+        assert lines[1].get_xdata().tolist() == [2, 3]
+        np.testing.assert_allclose(lines[1].get_ydata(), test)
+
+
+def test_curves_compare_histories_by_name_dash_and_marker(history):
+    ax = plots.curves({"a": history, "b": history}, "accuracy")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "a, training",
+        "a, test",
+        "b, training",
+        "b, test",
+    ]
+    lines = ax.get_lines()
+    assert lines[0].get_linestyle() != lines[2].get_linestyle()
+    assert lines[1].get_marker() != lines[3].get_marker()
+    with pytest.raises(ValueError, match="no curve named 'los'; there are loss, accuracy"):
+        plots.curves(history, "los")
+
+
+def test_curves_of_a_history_that_has_just_begun():
+    assert not plots.curves(SimpleNamespace(rows=[], evaluations=[])).get_lines()
+
+
+def test_series_shows_mean_and_sample_deviation():
+    values = np.array([[1.0, 2.0], [3.0, 6.0], [5.0, 10.0]])
+    ax = plots.series([10, 20], values, "ViT", "images", "accuracy (%)")
+    assert ax.get_lines()[0].get_ydata().tolist() == [3.0, 6.0]
+    band = ax.collections[0].get_paths()[0].vertices
+    assert {(x, y) for x, y in band.round(6).tolist()} >= {(10, 1.0), (10, 5.0), (20, 2.0), (20, 10.0)}
+    assert ax.get_lines()[0].get_label() == "ViT (mean ± sd of 3 runs)"
+    plots.series([10, 20], values[0], "ResNet", ax=ax)
+    first, second = ax.get_lines()
+    assert second.get_label() == "ResNet (one run)"
+    assert len(ax.collections) == 1
+    assert (first.get_marker(), first.get_linestyle()) != (second.get_marker(), second.get_linestyle())
+
+
+def test_series_keeps_the_labels_of_the_first_call():
+    ax = plots.series([1, 2], [1, 2], "a", "images", "accuracy (%)")
+    plots.series([1, 2], [2, 3], "b", ax=ax)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("images", "accuracy (%)")
+    with pytest.raises(ValueError, match=r"2 places on x take values of shape \(runs, 2\); got \(1, 3\)"):
+        plots.series([1, 2], [1, 2, 3])
+
+
+def test_attention_distance_has_a_dot_per_head_above_its_layer():
+    distances = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    ax = plots.attention_distance(distances, uniform=5.5)
+    assert ax.collections[0].get_offsets().tolist() == [[1, 1], [1, 2], [1, 3], [2, 4], [2, 5], [2, 6]]
+    assert set(ax.get_lines()[0].get_ydata()) == {5.5}
+    assert not plots.attention_distance(distances).get_lines()
