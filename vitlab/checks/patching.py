@@ -350,6 +350,52 @@ EXERCISES = [
 PREDICTIONS = [
     Prediction(
         "1.a",
+        "Suppose every pixel of a 224 × 224 image were a token. "
+        "How many attention entries has one head in one layer?",
+        [
+            (
+                "About 50 thousand",
+                "This is the number of tokens, 224 · 224; every one of them attends to all.",
+            ),
+            (
+                "About 39 thousand",
+                "This is (196 + 1)², for patches of 16 × 16: the way out, not the problem.",
+            ),
+            ("About 2.5 billion", "224 · 224 is about 50 thousand tokens, and its square about 2.5 billion."),
+            (
+                "About 11 million",
+                "This is 224 cubed: each pixel with its own row only. Attention is over all pixels.",
+            ),
+        ],
+        right=2,
+    ),
+    Prediction(
+        "1.b",
+        "An RGB image is cut into patches of 16 × 16 pixels. How many numbers describe one patch?",
+        [
+            ("48", "This is P·C = 16 · 3, one row of the patch; there are 16 such rows."),
+            ("196", "This is N for an image of 224 × 224: how many patches there are, not how long each is."),
+            ("256", "This is P² = 16 · 16, right for a grey image; an RGB pixel holds three numbers."),
+            ("768", "P²C = 16 · 16 · 3 = 768. (ViT-B's D is 768 too; that is a coincidence.)"),
+        ],
+        right=3,
+    ),
+    Prediction(
+        "1.c",
+        "P is halved, the image stays. What happens to N · P²C, all the numbers in the sequence?",
+        [
+            ("It doubles", "N grows 4-fold and P²C shrinks 4-fold; nothing is left that could double."),
+            ("It stays the same", "Every pixel lies in exactly one patch: N · P²C = H·W·C for every P."),
+            (
+                "It grows 4-fold",
+                "N does, but each patch is 4 times shorter. The attention entries are what grows.",
+            ),
+            ("It shrinks 4-fold", "P²C does, but there are 4 times as many patches."),
+        ],
+        right=1,
+    ),
+    Prediction(
+        "1.d",
         "An image is shown at twice the resolution (both sides double), with the same P. "
         "What happens to N, and about what to the attention entries T²?",
         [
@@ -373,7 +419,7 @@ PREDICTIONS = [
         right=2,
     ),
     Prediction(
-        "1.b",
+        "1.e",
         "A ViT without position embeddings sees an image, then the same image with its patches shuffled. "
         "How do its class scores change?",
         [
@@ -395,51 +441,5 @@ PREDICTIONS = [
             ),
         ],
         right=0,
-    ),
-    Prediction(
-        "1.c",
-        "An RGB image is cut into patches of 16 × 16 pixels. How many numbers describe one patch?",
-        [
-            ("48", "This is P·C = 16 · 3, one row of the patch; there are 16 such rows."),
-            ("196", "This is N for an image of 224 × 224: how many patches there are, not how long each is."),
-            ("256", "This is P² = 16 · 16, right for a grey image; an RGB pixel holds three numbers."),
-            ("768", "P²C = 16 · 16 · 3 = 768. (ViT-B's D is 768 too; that is a coincidence.)"),
-        ],
-        right=3,
-    ),
-    Prediction(
-        "1.d",
-        "P is halved, the image stays. What happens to N · P²C, all the numbers in the sequence?",
-        [
-            ("It doubles", "N grows 4-fold and P²C shrinks 4-fold; nothing is left that could double."),
-            ("It stays the same", "Every pixel lies in exactly one patch: N · P²C = H·W·C for every P."),
-            (
-                "It grows 4-fold",
-                "N does, but each patch is 4 times shorter. The attention entries are what grows.",
-            ),
-            ("It shrinks 4-fold", "P²C does, but there are 4 times as many patches."),
-        ],
-        right=1,
-    ),
-    Prediction(
-        "1.e",
-        "Suppose every pixel of a 224 × 224 image were a token. "
-        "How many attention entries has one head in one layer?",
-        [
-            (
-                "About 50 thousand",
-                "This is the number of tokens, 224 · 224; every one of them attends to all.",
-            ),
-            (
-                "About 39 thousand",
-                "This is (196 + 1)², for patches of 16 × 16: the way out, not the problem.",
-            ),
-            ("About 2.5 billion", "224 · 224 is about 50 thousand tokens, and its square about 2.5 billion."),
-            (
-                "About 11 million",
-                "This is 224 cubed: each pixel with its own row only. Attention is over all pixels.",
-            ),
-        ],
-        right=2,
     ),
 ]
