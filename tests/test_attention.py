@@ -1,0 +1,362 @@
+"""Attention analysis against slow loops and against implementations that are not ours."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vitlab import ViT, ViTConfig, attention_rollout, mean_attention_distance, record_attention
+from vitlab.attention import class_map, discard_smallest, patch_distances
+
+SMALL = dict(image_size=(8, 12), patch_size=4, embed_dim=12, depth=3, num_heads=2, mlp_dim=16)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = ViT(ViTConfig(**SMALL)).eval()
+    for parameter in model.parameters():  # far from the start, where the head is zero and attention flat
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+@pytest.fixture
+def images():
+    return torch.randn(5, 1, 8, 12, generator=torch.Generator().manual_seed(1))
+
+
+def random_weights(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(2)).mul(2).softmax(dim=-1)
+
+
+def observers(model):
+    return [block.attn.observers for block in model.blocks]
+
+
+# ------------------------------------------------------------------------------------------- recording
+
+
+def test_recorded_weights_by_loop(model, images):
+    with record_attention(model) as record, torch.no_grad():
+        model(images)
+        tokens = model.embed(images)
+    heads, width = 2, 6
+    for layer, block in enumerate(model.blocks):
+        qkv = block.attn.qkv(block.norm1(tokens)).detach()  # q, k and v, each head after head
+        for b, head, i in itertools.product((0, 4), range(heads), range(7)):
+            q = qkv[b, i, head * width : (head + 1) * width]
+            scores = [
+                float(q @ qkv[b, j, (heads + head) * width : (heads + head + 1) * width]) / math.sqrt(width)
+                for j in range(7)
+            ]
+            wanted = torch.tensor(scores, dtype=torch.float64).softmax(0)
+            torch.testing.assert_close(
+                record.weights[layer, b, head, i].double(), wanted, atol=1e-5, rtol=1e-5
+            )
+        tokens = block(tokens)
+    assert record.weights.shape == (3, 5, 2, 7, 7)
+    torch.testing.assert_close(record.weights.sum(-1), torch.ones(3, 5, 2, 7), atol=1e-6, rtol=0)
+
+
+def test_recording_changes_no_logits(model, images):
+    with torch.no_grad():
+        before = model(images)
+        with record_attention(model):
+            during = model(images)
+        after = model(images)
+    torch.testing.assert_close(during, before, atol=1e-6, rtol=1e-6)
+    assert torch.equal(after, before)
+
+
+def test_the_recorded_weights_are_those_in_use(model, images):
+    """A gradient can be taken through them, and moving them moves the logits."""
+    with record_attention(model) as record:
+        logits = model(images)
+    grads = torch.autograd.grad(logits.sum(), record.layers[0][0])
+    assert grads[0].abs().max() > 0
+
+
+def test_several_passes_are_joined(model, images):
+    with record_attention(model) as record, torch.no_grad():
+        model(images[:2])
+        model(images[2:])
+    with record_attention(model) as whole, torch.no_grad():
+        model(images)
+    torch.testing.assert_close(record.weights, whole.weights, atol=1e-6, rtol=1e-5)
+
+
+def test_nothing_is_left_behind_after_an_exception(model, images):
+    record = fill_and_fail(model, images)
+    assert observers(model) == [[], [], []]
+    assert record.weights.shape == (3, 5, 2, 7, 7)  # what was recorded before is kept
+    model(images)
+    assert record.weights.shape == (3, 5, 2, 7, 7)
+
+
+def fill_and_fail(model, images):
+    try:
+        with record_attention(model) as record:
+            model(images)
+            model(torch.zeros(1, 1, 28, 28))
+    except ValueError as error:
+        assert "this model takes images" in str(error)
+        return record
+    raise AssertionError("the exception was swallowed")
+
+
+def test_recordings_nest(model, images):
+    with record_attention(model) as outer, torch.no_grad():
+        model(images[:1])
+        with record_attention(model) as inner:
+            model(images[1:3])
+        assert observers(model) == [[append] for append in (passes.append for passes in outer.layers)]
+        model(images[3:])
+    assert (outer.weights.shape[1], inner.weights.shape[1]) == (5, 2)
+    assert torch.equal(inner.weights, outer.weights[:, 1:3])
+    assert observers(model) == [[], [], []]
+
+
+def test_weights_are_fp32_under_autocast(model, images):
+    with record_attention(model) as record, torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model(images)
+    assert record.weights.dtype == torch.float32
+    torch.testing.assert_close(record.weights.sum(-1), torch.ones(3, 5, 2, 7), atol=1e-6, rtol=0)
+
+
+def test_recording_without_class_token(images):
+    model = ViT(ViTConfig(**SMALL, pool="mean"))
+    with record_attention(model) as record, torch.no_grad():
+        model(images)
+    assert record.weights.shape == (3, 5, 2, 6, 6)
+
+
+def test_recording_errors(model):
+    with pytest.raises(ValueError, match="Linear has no vitlab.Attention"):
+        with record_attention(torch.nn.Linear(2, 2)):
+            pass
+    with record_attention(model) as record:
+        pass
+    with pytest.raises(ValueError, match="no forward pass"):
+        record.weights  # noqa: B018
+
+
+def test_on_the_meta_device_no_tensor_is_made_elsewhere():
+    with torch.device("meta"):
+        model, images = ViT(ViTConfig(**SMALL)), torch.empty(2, 1, 8, 12)
+    with record_attention(model) as record:
+        model(images)
+    assert record.weights.is_meta
+    assert attention_rollout(record.weights, "max", 0.5).is_meta
+    assert mean_attention_distance(record.weights, (2, 3), 4, cls="renormalise").is_meta
+
+
+# --------------------------------------------------------------------------------------------- rollout
+
+
+def rollout_by_loops(weights, fuse, discard):
+    """One image's rollout, entry by entry in Python floats: weights (L, heads, T, T) -> (T, T)."""
+    T = weights.shape[-1]
+    joint = [[float(i == j) for j in range(T)] for i in range(T)]
+    for layer in weights.tolist():
+        fused = [[fuse([head[i][j] for head in layer]) for j in range(T)] for i in range(T)]
+        order = sorted((fused[i][j], i, j) for i in range(T) for j in range(T))
+        for _, i, j in order[: int(T * T * discard)]:
+            fused[i][j] = fused[i][j] if (i, j) == (0, 0) else 0.0
+        half = [[fused[i][j] / 2 + (i == j) / 2 for j in range(T)] for i in range(T)]
+        step = [[value / sum(row) for value in row] for row in half]
+        joint = [[sum(step[i][k] * joint[k][j] for k in range(T)) for j in range(T)] for i in range(T)]
+    return torch.tensor(joint, dtype=torch.float64)
+
+
+FUSIONS = {"mean": lambda values: sum(values) / len(values), "max": max, "min": min}
+
+
+@pytest.mark.parametrize("discard", [0.0, 0.4, 0.9])
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("tokens", [7, 8])  # 6 patches with a class token; 8 without one
+def test_rollout_by_loops(fusion, discard, tokens):
+    weights = random_weights(3, 2, 4, tokens, tokens)
+    rollout = attention_rollout(weights, head_fusion=fusion, discard_ratio=discard)
+    assert rollout.shape == (2, tokens, tokens)
+    for b in range(2):
+        wanted = rollout_by_loops(weights[:, b], FUSIONS[fusion], discard)
+        torch.testing.assert_close(rollout[b].double(), wanted, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(rollout.sum(-1), torch.ones(2, tokens))
+
+
+def test_rollout_treats_each_image_alone():
+    weights = random_weights(3, 4, 2, 6, 6)
+    alone = torch.cat([attention_rollout(weights[:, b : b + 1], "max", 0.7) for b in range(4)])
+    torch.testing.assert_close(attention_rollout(weights, "max", 0.7), alone)
+
+
+def test_rollout_is_the_sum_over_all_paths():
+    weights = random_weights(3, 1, 1, 3, 3)
+    step = (weights[:, 0, 0] + torch.eye(3)) / 2
+    for i, j in itertools.product(range(3), repeat=2):
+        paths = (step[2, i, a] * step[1, a, b] * step[0, b, j] for a in range(3) for b in range(3))
+        torch.testing.assert_close(attention_rollout(weights)[0, i, j], sum(paths))
+
+
+def test_rollout_changes_no_input():
+    weights = random_weights(2, 1, 2, 5, 5)
+    before = weights.clone()
+    attention_rollout(weights, "min", 0.9)
+    assert torch.equal(weights, before)
+
+
+def test_discarding_keeps_the_first_entry_and_no_more():
+    maps = torch.tensor([[[0.1, 0.4], [0.3, 0.2]], [[0.4, 0.1], [0.2, 0.3]]])
+    kept = discard_smallest(maps, 0.5)
+    assert torch.equal(kept, torch.tensor([[[0.1, 0.4], [0.3, 0.0]], [[0.4, 0.0], [0.0, 0.3]]]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((torch.zeros(2, 1, 4, 5, 6),), r"\(2, 1, 4, 5, 6\)"),
+        ((torch.zeros(2, 4, 5, 5),), r"\(L, B, heads, T, T\); got \(2, 4, 5, 5\)"),
+        ((torch.zeros(2, 1, 4, 5, 5), "sum"), "mean, max, min; got 'sum'"),
+        ((torch.zeros(2, 1, 4, 5, 5), "mean", 1.0), "below 1; got 1.0"),
+        ((torch.zeros(2, 1, 4, 5, 5), "mean", -0.1), "got -0.1"),
+    ],
+)
+def test_rollout_errors(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        attention_rollout(*arguments)
+
+
+# ------------------------------------------------------------------------------------------- class map
+
+
+def test_class_map_by_loop():
+    attention = random_weights(2, 3, 13, 13)
+    shown = class_map(attention, (3, 4))
+    assert shown.shape == (2, 3, 3, 4)
+    for row, column in itertools.product(range(3), range(4)):
+        assert torch.equal(shown[..., row, column], attention[:, :, 0, 1 + row * 4 + column])
+
+
+@pytest.mark.parametrize("tokens", [12, 14])
+def test_class_map_needs_one_class_token(tokens):
+    with pytest.raises(ValueError, match=f"3 x 4 grid make 13 tokens; got {tokens}"):
+        class_map(torch.zeros(1, tokens, tokens), (3, 4))
+
+
+# -------------------------------------------------------------------------------------------- distance
+
+
+def distance_by_loops(weights, rows, columns, patch_size, renormalise):
+    """weights (B, T, T) of one head -> pixels, in Python floats."""
+    prefix = weights.shape[-1] - rows * columns
+    places = list(itertools.product(range(rows), range(columns)))
+    means = []
+    for image in weights[:, prefix:, prefix:].tolist():
+        for (y, x), row in zip(places, image, strict=True):
+            total = sum(row) if renormalise else 1.0
+            gaps = [math.hypot(y - v, x - u) * patch_size for v, u in places]
+            means.append(sum(w * gap for w, gap in zip(row, gaps, strict=True)) / total)
+    return sum(means) / len(means)
+
+
+@pytest.mark.parametrize("cls", ["drop", "renormalise"])
+@pytest.mark.parametrize("prefix", [0, 1])
+@pytest.mark.parametrize("grid", [(3, 5), (4, 2), (1, 6)])
+def test_distance_by_loops(grid, prefix, cls):
+    rows, columns = grid
+    weights = random_weights(2, 3, 2, rows * columns + prefix, rows * columns + prefix)
+    distances = mean_attention_distance(weights, grid, patch_size=7, cls=cls)
+    assert distances.shape == (2, 2)
+    for layer, head in itertools.product(range(2), repeat=2):
+        wanted = distance_by_loops(weights[layer, :, head], rows, columns, 7, cls == "renormalise")
+        assert distances[layer, head].item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_without_class_token_dropping_and_renormalising_agree():
+    weights = random_weights(2, 2, 2, 6, 6)
+    torch.testing.assert_close(*(mean_attention_distance(weights, (2, 3), 4, cls) for cls in CLS))
+
+
+CLS = ("drop", "renormalise")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+def test_the_class_tokens_share_makes_a_uniform_head_seem_local(share):
+    weights = torch.full((1, 1, 1, 197, 197), (1 - share) / 196)
+    weights[..., 0] = share
+    dropped, renormalised = (mean_attention_distance(weights, (14, 14), 16, cls).item() for cls in CLS)
+    assert dropped == pytest.approx((1 - share) * 116.5, abs=0.05)
+    assert renormalised == pytest.approx(116.5, abs=0.05)
+
+
+def test_a_head_that_looks_at_itself_has_distance_zero():
+    assert mean_attention_distance(torch.eye(6)[None, None, None], (2, 3), 16).item() == 0
+
+
+def test_patch_distances_by_loop():
+    distances = patch_distances((3, 4), 5)
+    places = list(itertools.product(range(3), range(4)))
+    wanted = [[math.dist(one, other) * 5 for other in places] for one in places]
+    torch.testing.assert_close(distances, torch.tensor(wanted))
+
+
+@pytest.mark.parametrize(
+    ("weights", "grid", "cls", "words"),
+    [
+        (torch.zeros(1, 1, 1, 8, 8), (2, 3), "drop", r"T = 6, or one more with a class token"),
+        (torch.zeros(1, 1, 7, 7), (2, 3), "drop", r"got \(1, 1, 7, 7\)"),
+        (torch.zeros(1, 1, 1, 7, 7), (2, 3), "keep", "'drop' or 'renormalise'; got 'keep'"),
+    ],
+)
+def test_distance_errors(weights, grid, cls, words):
+    with pytest.raises(ValueError, match=words):
+        mean_attention_distance(weights, grid, 4, cls)
+
+
+# ------------------------------------------------------------ implementations that are not ours
+
+
+@pytest.fixture
+def oracle(shared):
+    return lambda name: {key: torch.from_numpy(a) for key, a in np.load(shared / "oracles" / name).items()}
+
+
+def test_recorded_attention_is_timms(shared, oracle):
+    arrays = oracle("timm/io_t1_token.npz")
+    model = ViT(
+        ViTConfig(image_size=32, patch_size=8, in_chans=3, embed_dim=64, depth=3, num_heads=4, mlp_dim=128)
+    ).eval()
+    model.load_state_dict(load_file(shared / "oracles/timm/ckpt_t1_token.safetensors"))
+    with record_attention(model) as record, torch.no_grad():
+        logits = model(arrays["images"])
+    torch.testing.assert_close(record.weights, arrays["attn"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits, arrays["logits"], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("discard", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_rollout_is_the_published_recipe_with_rows_normalised(oracle, fusion, discard):
+    weights = oracle("timm/io_t1_token.npz")["attn"]
+    name = f"t1_token__{fusion}_{discard}__row_normalised"
+    shown = class_map(attention_rollout(weights, fusion, discard), (4, 4))
+    shown = shown / shown.amax(dim=(1, 2), keepdim=True)
+    torch.testing.assert_close(shown, oracle("rollout/rollout_t1_token.npz")[name], atol=1e-5, rtol=0)
+
+
+def test_rollout_is_abnars_at_every_depth(oracle):
+    weights = oracle("timm/io_t1_token.npz")["attn"]
+    joint = oracle("rollout/rollout_t1_token.npz")["t1_token__abnar_joint"]
+    for depth in (1, 2, 3):
+        torch.testing.assert_close(attention_rollout(weights[:depth]), joint[depth - 1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("grid", "patch_size"), [((7, 7), 32), ((5, 7), 16)])
+def test_distance_is_the_independent_ones(oracle, grid, patch_size):
+    arrays = oracle("attdist/synthetic_attention_distance.npz")
+    name = f"{grid[0]}x{grid[1]}_p{patch_size}__"
+    for cls, key in zip(CLS, ("px_raw", "px_renorm"), strict=True):
+        ours = mean_attention_distance(arrays[name + "attn"][None], grid, patch_size, cls=cls)
+        torch.testing.assert_close(ours.double(), arrays[name + key], atol=0, rtol=1e-5)
