@@ -33,7 +33,10 @@ def predict(id: str) -> None:
 
 
 class QuestionBox:
-    """The widgets of one prediction: radio buttons `choice`, button `commit`, explanation `answer`."""
+    """The widgets of one prediction: radio buttons `choice`, button `commit`, explanation `answer`.
+
+    By keyboard: Tab to an option, Space to choose it, Tab to the button, Space or Enter.
+    """
 
     def __init__(self, prediction: Prediction):
         import ipywidgets as widgets
@@ -78,7 +81,10 @@ class QuestionBox:
         if first is None:
             self.answer.value = ""
             return
-        self.commit.disabled, self.commit.description = True, "Committed"
+        self.commit.description, self.commit.button_style = (
+            "Committed",
+            "",
+        )  # disabled, it would lose the focus
         options, right, now = self.prediction.options, self.prediction.right, self.choice.value
         heading = "✓ Right." if first == right else "✗ Not so."
         lines = [
@@ -90,7 +96,8 @@ class QuestionBox:
             )
         if now not in (None, first, right):
             lines.append(f"<b>And</b> “{html.escape(options[now][0])}”? {html.escape(options[now][1])}")
-        self.answer.value = '<div role="status">' + "".join(f"<p>{line}</p>" for line in lines) + "</div>"
+        paragraphs = "".join(f"<p>{line}</p>" for line in lines)
+        self.answer.value = f'<div role="status">{paragraphs}</div>'  # a screen reader reads it out
 
 
 def _text(prediction, heading, line) -> str:
