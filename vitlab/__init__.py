@@ -6,42 +6,37 @@ One tensor's way through the package::
           -> + class token, + position -> (B, N+1, D) -> Block x L -> norm -> token 0 -> head -> (B, classes)
 """
 
-from vitlab import checkpoints, data, paper, patches
-from vitlab.attention import attention_rollout, mean_attention_distance, record_attention
-from vitlab.checkpoints import load_checkpoint, save_checkpoint
-from vitlab.embeddings import PatchEmbed, resize_pos_embed
-from vitlab.encoder import MLP, Attention, Block, Encoder
-from vitlab.patches import patchify, unpatchify
-from vitlab.runtime import start
-from vitlab.training import History, Recipe, evaluate, train
-from vitlab.vit import ViT, ViTConfig, count_parameters
+import importlib
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "MLP",
-    "Attention",
-    "Block",
-    "Encoder",
-    "History",
-    "PatchEmbed",
-    "Recipe",
-    "ViT",
-    "ViTConfig",
-    "attention_rollout",
-    "checkpoints",
-    "count_parameters",
-    "data",
-    "evaluate",
-    "load_checkpoint",
-    "mean_attention_distance",
-    "paper",
-    "patches",
-    "patchify",
-    "record_attention",
-    "resize_pos_embed",
-    "save_checkpoint",
-    "start",
-    "train",
-    "unpatchify",
-]
+# Loaded when first used, so that `python -m vitlab.training` runs a module that nothing has imported yet.
+_NAMES = {
+    "patches": ["patchify", "unpatchify"],
+    "embeddings": ["PatchEmbed", "resize_pos_embed"],
+    "encoder": ["MLP", "Attention", "Block", "Encoder"],
+    "vit": ["ViT", "ViTConfig", "count_parameters"],
+    "attention": ["attention_rollout", "mean_attention_distance", "record_attention"],
+    "checkpoints": ["load_checkpoint", "save_checkpoint"],
+    "runtime": ["start"],
+    "training": ["History", "Recipe", "evaluate", "train"],
+    "data": [],
+    "paper": [],
+    "plots": [],
+    "widgets": [],
+    "checks": [],
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted([*_MODULE_OF, *_NAMES])
+
+
+def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(f"module 'vitlab' has no attribute {name!r}")
+    module = importlib.import_module(f"vitlab.{_MODULE_OF.get(name, name)}")
+    return getattr(module, name) if name in _MODULE_OF else module
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,80 @@
+"""Device, precision, seed and quick mode: chosen once, shown, and overridable."""
+
+import pytest
+import torch
+
+import vitlab
+from vitlab import runtime
+
+
+def test_the_seed_makes_runs_equal():
+    draws = []
+    for seed in (1, 1, 2):
+        vitlab.start(seed=seed, precision="fp32")
+        draws.append(torch.randn(5))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_importing_changes_nothing_global():
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    vitlab.runtime.pick_device()
+    vitlab.ViTConfig()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "quick"),
+    [(False, None, False), (True, None, True), (False, "1", True), (False, "0", False)],
+)
+def test_quick_mode_by_parameter_or_environment(monkeypatch, asked, environment, quick):
+    monkeypatch.delenv("VITLAB_QUICK", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("VITLAB_QUICK", environment)
+    run = vitlab.start(quick=asked, device="cpu", precision="fp32")
+    assert run.quick is quick
+    assert run.size(full=100, quick=3) == (3 if quick else 100)
+    assert ("quick mode" in repr(run)) is quick
+
+
+@pytest.mark.parametrize(("hardware_bf16", "wanted"), [(True, "bf16"), (False, "fp16")])
+def test_cuda_precision_asks_for_real_bf16(monkeypatch, hardware_bf16, wanted):
+    """A T4 says that it supports bf16 when emulation counts; then it must get fp16."""
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or hardware_bf16
+    )
+    assert runtime.pick_precision(torch.device("cuda")) == wanted
+
+
+@pytest.mark.parametrize(("speedup", "wanted"), [(0.7, "fp32"), (1.0, "fp32"), (2.5, "bf16")])
+def test_cpu_precision_follows_the_measurement(monkeypatch, speedup, wanted):
+    monkeypatch.setattr(runtime, "bf16_speedup", lambda: speedup)
+    assert vitlab.start(device="cpu").precision == wanted
+
+
+def test_the_measurement_is_a_ratio_of_times(monkeypatch):
+    seconds = {False: 0.4, True: 0.1}
+    monkeypatch.setattr(runtime, "pass_seconds", lambda layer, x, bf16: seconds[bf16])
+    assert runtime.bf16_speedup.__wrapped__() == pytest.approx(4.0)
+
+
+def test_autocast_is_the_precision():
+    product = torch.ones(2, 2)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with vitlab.start(device="cpu", precision=precision).autocast():
+            assert (product @ product).dtype == dtype
+
+
+def test_the_choice_is_shown():
+    shown = repr(vitlab.start(device="cpu", precision="bf16", seed=7))
+    for part in ("CPU", "bf16", "seed 7", torch.__version__):
+        assert part in shown
+
+
+def test_what_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="fp32, bf16, fp16; got 'int8'"):
+        vitlab.start(device="cpu", precision="int8")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA device.*device='cpu'"):
+            vitlab.start(device="cuda")

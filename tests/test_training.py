@@ -1,0 +1,213 @@
+"""The training loop: its schedule, its optimiser, its honesty about what happened."""
+
+import json
+import math
+
+import pytest
+import torch
+
+import vitlab
+from vitlab import Recipe, ViT, ViTConfig, training
+from vitlab.data import Dataset
+
+CPU = dict(device="cpu", precision="fp32")
+
+
+def stripes(n: int, seed: int = 0) -> Dataset:
+    """Three classes that a tiny model learns at once: a bright top, middle or bottom third."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (n,), generator=generator)
+    images = torch.randint(0, 60, (n, 1, 12, 12), generator=generator, dtype=torch.uint8)
+    for i, label in enumerate(labels):
+        images[i, :, 4 * label : 4 * label + 4] += 150
+    return Dataset(images, labels, ["top", "middle", "bottom"])
+
+
+def tiny(**fields) -> ViT:
+    torch.manual_seed(0)
+    sizes = dict(image_size=12, patch_size=4, embed_dim=16, depth=2, num_heads=2, mlp_dim=32, num_classes=3)
+    return ViT(ViTConfig(**(sizes | fields)))
+
+
+def test_learning_rate_by_hand():
+    recipe = Recipe(steps=10, warmup_steps=4, learning_rate=2.0)
+    wanted = [0.5, 1.0, 1.5, 2.0] + [1 + math.cos(math.pi * k / 6) for k in range(6)]
+    assert [training.learning_rate_at(step, recipe) for step in range(10)] == pytest.approx(wanted)
+
+
+def test_the_loop_follows_the_schedule():
+    recipe = Recipe(steps=10, warmup_steps=4, learning_rate=0.01, batch_size=8)
+    history = vitlab.train(tiny(), stripes(32), None, recipe, vitlab.start(**CPU), progress=False)
+    wanted = [training.learning_rate_at(step, recipe) for step in range(10)]
+    assert [row["learning_rate"] for row in history.rows] == pytest.approx(wanted)
+    assert [row["step"] for row in history.rows] == list(range(1, 11))
+
+
+def test_it_learns():
+    recipe = Recipe(steps=120, batch_size=32, learning_rate=3e-3, augment=False)
+    history = vitlab.train(
+        tiny(), stripes(200), stripes(100, seed=1), recipe, vitlab.start(**CPU), progress=False
+    )
+    assert history.rows[0]["loss"] == pytest.approx(math.log(3), abs=1e-5)
+    assert history.accuracy > 0.95
+    assert history.rows[-1]["loss"] < 0.2
+    assert [e.step for e in history.evaluations] == [24, 48, 72, 96, 120]
+
+
+def test_one_step_is_adamw_by_hand():
+    """Adam's first step moves every number by the learning rate against its gradient's sign, and decays."""
+    model, recipe = tiny(), Recipe(steps=1, warmup_steps=0, batch_size=32, learning_rate=0.01, augment=False)
+    data = stripes(32)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    loss = torch.nn.functional.cross_entropy(model(data.images / 127.5 - 1), data.labels)
+    gradients = dict(zip(before, torch.autograd.grad(loss, list(model.parameters())), strict=True))
+    norm = torch.stack([g.norm() for g in gradients.values()]).norm()
+    vitlab.train(model, data, None, recipe, vitlab.start(**CPU), progress=False)
+    for name, after in model.named_parameters():
+        decay = recipe.weight_decay if after.ndim > 1 and name not in ("cls_token", "pos_embed") else 0.0
+        gradient = gradients[name] * min(1, recipe.clip_norm / norm)
+        moved = gradient / (gradient.abs() + 1e-8)
+        wanted = before[name] * (1 - 0.01 * decay) - 0.01 * moved
+        sure = gradient.abs() > 1e-5  # where rounding cannot turn the sign
+        torch.testing.assert_close(after[sure], wanted[sure], rtol=0, atol=2e-5)
+
+
+def test_no_decay_on_norms_biases_and_tokens():
+    model = tiny()
+    names = {id(p): name for name, p in model.named_parameters()}
+    optimizer = training.make_optimizer(model, Recipe(weight_decay=0.3))
+    decays = {
+        names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+    assert decays.keys() == dict(model.named_parameters()).keys()
+    for name, decay in decays.items():
+        spared = "norm" in name or name.endswith("bias") or name in ("cls_token", "pos_embed")
+        assert decay == (0.0 if spared else 0.3), name
+
+
+def test_equal_seeds_give_equal_histories():
+    recipe = Recipe(steps=6, batch_size=16, seed=5)
+    losses = []
+    for _ in range(2):
+        history = vitlab.train(tiny(), stripes(64), None, recipe, vitlab.start(**CPU), progress=False)
+        losses.append([row["loss"] for row in history.rows])
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_too(precision):
+    recipe = Recipe(steps=150, batch_size=32, learning_rate=3e-3, augment=False)
+    run = vitlab.start(device="cpu", precision=precision)
+    history = vitlab.train(tiny(), stripes(200), stripes(100, seed=1), recipe, run, progress=False)
+    assert history.accuracy > 0.9
+
+
+def test_sgd_learns():
+    recipe = Recipe(
+        steps=100, batch_size=32, learning_rate=0.1, optimizer="sgd", weight_decay=0.0, augment=False
+    )
+    history = vitlab.train(
+        tiny(), stripes(200), stripes(100, seed=1), recipe, vitlab.start(**CPU), progress=False
+    )
+    assert history.accuracy > 0.9
+
+
+def test_ctrl_c_leaves_a_usable_model_and_history():
+    def stop(history):
+        if history.rows[-1]["step"] >= 5:
+            raise KeyboardInterrupt
+
+    model = tiny().eval()
+    data = stripes(64)
+    history = vitlab.train(
+        model, data, data, Recipe(steps=50, batch_size=8), vitlab.start(**CPU), on_step=stop, progress=False
+    )
+    assert history.interrupted
+    assert history.rows[-1]["step"] == 5
+    assert not model.training  # the mode is given back
+    assert math.isfinite(vitlab.evaluate(model, data, vitlab.start(**CPU))[0])
+    again = vitlab.train(
+        model, data, data, Recipe(steps=5, batch_size=8), vitlab.start(**CPU), progress=False
+    )
+    assert not again.interrupted
+    assert len(again.evaluations) == 5
+
+
+def test_a_loss_that_explodes_stops_with_advice():
+    recipe = Recipe(
+        steps=50, warmup_steps=0, learning_rate=1e30, optimizer="sgd", clip_norm=0.0, batch_size=8
+    )
+    with pytest.warns(UserWarning, match="training stopped; lower learning_rate"):
+        history = vitlab.train(tiny(), stripes(64), None, recipe, vitlab.start(**CPU), progress=False)
+    assert history.rows[-1]["step"] < 50
+
+
+def test_the_progress_bar_says_what_is_going_on(capsys):
+    vitlab.train(tiny(), stripes(64), None, Recipe(steps=4, batch_size=8), vitlab.start(**CPU))
+    shown = capsys.readouterr().err
+    for part in ("loss 1.", "accuracy", "images/s", "4/4"):
+        assert part in shown
+
+
+def test_evaluate_equals_a_loop_over_images():
+    model, data = tiny(), stripes(23)
+    torch.nn.init.normal_(model.head.weight)
+    model.train()
+    losses, hits = [], 0
+    with torch.no_grad():
+        for image, label in zip(data.images, data.labels, strict=True):
+            probabilities = model.eval()(image[None] / 127.5 - 1)[0].double().softmax(0)
+            losses.append(-probabilities[label].log().item())
+            hits += int(probabilities.argmax() == label)
+    model.train()
+    loss, accuracy = vitlab.evaluate(model, data, vitlab.start(**CPU), batch_size=7)
+    assert (loss, accuracy) == (pytest.approx(sum(losses) / 23, rel=1e-5), hits / 23)
+    assert model.training
+
+
+def test_labels_out_of_range_are_refused():
+    data = stripes(16)
+    wrong = data._replace(labels=data.labels + 1)
+    with pytest.raises(
+        ValueError, match="labels of train_data run from 1 to 3.*3 classes, 0 to 2; set num_classes"
+    ):
+        vitlab.train(tiny(), wrong, None, Recipe(steps=1), progress=False)
+    with pytest.raises(ValueError, match="test_data"):
+        vitlab.train(tiny(), data, wrong, Recipe(steps=1), progress=False)
+    with pytest.raises(ValueError, match="empty"):
+        vitlab.evaluate(tiny(), Dataset(data.images[:0], data.labels[:0], data.classes))
+
+
+@pytest.mark.parametrize(
+    "fields", [dict(steps=0), dict(batch_size=0), dict(learning_rate=0.0), dict(weight_decay=-1.0),
+               dict(label_smoothing=1.0), dict(optimizer="lion"), dict(warmup_steps=-1)]
+)  # fmt: skip
+def test_recipes_that_cannot_be_followed_are_refused(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        Recipe(**fields)
+
+
+def test_the_shell_command_writes_checkpoint_and_card(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "fashion_classes", lambda split, classes: fashion_like(split, classes))
+    path = tmp_path / "m.safetensors"
+    training.main(f"--out {path} --steps 3 --batch_size 8 --depth 1 --no-augment --precision fp32".split())
+    card = json.loads(path.with_suffix(".json").read_text())
+    model = vitlab.load_checkpoint(path)
+    assert card["recipe"]["steps"] == 3
+    assert card["recipe"]["augment"] is False
+    assert model.config.depth == 1
+    assert card["parameters"] == vitlab.count_parameters(model)
+    assert "--steps 3" in card["command"]
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def fashion_like(split, classes):
+    data = stripes(40, seed=len(split))
+    return data._replace(images=torch.nn.functional.pad(data.images, (8, 8, 8, 8)))
+
+
+@pytest.mark.parametrize("wrong", ["--step 3", "--learning-rate 1", "--nonsense", "--steps many"])
+def test_the_shell_command_refuses_misspelt_options(wrong, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        training.main(["--out", str(tmp_path / "m.safetensors"), *wrong.split()])
+    assert stop.value.code == 2
