@@ -19,6 +19,7 @@ from vitlab import plots
 
 @pytest.fixture(autouse=True)
 def closed():
+    plt.close("all")
     yield
     plt.close("all")
 

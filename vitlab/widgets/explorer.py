@@ -130,7 +130,9 @@ class Explorer:
     def _tell(self, caption: str, error: Exception | None = None) -> None:
         self.caption, self.error = caption, error
         role = 'role="status"' if error is None else 'role="alert" class="vitlab-error"'
-        self._text.value = f"<div {role}>{html.escape(caption).replace(chr(10), '<br>')}</div>"
+        text = html.escape(caption).replace("\n", "<br>")
+        text = text if error is None else f"<b>{text}</b>"
+        self._text.value = f'<div {role} style="line-height: 1.5">{text}</div>'
 
     def _render(self, **state) -> tuple[bytes, str]:
         picture, caption = self.draw(**state)
@@ -148,7 +150,8 @@ class Explorer:
         )
         text = ipywidgets.HTML(layout={"max_width": f"{width}px", "min_height": "4em"})
         controls = ipywidgets.Box(
-            [*self.controls.values(), reset], layout={"display": "flex", "flex_flow": "row wrap"}
+            [*self.controls.values(), reset],
+            layout={"display": "flex", "flex_flow": "row wrap", "grid_gap": "2px 16px"},
         )
         return image, text, ipywidgets.VBox([controls, image, text])
 
@@ -193,7 +196,11 @@ def fit(picture: Picture, size: tuple[int, int]) -> Image.Image:
 
 
 def png(image: Image.Image) -> bytes:
-    """`image` as PNG, compressed lightly: the picture travels to the browser at every move of a slider."""
+    """`image` as PNG, compressed lightly: the picture travels to the browser at every move of a slider.
+
+    >>> png(Image.new("RGB", (4, 4)))[1:4]
+    b'PNG'
+    """
     buffer = io.BytesIO()
     image.save(buffer, format="png", compress_level=3)
     return buffer.getvalue()

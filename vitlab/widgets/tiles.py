@@ -52,6 +52,11 @@ def write(image: Image.Image, place: tuple[float, float], text: str, size: int =
     """Write `text` on a PIL image at (x, y): black, or white with a black edge (`halo`).
 
     `size` is in pixels; `anchor` is PIL's: first letter l, m or r, second a (top), m (middle) or d (bottom).
+
+    >>> canvas = Image.new("RGB", (40, 20), "white")
+    >>> write(canvas, (20, 10), "49", anchor="mm")
+    >>> canvas.getextrema()[0]
+    (0, 255)
     """
     style = {"fill": "white", "stroke_width": 2, "stroke_fill": "black"} if halo else {"fill": "black"}
     ImageDraw.Draw(image).text(place, text, font=_font(size), anchor=anchor, **style)
