@@ -162,7 +162,7 @@ ASKED = predictions.Prediction(
 
 @pytest.fixture
 def box(monkeypatch):
-    """Makes the box of a question whose right option is number 2, in a session that has committed to nothing."""
+    """Makes the box of ASKED, in a session that has committed to nothing."""
     monkeypatch.setattr(predictions, "_committed", {})
     return lambda: predictions.QuestionBox(ASKED)
 
