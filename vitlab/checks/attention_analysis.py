@@ -1,0 +1,540 @@
+"""Lesson 06, attention analysis: exercises 6.1–6.5 and predictions 6.a–6.f."""
+
+import math
+
+import torch
+
+from vitlab.checks.engine import Exercise
+from vitlab.checks.predictions import Prediction
+
+
+def _softmaxed(generator, *shape, dtype=torch.float32):
+    return torch.randn(*shape, dtype=dtype, generator=generator).mul(2).softmax(dim=-1)
+
+
+# ---------------------------------------------------------------------------------------- 6.1 class row
+
+
+def _row_cases(generator):
+    yield _softmaxed(generator, 2, 3, 13, 13), (3, 4)
+    yield _softmaxed(generator, 3, 4, 11, 11), (5, 2)
+    yield _softmaxed(generator, 2, 2, 9, 9, dtype=torch.float64), (2, 4)
+
+
+def _class_row(attention, grid_size):
+    batch, heads, _, _ = attention.shape
+    rows, columns = grid_size
+    shown = attention.new_zeros(batch, rows, columns)
+    for b in range(batch):
+        for row in range(rows):
+            for column in range(columns):
+                token = 1 + row * columns + column
+                shown[b, row, column] = sum(attention[b, head, 0, token] for head in range(heads)) / heads
+    return shown
+
+
+def _class_column(attention, grid_size):
+    return attention[:, :, 1:, 0].mean(1).unflatten(-1, grid_size)
+
+
+def _class_row_shifted(attention, grid_size):
+    return attention[:, :, 0, :-1].mean(1).unflatten(-1, grid_size)
+
+
+def _class_row_grid_swapped(attention, grid_size):
+    return attention[:, :, 0, 1:].mean(1).unflatten(-1, grid_size[::-1])
+
+
+def _class_row_down_the_columns(attention, grid_size):
+    return attention[:, :, 0, 1:].mean(1).unflatten(-1, grid_size[::-1]).transpose(1, 2)
+
+
+def _class_row_head_sum(attention, grid_size):
+    return attention[:, :, 0, 1:].sum(1).unflatten(-1, grid_size)
+
+
+def _class_row_heads_kept(attention, grid_size):
+    return attention[:, :, 0, 1:].unflatten(-1, grid_size)
+
+
+def _class_row_one_head(attention, grid_size):
+    return attention[:, 0, 0, 1:].unflatten(-1, grid_size)
+
+
+def _all_rows(attention, grid_size):
+    return attention[:, :, :, 1:].mean((1, 2)).unflatten(-1, grid_size)
+
+
+def _class_row_flat(attention, grid_size):
+    return attention[:, :, 0, 1:].mean(1)
+
+
+# ---------------------------------------------------------------------------------------- 6.2 rollout
+
+
+def _layer_cases(generator):
+    yield (_softmaxed(generator, 3, 2, 4, 5, 5),)
+    yield (_softmaxed(generator, 4, 3, 2, 7, 7),)
+    yield (_softmaxed(generator, 2, 2, 3, 6, 6, dtype=torch.float64),)
+
+
+def _max_rollout(weights):
+    layers, batch, heads, tokens, _ = weights.shape
+    rollouts = []
+    for b in range(batch):
+        joint = torch.eye(tokens, dtype=weights.dtype)
+        for layer in range(layers):
+            step = torch.zeros_like(joint)
+            for i in range(tokens):
+                for j in range(tokens):
+                    step[i, j] = max(weights[layer, b, head, i, j] for head in range(heads)) / 2
+                step[i, i] += 0.5
+                step[i] = step[i] / step[i].sum()
+            joint = step @ joint
+        rollouts.append(joint)
+    return torch.stack(rollouts)
+
+
+def _product(steps, reverse=False):
+    """The steps (L, B, T, T) multiplied, the last leftmost."""
+    joint = steps[0]
+    for step in steps[1:]:
+        joint = joint @ step if reverse else step @ joint
+    return joint
+
+
+def _halved(fused):
+    return (fused + torch.eye(fused.shape[-1], dtype=fused.dtype)) / 2
+
+
+def _rows_to_one(maps):
+    return maps / maps.sum(dim=-1, keepdim=True)
+
+
+def _rollout_of_means(weights):
+    return _product(_rows_to_one(_halved(weights.mean(2))))
+
+
+def _rollout_without_residual(weights):
+    return _product(_rows_to_one(weights.amax(2)))
+
+
+def _rollout_not_normalised(weights):
+    return _product(_halved(weights.amax(2)))
+
+
+def _rollout_columns_normalised(weights):
+    steps = _halved(weights.amax(2))
+    return _product(steps / steps.sum(dim=-2, keepdim=True))
+
+
+def _rollout_reversed(weights):
+    return _product(_rows_to_one(_halved(weights.amax(2))), reverse=True)
+
+
+def _rollout_elementwise(weights):
+    return _rows_to_one(_halved(weights.amax(2))).prod(0)
+
+
+def _rollout_averaged(weights):
+    return _rows_to_one(_halved(weights.amax(2))).mean(0)
+
+
+def _rollout_last_layer(weights):
+    return _rows_to_one(_halved(weights.amax(2)))[-1]
+
+
+def _rollout_normalised_first(weights):
+    return _product(_halved(_rows_to_one(weights.amax(2))))
+
+
+def _rollout_first_image(weights):
+    return _max_rollout(weights[:, :1])[0]
+
+
+# ---------------------------------------------------------------------------------------- 6.3 one step
+
+
+def _step_cases(generator):
+    for batch, tokens, dtype in ((1, 6, torch.float32), (2, 5, torch.float32), (4, 4, torch.float64)):
+        fused = _softmaxed(generator, batch, tokens, tokens, dtype=dtype)
+        smallest = fused.flatten(1).quantile(0.6, dim=1)[:, None, None]
+        fused = torch.where(fused < smallest, 0.0, fused)
+        fused[:, -1] = 0.0  # a row of which nothing is left
+        yield (fused,)
+
+
+def _step(fused):
+    mended = torch.zeros_like(fused)
+    for b in range(fused.shape[0]):
+        for i in range(fused.shape[1]):
+            total = sum(fused[b, i, j] / 2 + (i == j) / 2 for j in range(fused.shape[2]))
+            for j in range(fused.shape[2]):
+                mended[b, i, j] = (fused[b, i, j] / 2 + (i == j) / 2) / total
+    return mended
+
+
+def _step_published(fused):
+    step = _halved(fused)
+    return step / step.sum(dim=-1)
+
+
+def _step_columns(fused):
+    step = _halved(fused)
+    return step / step.sum(dim=-2, keepdim=True)
+
+
+def _step_not_normalised(fused):
+    return _halved(fused)
+
+
+def _step_without_residual(fused):
+    return _rows_to_one(fused)
+
+
+def _step_normalised_first(fused):
+    return _halved(_rows_to_one(fused))
+
+
+def _step_whole_map(fused):
+    step = _halved(fused)
+    return step / step.sum(dim=(-2, -1), keepdim=True)
+
+
+def _step_softmax(fused):
+    return _halved(fused).softmax(dim=-1)
+
+
+# ---------------------------------------------------------------------------------------- 6.4 distance
+
+
+def _distance_cases(generator):
+    yield _softmaxed(generator, 2, 3, 13, 13), (3, 4), 4
+    yield _softmaxed(generator, 3, 2, 11, 11), (2, 5), 7
+    yield _softmaxed(generator, 2, 4, 9, 9, dtype=torch.float64), (4, 2), 16
+
+
+def _distance(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size, patch_size)
+
+
+def _distance_with(attention, grid_size, patch_size, measure=math.dist, renormalise=True, first=1):
+    """Mean over images and queries of the attention-weighted distance, per head; parts to get wrong."""
+    batch, heads, _, _ = attention.shape
+    rows, columns = grid_size
+    places = [(row, column) for row in range(rows) for column in range(columns)]
+    means = attention.new_zeros(heads)
+    for head in range(heads):
+        for b in range(batch):
+            for i, one in enumerate(places):
+                row = attention[b, head, first + i, first : first + len(places)]
+                total = row.sum() if renormalise else 1.0
+                for j, other in enumerate(places):
+                    means[head] += row[j] / total * measure(one, other) * patch_size
+    return means / (batch * len(places))
+
+
+def _distance_dropped(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size, patch_size, renormalise=False)
+
+
+def _distance_in_patches(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size, 1)
+
+
+def _distance_shifted(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size, patch_size, first=0)
+
+
+def _distance_swapped(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size[::-1], patch_size)
+
+
+def _distance_squared(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size, patch_size, lambda one, other: math.dist(one, other) ** 2)
+
+
+def _distance_by_streets(attention, grid_size, patch_size):
+    def streets(one, other):
+        return abs(one[0] - other[0]) + abs(one[1] - other[1])
+
+    return _distance_with(attention, grid_size, patch_size, streets)
+
+
+def _distance_summed(attention, grid_size, patch_size):
+    return _distance(attention, grid_size, patch_size) * math.prod(grid_size)
+
+
+def _distance_of_images(attention, grid_size, patch_size):
+    return torch.stack([_distance(image[None], grid_size, patch_size) for image in attention])
+
+
+# ---------------------------------------------------------------------------------------- 6.5 receptive field
+
+
+def _convolution_cases(generator):
+    yield from (([3, 3, 3], [1, 1, 1]), ([3, 3], [2, 1]), ([7, 3, 3], [2, 2, 1]), ([4, 3, 3], [4, 1, 1]))
+    draw = torch.randint(1, 4, (2, 5), generator=generator).tolist()
+    yield [2 * k + 1 for k in draw[0]], draw[1]
+
+
+def _receptive_field(kernels, strides):
+    """Walk back from one unit: which inputs does it need?"""
+    first = last = 0
+    for kernel, stride in reversed(list(zip(kernels, strides, strict=True))):
+        first, last = first * stride, last * stride + kernel - 1
+    return last - first + 1
+
+
+def _field_without_strides(kernels, strides):
+    return 1 + sum(kernel - 1 for kernel in kernels)
+
+
+def _field_as_sum(kernels, strides):
+    return sum(kernels)
+
+
+def _field_as_product(kernels, strides):
+    return math.prod(kernels)
+
+
+def _field_own_stride(kernels, strides):
+    field, jump = 1, 1
+    for kernel, stride in zip(kernels, strides, strict=True):
+        jump *= stride
+        field += (kernel - 1) * jump
+    return field
+
+
+def _field_strides_added(kernels, strides):
+    field, jump = 1, 1
+    for kernel, stride in zip(kernels, strides, strict=True):
+        field += (kernel - 1) * jump
+        jump += stride
+    return field
+
+
+def _field_from_zero(kernels, strides):
+    return _receptive_field(kernels, strides) - 1
+
+
+EXERCISES = [
+    Exercise(
+        "6.1",
+        "the class token's row on a grid",
+        cases=_row_cases,
+        oracle=_class_row,
+        mistakes=[
+            (
+                _class_column,
+                "this is the class token's column, who looks at it; its row is what it looks at.",
+            ),
+            (_class_row_shifted, "the row is cut at the wrong end: token 0 is the class token itself."),
+            (
+                _class_row_grid_swapped,
+                "rows and columns of the grid are swapped: grid_size is (rows, columns).",
+            ),
+            (
+                _class_row_down_the_columns,
+                "the patches are laid down the columns; they go along the rows, as one reads.",
+            ),
+            (_class_row_head_sum, "the heads are summed; their mean is wanted."),
+            (_class_row_heads_kept, "the heads are still there; average over them."),
+            (_class_row_one_head, "this is the first head alone; average over all of them."),
+            (_all_rows, "this averages the rows of all tokens; only the class token's, row 0, is wanted."),
+            (_class_row_flat, "the patches are still in a line; lay them out on the grid."),
+        ],
+    ),
+    Exercise(
+        "6.2",
+        "rollout with the heads' maximum",
+        cases=_layer_cases,
+        oracle=_max_rollout,
+        mistakes=[
+            (_rollout_of_means, "the heads are averaged; their maximum is wanted here."),
+            (_rollout_without_residual, "the residual connection is missing: each layer is ½A + ½I."),
+            (
+                _rollout_not_normalised,
+                "the rows are not normalised; a maximum of rows that sum to 1 sums to more.",
+            ),
+            (_rollout_columns_normalised, "the columns are normalised; it is the rows that sum to 1."),
+            (_rollout_reversed, "the order is reversed: the last layer stands leftmost in the product."),
+            (
+                _rollout_elementwise,
+                "the layers are multiplied entry by entry; paths need the matrix product @.",
+            ),
+            (_rollout_averaged, "the layers are averaged; rollout multiplies them."),
+            (_rollout_last_layer, "this is the last layer alone; multiply the layers from first to last."),
+            (
+                _rollout_normalised_first,
+                "the rows are normalised before the residual is added; mix first, then normalise.",
+            ),
+            (_rollout_first_image, "only the first image of the batch is used; keep B as the first axis."),
+        ],
+    ),
+    Exercise(
+        "6.3",
+        "the published step, mended",
+        cases=_step_cases,
+        oracle=_step,
+        mistakes=[
+            (
+                _step_published,
+                "without keepdim the sums line up with columns: entry (i, j) is divided by the sum of row j.",
+            ),
+            (_step_columns, "the columns are made to sum to 1; it is the rows that must."),
+            (_step_not_normalised, "nothing is normalised; divide each row by its sum."),
+            (_step_without_residual, "the residual connection is missing: ½A + ½I comes first."),
+            (
+                _step_normalised_first,
+                "the rows are normalised before the residual is added; mix first, then normalise.",
+            ),
+            (_step_whole_map, "the whole map sums to 1; each of its rows must."),
+            (_step_softmax, "a softmax changes the proportions; divide by the sum instead."),
+        ],
+    ),
+    Exercise(
+        "6.4",
+        "mean attention distance, renormalised",
+        cases=_distance_cases,
+        oracle=_distance,
+        mistakes=[
+            (
+                _distance_dropped,
+                "what is left of a row without the class token does not sum to 1; divide it by its sum.",
+            ),
+            (_distance_in_patches, "this counts in patches; in pixels it is patch_size times as much."),
+            (
+                _distance_shifted,
+                "the class token is token 0, not the last one; leave out row 0 and column 0.",
+            ),
+            (_distance_swapped, "rows and columns of the grid are swapped: grid_size is (rows, columns)."),
+            (_distance_squared, "the distances are squared; take the root."),
+            (_distance_by_streets, "this adds rows and columns; the straight line is wanted."),
+            (_distance_summed, "the queries are summed; average over them."),
+            (_distance_of_images, "the images are still apart; average over the batch too."),
+        ],
+    ),
+    Exercise(
+        "6.5",
+        "receptive field of a stack of convolutions",
+        cases=_convolution_cases,
+        oracle=_receptive_field,
+        mistakes=[
+            (_field_without_strides, "the strides are ignored; after a stride of 2, one step is two pixels."),
+            (_field_as_sum, "this adds the kernels; a layer adds k - 1 steps, as neighbours overlap."),
+            (
+                _field_as_product,
+                "this multiplies the kernels; windows overlap, so the field grows by adding.",
+            ),
+            (_field_own_stride, "a layer's own stride is counted too early; it widens the layers after it."),
+            (_field_strides_added, "the strides are added; the steps of strided layers multiply."),
+            (_field_from_zero, "one short: with no layer at all, a unit is one pixel."),
+        ],
+    ),
+]
+
+PREDICTIONS = [
+    Prediction(
+        "6.a",
+        "attention has the shape (50, 50): entry [i, j] is what token i takes from token j. "
+        "Which of these sums is 1 for certain?",
+        [
+            ("Each row, over j", "A row is one softmax: how one query shares its attention among all keys."),
+            (
+                "Each column, over i",
+                "A column says how much a token is looked at. A popular one has far over 1.",
+            ),
+            ("Rows and columns", "Rows, yes. But nothing limits how many queries look at the same key."),
+            ("The whole matrix", "Each of the 50 rows sums to 1, so the whole matrix sums to 50."),
+        ],
+        right=0,
+    ),
+    Prediction(
+        "6.b",
+        "The residual connection is left out, and the layers' attention matrices are simply multiplied. "
+        "What do the rows of the product look like?",
+        [
+            (
+                "Sharper than one layer's",
+                "Products of averages average further: nothing in them can sharpen.",
+            ),
+            (
+                "Much like each other",
+                "Each product mixes rows into averages of averages, so they grow alike.",
+            ),
+            (
+                "They no longer sum to 1",
+                "Rows that sum to 1 still do after multiplying: the mixing keeps it.",
+            ),
+            ("As with the residual", "The residual keeps half of each token in its place, at every layer."),
+        ],
+        right=1,
+    ),
+    Prediction(
+        "6.c",
+        "The published step divides by step.sum(dim=-1), without keepdim, for one image. "
+        "With nothing discarded, how far is its map from the right one?",
+        [
+            ("Far: another picture", "It would be, were the sums unequal. Before discarding they are all 1."),
+            ("A few per cent", "There is no rounding here: what it divides by is exactly what it should be."),
+            (
+                "Not at all",
+                "All rows sum to 1, so dividing by the wrong row's sum divides by 1 all the same.",
+            ),
+            (
+                "It raises an error",
+                "(1, T, T) / (1, T) broadcasts. With two images and T = 50 it would raise one.",
+            ),
+        ],
+        right=2,
+    ),
+    Prediction(
+        "6.d",
+        "A head puts half its attention on the class token and spreads the rest evenly over all patches. "
+        "The class token's column is dropped. What distance is reported?",
+        [
+            (
+                "That of a uniform head",
+                "It would be after renormalising. What is left of a row sums to ½ only.",
+            ),
+            ("Zero", "Only a head that looks at itself alone, or at the class token alone, gets zero."),
+            ("Half that of a uniform head", "Dropping makes the missing half count as distance zero."),
+            ("Twice that of a uniform head", "Leaving weight out of a weighted sum cannot make it larger."),
+        ],
+        right=2,
+    ),
+    Prediction(
+        "6.e",
+        "Convolutions of 3 × 3, stride 1, are stacked. "
+        "After how many layers can the centre unit depend on every pixel of a 28 × 28 image?",
+        [
+            ("3", "Three layers see 7 × 7 pixels: each layer adds one pixel on every side."),
+            ("5", "Five layers see 11 × 11 pixels: each layer adds one pixel on every side."),
+            (
+                "14",
+                "Each layer adds one pixel on every side: 2 · 14 + 1 = 29 pixels, the first that covers 28.",
+            ),
+            ("28", "Each layer adds a pixel on both sides, so half as many are enough."),
+        ],
+        right=2,
+    ),
+    Prediction(
+        "6.f",
+        "You ask rollout for the evidence for another class than the one that the model chose. "
+        "How does the map change?",
+        [
+            (
+                "It moves to other patches",
+                "It would have to know the class. Look at what goes in: only attention.",
+            ),
+            ("It gets fainter", "Its row sums to 1 whatever you ask for: it cannot get fainter."),
+            (
+                "It turns around",
+                "Where evidence for one class ends, another's need not begin; nor is it asked.",
+            ),
+            ("Not at all", "The class appears nowhere in the formula: it cannot be asked for."),
+        ],
+        right=3,
+    ),
+]
