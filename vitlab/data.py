@@ -130,14 +130,13 @@ def cifar(name: str, split: str, download: bool) -> Dataset:
     kind, train = getattr(torchvision.datasets, name), is_train(split)
     own = Path(os.environ.get("VITLAB_DATA") or "~/.cache/vitlab").expanduser()
     folder = next((place for place in roots() if (place / kind.base_folder).is_dir()), own)
-    remedy = f'vitlab.data.{name.lower()}("{split}", download=True) fetches it (170 MB)'
     try:
         raw = kind(folder, train=train, download=download)
-    except (OSError, HTTPException) as error:
-        raise ConnectionError(f"fetching {name} from {kind.url} failed ({error}); try again") from error
-    except RuntimeError as error:  # torchvision's word for a wrong MD5
-        state = "arrived damaged" if download else f"is absent or damaged in {folder}"
-        raise FileNotFoundError(f"{name} {state}; {remedy}") from error
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: torchvision found a wrong MD5
+        if download:
+            raise ConnectionError(f"fetching {name} from {kind.url} failed ({error}); try again") from error
+        remedy = f'vitlab.data.{name.lower()}("{split}", download=True) fetches it (170 MB)'
+        raise FileNotFoundError(f"{name} is absent or damaged in {folder}; {remedy}") from error
     images = torch.from_numpy(raw.data).permute(0, 3, 1, 2).contiguous()  # (n, H, W, C) -> (n, C, H, W)
     return Dataset(images, torch.tensor(raw.targets), list(raw.classes))
 
@@ -325,7 +324,7 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
 
 def check_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
     """An image size as (H, W). Raises ValueError unless it is one or two whole numbers, at least 1 each."""
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(
             f"image_size is a number of pixels or (height, width), each at least 1; got {image_size!r}"
