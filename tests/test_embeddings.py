@@ -63,7 +63,9 @@ def bilinear_by_loop(table, old, new):
     return wanted
 
 
-@pytest.mark.parametrize("old, new", [((4, 4), (6, 6)), ((4, 6), (7, 5)), ((2, 8), (4, 4)), ((7, 7), (3, 9))])
+@pytest.mark.parametrize(
+    ("old", "new"), [((4, 4), (6, 6)), ((4, 6), (7, 5)), ((2, 8), (4, 4)), ((7, 7), (3, 9))]
+)
 def test_jax_resize_equals_a_loop(old, new):
     table = torch.randn(1, 1 + math.prod(old), 5)
     resized = resize_pos_embed(table, old, new)
@@ -82,7 +84,8 @@ def test_timm_resize_is_timms(new):
 def test_resizing_by_grid_not_by_number_of_tokens():
     table = torch.randn(1, 16, 8)
     resized = resize_pos_embed(table, (2, 8), (4, 4), num_prefix_tokens=0)
-    assert resized.shape == table.shape and not torch.allclose(resized, table)
+    assert resized.shape == table.shape
+    assert not torch.allclose(resized, table)
 
 
 @pytest.mark.skipif(not ORACLE.exists(), reason="the oracles folder is not here")

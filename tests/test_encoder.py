@@ -67,7 +67,7 @@ def test_heads_must_share_the_width():
         Attention(30, 4)
 
 
-@pytest.mark.parametrize("gelu, largest", [("erf", 1e-6), ("tanh", 1e-6)])
+@pytest.mark.parametrize(("gelu", "largest"), [("erf", 1e-6), ("tanh", 1e-6)])
 def test_gelu_is_the_one_asked_for(gelu, largest):
     mlp = MLP(1, 1, gelu)
     x = torch.linspace(-4, 4, 81)

@@ -10,7 +10,7 @@ from vitlab.patches import common_divisors, divisors, grid_size
 SHAPES = [(2, 1, 28, 28, 4), (3, 3, 8, 12, 4), (1, 2, 30, 10, 5), (2, 4, 6, 6, 1), (1, 3, 7, 7, 7)]
 
 
-@pytest.mark.parametrize("batch, channels, height, width, size", SHAPES)
+@pytest.mark.parametrize(("batch", "channels", "height", "width", "size"), SHAPES)
 def test_patchify_equals_a_loop_over_pixels(batch, channels, height, width, size):
     images = torch.randn(batch, channels, height, width)
     patches = vitlab.patchify(images, size)
@@ -24,14 +24,14 @@ def test_patchify_equals_a_loop_over_pixels(batch, channels, height, width, size
                     assert patches[b, patch, entry] == images[b, c, y, x]
 
 
-@pytest.mark.parametrize("batch, channels, height, width, size", SHAPES)
+@pytest.mark.parametrize(("batch", "channels", "height", "width", "size"), SHAPES)
 def test_patchify_equals_torch_unfold(batch, channels, height, width, size):
     images = torch.randn(batch, channels, height, width, dtype=torch.float64)
     unfolded = F.unfold(images, kernel_size=size, stride=size).transpose(1, 2)
     assert torch.equal(vitlab.patchify(images, size), unfolded)
 
 
-@pytest.mark.parametrize("batch, channels, height, width, size", SHAPES)
+@pytest.mark.parametrize(("batch", "channels", "height", "width", "size"), SHAPES)
 def test_unpatchify_is_torch_fold(batch, channels, height, width, size):
     patches = torch.randn(batch, (height // size) * (width // size), channels * size * size)
     folded = F.fold(patches.transpose(1, 2), (height, width), kernel_size=size, stride=size)

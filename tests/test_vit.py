@@ -24,7 +24,7 @@ def test_parameter_counts_are_googles():
     assert time.perf_counter() - begin < 1
 
 
-@pytest.mark.parametrize("image_size, patch_size, classes", [((32, 32), 8, 10), ((32, 48), 16, 3)])
+@pytest.mark.parametrize(("image_size", "patch_size", "classes"), [((32, 32), 8, 10), ((32, 48), 16, 3)])
 def test_a_timm_state_dict_gives_the_same_logits(image_size, patch_size, classes):
     sizes = dict(embed_dim=48, depth=3, num_heads=4, num_classes=classes)
     theirs = timm.models.VisionTransformer(img_size=image_size, patch_size=patch_size, mlp_ratio=2, **sizes)
@@ -82,7 +82,9 @@ def test_the_first_loss_is_exactly_the_log_of_the_classes():
 def test_initial_values_are_googles():
     torch.manual_seed(0)
     model = ViT(ViTConfig(patch_size=7, embed_dim=192, mlp_dim=768, representation_size=96))
-    assert not model.cls_token.any() and not model.head.weight.any() and not model.head.bias.any()
+    assert not model.cls_token.any()
+    assert not model.head.weight.any()
+    assert not model.head.bias.any()
     assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.05)
     assert model.patch_embed.proj.weight.std().item() == pytest.approx(1 / 7, rel=0.05)  # P²C = 49 inputs
     for matrix in model.blocks[0].attn.qkv.weight.chunk(3):  # Xavier over each 192 x 192 matrix, not over all
@@ -108,7 +110,9 @@ def test_double_precision_stays_double():
     assert ViT(ViTConfig()).double()(torch.randn(2, 1, 28, 28).double()).dtype == torch.float64
 
 
-@pytest.mark.parametrize("config", [ViTConfig(), ViTConfig.from_name("Ti/16", image_size=(64, 96), num_classes=5)])
+@pytest.mark.parametrize(
+    "config", [ViTConfig(), ViTConfig.from_name("Ti/16", image_size=(64, 96), num_classes=5)]
+)
 def test_flops_are_torchs_count(config):
     model = ViT(config).to("meta")
     height, width = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
@@ -126,7 +130,7 @@ def test_attention_bytes_are_those_of_a_recording():
 
 
 @pytest.mark.parametrize(
-    "fields, message",
+    ("fields", "message"),
     [
         (dict(patch_size=5), "28 is not divisible by 5; use 1, 2, 4, 7, 14 or 28"),
         (dict(embed_dim=96, num_heads=5), "embed_dim 96 is not divisible by num_heads 5"),
