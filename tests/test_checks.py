@@ -124,7 +124,8 @@ def test_nothing_errors_and_constants_are_not_yet(exercise, answer):
 
 @each_function
 def test_a_right_answer_to_one_case_is_not_yet(exercise):
-    for case in engine.draw_cases(exercise, 0):
+    cases = engine.draw_cases(exercise, 0)
+    for case in (cases[0], cases[-1]):
         value = engine.run(exercise, exercise.oracle, case).value
         assert checks.verdict(exercise.id, lambda *a, _value=value, **k: _value).status == "not yet"
 
