@@ -28,7 +28,8 @@ axes matter. Everything expensive is computed before the explorer is built; `dra
 ipywidgets 7.7 and 8.1 share is used; nothing here touches pyplot.
 """
 
+from vitlab.widgets.attention_analysis import AttentionMapExplorer
 from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.patching import PatchExplorer
 
-__all__ = ["Explorer", "PatchExplorer", "figure"]
+__all__ = ["AttentionMapExplorer", "Explorer", "PatchExplorer", "figure"]
