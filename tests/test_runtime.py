@@ -1,5 +1,9 @@
 """Device, precision, seed and quick mode: chosen once, shown, and overridable."""
 
+import subprocess
+import sys
+import textwrap
+
 import pytest
 import torch
 
@@ -16,12 +20,19 @@ def test_the_seed_makes_runs_equal():
     assert not torch.equal(draws[0], draws[2])
 
 
-def test_importing_changes_nothing_global():
-    torch.manual_seed(3)
-    before = torch.random.get_rng_state()
-    vitlab.runtime.pick_device()
-    vitlab.ViTConfig()
-    assert torch.equal(torch.random.get_rng_state(), before)
+def test_only_start_touches_the_seed():
+    """Importing, measuring the precision and evaluating leave PyTorch's random state as it was."""
+    code = """
+        import torch
+        torch.manual_seed(3)
+        before = torch.random.get_rng_state()
+        import vitlab
+        from vitlab import *
+        with torch.inference_mode():
+            vitlab.runtime.here()
+        assert torch.equal(torch.random.get_rng_state(), before)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
 @pytest.mark.parametrize(

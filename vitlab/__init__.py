@@ -22,6 +22,8 @@ _NAMES = {
     "training": ["History", "Recipe", "evaluate", "train"],
     "data": [],
     "paper": [],
+    "resnet": [],
+    "fine_tuning": [],
     "plots": [],
     "widgets": [],
     "checks": [],

@@ -4,7 +4,7 @@ import functools
 import os
 import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -58,6 +58,17 @@ def start(
     >>> start(device="cpu", precision="fp32").device
     device(type='cpu')
     """
+    run = here(device, precision)
+    torch.manual_seed(seed)
+    return replace(run, quick=quick or os.environ.get("VITLAB_QUICK") == "1", seed=seed)
+
+
+def here(device: str | torch.device | None = None, precision: str | None = None) -> Run:
+    """The same choice of device and precision as `start`, without touching any seed.
+
+    >>> here("cpu", "bf16").precision
+    'bf16'
+    """
     device = pick_device() if device is None else torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("no CUDA device is available here; leave `device` out, or say device='cpu'")
@@ -66,8 +77,7 @@ def start(
     precision = pick_precision(device) if precision is None else precision
     if precision not in PRECISIONS:
         raise ValueError(f"precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
-    torch.manual_seed(seed)
-    return Run(device, precision, quick or os.environ.get("VITLAB_QUICK") == "1", seed)
+    return Run(device, precision)
 
 
 def pick_device() -> torch.device:
@@ -89,9 +99,10 @@ def pick_precision(device: torch.device) -> str:
 @functools.cache
 def bf16_speedup(repeats: int = 3) -> float:
     """How many times faster this CPU trains two layers in bf16 than in fp32 (best of `repeats` each)."""
-    layer = torch.nn.Sequential(torch.nn.Linear(256, 512), torch.nn.GELU(), torch.nn.Linear(512, 256))
-    x = torch.ones(4096, 256)
-    rounds = [(pass_seconds(layer, x, False), pass_seconds(layer, x, True)) for _ in range(repeats + 1)]
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+        layer = torch.nn.Sequential(torch.nn.Linear(256, 512), torch.nn.GELU(), torch.nn.Linear(512, 256))
+        x = torch.ones(4096, 256)
+        rounds = [(pass_seconds(layer, x, False), pass_seconds(layer, x, True)) for _ in range(repeats + 1)]
     fp32, bf16 = (min(seconds) for seconds in zip(*rounds[1:], strict=True))
     return fp32 / bf16
 

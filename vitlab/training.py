@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vitlab import checkpoints, data
 from vitlab.data import Dataset
-from vitlab.runtime import Run, start
+from vitlab.runtime import Run, here, start
 from vitlab.vit import ViT, ViTConfig, count_parameters
 
 
@@ -138,7 +138,7 @@ def train(
     >>> f"{history.rows[0]['loss']:.4f}"  # ln(10), as the head starts at zero
     '2.3026'
     """
-    run = run or start(seed=recipe.seed)
+    run = run or here()
     check_data(model, train_data, "train_data")
     if test_data is not None:
         check_data(model, test_data, "test_data")
@@ -260,7 +260,7 @@ def evaluate(
     >>> round(loss, 4), accuracy
     (2.3026, 1.0)
     """
-    run = run or start()
+    run = run or here()
     check_data(model, dataset, "the data set")
     was_training = model.training
     model.eval().to(run.device)

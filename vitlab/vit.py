@@ -215,9 +215,12 @@ class ViT(nn.Module):
         """All tokens after the final norm: (B, C, H, W) -> (B, T, D) (equation 4's LN, on every token)."""
         return self.norm(self.blocks(self.embed(images)))
 
+    def pool(self, tokens: Tensor) -> Tensor:
+        """What the head reads: (B, T, D) -> (B, D), class token or mean (equation 4, appendix D.3)."""
+        return tokens[:, 0] if self.config.pool == "token" else tokens.mean(dim=1)
+
     def forward(self, images: Tensor) -> Tensor:
-        x = self.forward_features(images)
-        x = x[:, 0] if self.config.pool == "token" else x.mean(dim=1)  # (B, D)
+        x = self.pool(self.forward_features(images))  # (B, D)
         if self.config.representation_size:
             x = self.pre_logits(x)
         with full_precision(x.device):

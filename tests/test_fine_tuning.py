@@ -1,0 +1,108 @@
+"""New head, new grid, probe and draws, against numpy, loops and the model they come from."""
+
+import numpy as np
+import pytest
+import torch
+
+import vitlab
+from vitlab import ViT, ViTConfig, fine_tuning
+from vitlab.data import Dataset
+
+CPU = dict(device="cpu", precision="fp32")
+
+
+def filled(**fields) -> ViT:
+    torch.manual_seed(0)
+    model = ViT(ViTConfig(**fields)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def small_data(n: int = 60) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    return Dataset(images, torch.arange(n) % 3, ["a", "b", "c"])
+
+
+def test_a_new_head_starts_at_zero_and_the_body_is_kept():
+    model = filled(representation_size=24)
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    adapted = fine_tuning.adapt(model, num_classes=3)
+    images = torch.randn(2, 1, 28, 28)
+    assert adapted.config.num_classes == 3
+    assert adapted.config.representation_size is None
+    assert torch.equal(adapted(images), torch.zeros(2, 3))
+    assert torch.equal(adapted.eval().forward_features(images), model.forward_features(images))
+    torch.nn.init.ones_(adapted.blocks[0].attn.qkv.weight)  # a copy: the original does not feel it
+    assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
+
+
+@pytest.mark.parametrize("pos_embed", ["learned", "sincos2d", "none"])
+@pytest.mark.parametrize("pool", ["token", "mean"])
+def test_a_new_resolution_keeps_everything_but_the_table(pos_embed, pool):
+    model = filled(pos_embed=pos_embed, pool=pool)
+    adapted = fine_tuning.adapt(model, image_size=(28, 56))
+    assert adapted(torch.randn(2, 1, 28, 56)).shape == (2, 10)
+    kept = {name: w for name, w in adapted.state_dict().items() if name != "pos_embed"}
+    assert all(torch.equal(w, model.state_dict()[name]) for name, w in kept.items())
+    if pos_embed == "learned":
+        prefix = model.config.num_prefix_tokens
+        wanted = vitlab.resize_pos_embed(model.pos_embed, (7, 7), (7, 14), prefix)
+        assert torch.equal(adapted.pos_embed, wanted)
+    if pos_embed == "sincos2d":
+        assert torch.equal(adapted.pos_embed, ViT(adapted.config).pos_embed)
+
+
+def test_a_size_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="30 is not divisible by 4"):
+        fine_tuning.adapt(filled(), image_size=30)
+
+
+@pytest.mark.parametrize("pool", ["token", "mean"])
+def test_features_are_what_the_head_reads(pool):
+    model, data = filled(pool=pool), small_data(7)
+    read = []
+    model.head.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0]))
+    model(data.images / 127.5 - 1)
+    found = fine_tuning.features(model.train(), data, vitlab.start(**CPU), batch_size=3)
+    torch.testing.assert_close(found, read[0])
+    assert model.training
+
+
+def test_the_probe_is_ridge_regression():
+    generator = torch.Generator().manual_seed(1)
+    train, test = torch.randn(80, 12, generator=generator), torch.randn(300, 12, generator=generator)
+    rule = torch.randn(12, 3, generator=generator)
+    train_labels = (train @ rule + torch.randn(80, 3, generator=generator)).argmax(1)
+    test_labels = (test @ rule).argmax(1)
+    standard = [((x - train.mean(0)) / train.std(0, correction=0)).numpy() for x in (train, test)]
+    targets = np.where(train_labels.numpy()[:, None] == np.arange(3), 1.0, -1.0)
+    # a ridge is ordinary least squares with one extra row √penalty for each weight; centring frees the bias
+    rows = np.vstack([standard[0], np.sqrt(0.5 * 80) * np.eye(12)])
+    weights = np.linalg.lstsq(rows, np.vstack([targets - targets.mean(0), np.zeros((12, 3))]), rcond=None)[0]
+    predicted = torch.tensor(standard[1] @ weights + targets.mean(0)).argmax(1)
+    wanted = (predicted == test_labels).double().mean().item()
+    found = fine_tuning.linear_probe(train, train_labels, test, test_labels, ridge=0.5)
+    assert 0.5 < wanted < 1
+    assert found == pytest.approx(wanted, abs=0.004)  # one image of 300 may lie on the line
+
+
+def test_the_probe_wants_a_label_for_each_feature():
+    with pytest.raises(ValueError, match="4 features but 3 labels"):
+        fine_tuning.linear_probe(torch.zeros(4, 2), torch.zeros(3), torch.zeros(4, 2), torch.zeros(4))
+
+
+def test_draws_are_balanced_distinct_and_seeded():
+    data = small_data()
+    data = data._replace(images=torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1).expand(60, 1, 2, 2))
+    draws = [fine_tuning.few_per_class(data, 5, seed) for seed in (0, 0, 1)]
+    for draw in draws:
+        numbers = draw.images[:, 0, 0, 0].tolist()
+        assert len(set(numbers)) == 15
+        assert torch.equal(draw.labels.bincount(), torch.tensor([5, 5, 5]))
+        assert [number % 3 for number in numbers] == draw.labels.tolist()
+    assert torch.equal(draws[0].images, draws[1].images)
+    assert not torch.equal(draws[0].images, draws[2].images)
+    with pytest.raises(ValueError, match="class 'a' has 20 images, fewer than the 21"):
+        fine_tuning.few_per_class(data, 21)

@@ -1,0 +1,60 @@
+"""The baseline: standardised kernels by hand, shapes, zero start, learning through the same loop."""
+
+import math
+
+import pytest
+import torch
+from timm.layers import StdConv2d as TimmStdConv2d
+
+import vitlab
+from vitlab.data import Dataset
+from vitlab.resnet import ResNet, ResNetConfig, StdConv2d
+
+
+def test_kernels_are_standardised_by_hand():
+    conv, x = StdConv2d(3, 4, 3, padding=1, bias=False), torch.randn(2, 3, 5, 7)
+    kernels = []
+    for kernel in conv.weight:
+        mean, n = kernel.mean(), kernel.numel()
+        variance = sum((value - mean) ** 2 for value in kernel.flatten()) / n
+        kernels.append((kernel - mean) / torch.sqrt(variance * n))
+    wanted = torch.nn.functional.conv2d(x, torch.stack(kernels), padding=1)
+    torch.testing.assert_close(conv(x), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_are_timms_up_to_its_scale():
+    ours, theirs = StdConv2d(8, 8, 3, padding=1, bias=False), TimmStdConv2d(8, 8, 3, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 8, 9, 9)
+    torch.testing.assert_close(ours(x) * math.sqrt(8 * 9), theirs(x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (20, 36), (4, 4)])
+def test_any_size_of_image(size):
+    model = ResNet(ResNetConfig(in_chans=3, num_classes=5, width=8, blocks=(1, 2, 1)))
+    images = torch.randn(2, 3, *size)
+    assert model.forward_features(images).shape == (2, 32, math.ceil(size[0] / 4), math.ceil(size[1] / 4))
+    assert torch.equal(model(images), torch.zeros(2, 5))
+
+
+def test_it_learns_through_the_same_loop():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 2
+    images = torch.randint(0, 60, (120, 1, 12, 12), generator=generator, dtype=torch.uint8)
+    images[labels == 1, :, 3:9, 3:9] += 150
+    run = vitlab.start(device="cpu", precision="fp32")
+    recipe = vitlab.Recipe(steps=40, batch_size=30, learning_rate=3e-3)
+    model = ResNet(ResNetConfig(num_classes=2, width=8))
+    data = Dataset(images, labels, ["dark", "bright"])
+    history = vitlab.train(model, data, data, recipe, run, progress=False)
+    assert history.rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert history.accuracy > 0.95
+
+
+def test_bad_shapes_are_refused():
+    with pytest.raises(ValueError, match="multiple of 8"):
+        ResNetConfig(width=12)
+    with pytest.raises(ValueError, match="at least one block"):
+        ResNetConfig(blocks=(1, 0))
+    with pytest.raises(ValueError, match=r"\(B, 1, H, W\); got \(2, 3, 28, 28\)"):
+        ResNet(ResNetConfig())(torch.zeros(2, 3, 28, 28))

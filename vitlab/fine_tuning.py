@@ -1,0 +1,123 @@
+"""Using a pre-trained ViT for another task: new head, new resolution, linear probe (sections 3.2 and 4.1)."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from vitlab import data
+from vitlab.data import Dataset
+from vitlab.embeddings import resize_pos_embed
+from vitlab.runtime import Run, here
+from vitlab.vit import ViT
+
+
+def adapt(
+    model: ViT,
+    num_classes: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    method: str = "jax",
+) -> ViT:
+    """A copy of a pre-trained ViT for another task, another resolution, or both; `model` is left as it is.
+
+    With `num_classes` the whole head, hidden layer included, is replaced by one zero-initialised linear
+    layer; with `image_size` the patch size stays, so there are more patches or fewer, and learned
+    position embeddings are interpolated to the new grid by `resize_pos_embed`'s `method` (section 3.2).
+    Raises ValueError where the patch size does not divide the new size.
+
+    >>> from vitlab import ViTConfig
+    >>> adapt(ViT(ViTConfig()), num_classes=3, image_size=(28, 56))(torch.zeros(2, 1, 28, 56)).shape
+    torch.Size([2, 3])
+    """
+    config = model.config
+    if image_size is not None:
+        config = replace(config, image_size=image_size)
+    if num_classes is not None:
+        config = replace(config, num_classes=num_classes, representation_size=None)
+    weights = model.state_dict()
+    if num_classes is not None:
+        weights = {name: w for name, w in weights.items() if not name.startswith(("head.", "pre_logits."))}
+    if config.pos_embed == "learned":
+        weights["pos_embed"] = resize_pos_embed(
+            weights["pos_embed"], model.config.grid_size, config.grid_size, config.num_prefix_tokens, method
+        )
+    elif config.pos_embed == "sincos2d":
+        weights.pop("pos_embed")  # the formula gives the new grid's table
+    adapted = ViT(config).to(next(model.parameters()).device)
+    adapted.load_state_dict(adapted.state_dict() | weights)
+    return adapted
+
+
+@torch.inference_mode()
+def features(model: ViT, dataset: Dataset, run: Run | None = None, batch_size: int = 500) -> Tensor:
+    """What the head would read for every image: (n, D), fp32, on the run's device.
+
+    >>> from vitlab import ViTConfig
+    >>> images = torch.zeros(3, 1, 28, 28, dtype=torch.uint8)
+    >>> features(ViT(ViTConfig()), Dataset(images, torch.arange(3), ["a", "b", "c"])).shape
+    torch.Size([3, 96])
+    """
+    run = run or here()
+    was_training = model.training
+    model.eval().to(run.device)
+    pooled = []
+    for images in dataset.images.split(batch_size):
+        with run.autocast():
+            pooled.append(model.pool(model.forward_features(data.normalise(images.to(run.device)))).float())
+    model.train(was_training)
+    return torch.cat(pooled)
+
+
+def linear_probe(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    ridge: float = 1e-2,
+) -> float:
+    """Accuracy in [0, 1] of a linear classifier on frozen features, found in closed form (section 4.1).
+
+    Regularised least squares onto targets of -1 and 1, one column a class, as in the paper's few-shot
+    measurements. Features are standardised by the training set's mean and deviation; `ridge` is the
+    penalty per training image. Raises ValueError where features and labels differ in number.
+
+    >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.1, 0.9], [0.9, 0.2]])
+    >>> linear_probe(x, torch.tensor([0, 1, 0, 1]), x, torch.tensor([0, 1, 0, 1]))
+    1.0
+    """
+    for x, y in ((train_features, train_labels), (test_features, test_labels)):
+        if len(x) != len(y):
+            raise ValueError(f"there are {len(x)} features but {len(y)} labels")
+    labels = train_labels.to(train_features.device)
+    mean, deviation = train_features.mean(dim=0), train_features.std(dim=0, correction=0) + 1e-6
+    x = with_ones((train_features - mean) / deviation).double()
+    targets = 2.0 * torch.nn.functional.one_hot(labels).double() - 1  # (n, classes)
+    penalty = ridge * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    penalty[-1, -1] = 0  # the bias is free
+    weights = torch.linalg.lstsq(x.T @ x + penalty, x.T @ targets).solution
+    predictions = (with_ones((test_features - mean) / deviation).double() @ weights).argmax(dim=1)
+    return float((predictions == test_labels.to(predictions.device)).double().mean())
+
+
+def with_ones(x: Tensor) -> Tensor:
+    """`x` with a column of ones, whose weight is the bias."""
+    return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+
+
+def few_per_class(dataset: Dataset, per_class: int, seed: int = 0) -> Dataset:
+    """A draw of `per_class` images of each class, different for each seed.
+
+    Raises ValueError where a class has fewer.
+
+    >>> images, labels = torch.zeros(6, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 0, 0, 1, 1, 1])
+    >>> few_per_class(Dataset(images, labels, ["a", "b"]), 2).labels.tolist()
+    [0, 0, 1, 1]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for label, name in enumerate(dataset.classes):
+        places = (dataset.labels == label).nonzero()[:, 0]
+        if len(places) < per_class:
+            raise ValueError(f"class {name!r} has {len(places)} images, fewer than the {per_class} asked for")
+        chosen.append(places[torch.randperm(len(places), generator=generator)[:per_class].to(places.device)])
+    return dataset.subset(torch.cat(chosen))
