@@ -331,12 +331,13 @@ def test_patching_reset_after_an_error_and_another_image(images):
     assert explorer.state == {"image": "garment", "patch_size": 7, "typed": 7}
 
 
-def test_patching_another_image_after_an_error_is_drawn(images):
-    explorer = PatchExplorer(images, patch_size=4)
+@pytest.mark.parametrize("size", [1, 4])
+def test_patching_another_image_after_an_error_is_drawn(images, size):
+    explorer = PatchExplorer(images, patch_size=size)
     explorer.controls["typed"].value = 5
     explorer.controls["image"].value = "photo"
     assert explorer.error is None
-    assert "photo: 48 × 72 pixels, 3 channels, cut with P = 4" in explorer.caption
+    assert f"photo: 48 × 72 pixels, 3 channels, cut with P = {size} " in explorer.caption
 
 
 def test_patching_refuses_a_first_size_that_does_not_divide(images):
