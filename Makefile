@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses 8 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
 
-lab: .venv/lab.installed ## JupyterLab with the first notebook; more arguments: LAB_ARGS="--no-browser --port 8899"
+lab: .venv/lab.installed ## JupyterLab with the first notebook; arguments for it: LAB_ARGS="--no-browser --port 8899"
 	.venv/bin/jupyter lab notebooks/00_start_here.ipynb --ServerApp.root_dir="$(CURDIR)" --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
 
 test: .venv/test.installed ## the whole suite: package, notebooks, browser
@@ -18,13 +18,14 @@ quick: .venv/test.installed ## the inner loop: lint and unit tests
 	.venv/bin/ruff format --check .
 	$(PYTEST) -m "not slow"
 
-colab: .venv/test.installed ## write a repository into the notebooks' Colab cell: make colab REPO=owner/name (REPO= takes it out)
-	$(if $(filter undefined,$(origin REPO)),$(error say which repository: make colab REPO=owner/name, or REPO= to take it out))
+colab: need-REPO .venv/test.installed ## point the Colab cells to a repository: REPO=owner/name (REPO= takes it out)
 	.venv/bin/python tests/notebook_tools.py stamp "$(REPO)"
 
-record: .venv/test.installed ## run a notebook in full and store its outputs: make record NB=01_patching
-	$(if $(NB),,$(error say which notebook: make record NB=01_patching))
+record: need-NB .venv/test.installed ## run a notebook in full and store its outputs: NB=01_patching
 	.venv/bin/python tests/notebook_tools.py record $(NB)
+
+need-%:
+	$(if $(filter undefined,$(origin $*)),$(error $* is missing; `make` shows an example))
 
 # An environment that has everything already is left as it is: pip changes only what is missing or does not fit.
 .venv/%.installed: pyproject.toml constraints.txt | .venv/bin/pip
