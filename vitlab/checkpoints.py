@@ -9,7 +9,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 
-from vitlab import data
+from vitlab import files
 from vitlab.vit import ViT, ViTConfig
 
 
@@ -119,17 +119,18 @@ def read_config(path: Path, metadata: dict[str, str], config_fields: dict) -> Vi
 
 
 def bundled(name: str) -> Path:
-    """The path of a checkpoint that ships with vitlab. Raises FileNotFoundError naming those there are.
+    """The path of a checkpoint that ships with vitlab, once its SHA-256 is found right.
+
+    Raises FileNotFoundError naming those there are, and ValueError for a file that was altered.
 
     >>> bundled("fashion_mnist_vit").suffix
     '.safetensors'
     """
-    folder = data.root() / "checkpoints"
-    path = folder / f"{name}.safetensors"
-    if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in folder.glob("*.safetensors"))) or "none"
-        raise FileNotFoundError(f"no checkpoint {name!r} ships with vitlab; there are: {names}")
-    return path
+    folder = files.root("checkpoints") / "checkpoints"
+    names = sorted(file.stem for file in folder.glob("*.safetensors"))
+    if name not in names:
+        raise FileNotFoundError(f"no checkpoint {name!r} ships with vitlab; there are: {', '.join(names)}")
+    return files.find(f"checkpoints/{name}.safetensors")
 
 
 def card(name: str) -> dict:

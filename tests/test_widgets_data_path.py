@@ -1,0 +1,89 @@
+"""The data-path explorer: every step's numbers are the model's own."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from vitlab import ViT, ViTConfig
+from vitlab.widgets import DataPathExplorer
+from vitlab.widgets.data_path import walk
+
+CLASSES = list("abcdefghij")
+
+
+@pytest.fixture
+def model() -> ViT:
+    torch.manual_seed(0)
+    model = ViT(ViTConfig())
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    return model.eval()
+
+
+@pytest.fixture
+def images() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        name: torch.randint(0, 256, (1, 28, 28), dtype=torch.uint8, generator=generator)
+        for name in ("one", "two")
+    }
+
+
+def test_every_step_of_the_walk_is_the_models(model, images):
+    path = walk(model, images["one"])
+    x = images["one"][None] / 127.5 - 1
+    torch.testing.assert_close(path.image, x)
+    flat = torch.nn.functional.unfold(x, 4, stride=4).transpose(1, 2)
+    torch.testing.assert_close(path.patches, flat)
+    matrix = model.patch_embed.proj.weight.flatten(1).T
+    torch.testing.assert_close(path.projected, flat @ matrix + model.patch_embed.proj.bias)
+    torch.testing.assert_close(path.with_class[:, 0], model.cls_token[:, 0])
+    torch.testing.assert_close(path.tokens, path.with_class + model.pos_embed)
+    z = path.tokens
+    for block, wanted in zip(model.blocks, path.blocks, strict=True):
+        z = block(z)
+        torch.testing.assert_close(wanted, z)
+    torch.testing.assert_close(path.normed, model.norm(z))
+    torch.testing.assert_close(path.logits, model.head(path.normed[:, 0]))
+    assert not any(block._forward_hooks for block in model.blocks)  # nothing is left behind
+
+
+def test_every_step_shows_a_picture_of_its_own_and_its_shape(model, images):
+    explorer = DataPathExplorer(model, images, CLASSES)
+    shapes = [(1, 1, 28, 28), (1, 49, 16), (1, 49, 96)] + [(1, 50, 96)] * 7 + [(1, 10)]
+    seen = set()
+    for number, (step, shape) in enumerate(zip(explorer.steps, shapes, strict=True), start=1):
+        explorer.set(step=step)
+        assert explorer.error is None
+        assert explorer.caption.startswith(f"Step {number} of 11, {step}: {shape} is ")
+        assert Image.open(io.BytesIO(explorer.picture)).size == explorer.size
+        seen.add(explorer.picture)
+    assert len(seen) == 11
+
+
+def test_the_last_step_names_the_models_answer(model, images):
+    explorer = DataPathExplorer(model, images, CLASSES)
+    for name, image in images.items():
+        explorer.set(image=name, step="class")
+        with torch.no_grad():
+            probabilities = model(image[None] / 127.5 - 1).softmax(-1)[0]
+        best = int(probabilities.argmax())
+        assert f"It says {CLASSES[best]}, with {probabilities[best]:.1%}." in explorer.caption
+
+
+def test_back_and_forth(model, images):
+    explorer = DataPathExplorer(model, images, CLASSES)
+    first = explorer.picture
+    explorer.set(step="block 2")
+    explorer.set(step="image")
+    assert explorer.picture == first
+    explorer.set(image="two", step="norm")
+    explorer.reset()
+    assert explorer.picture == first
+
+
+def test_a_model_without_a_class_token_is_refused(images):
+    with pytest.raises(ValueError, match="pool='token'"):
+        DataPathExplorer(ViT(ViTConfig(pool="mean")), images, CLASSES)
