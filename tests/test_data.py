@@ -332,7 +332,7 @@ def test_every_kind_of_pixel_becomes_8_bit_colour(tmp_path):
     palette = Image.new("P", (2, 1))
     palette.putpalette([*GREEN, *BLUE])
     palette.putdata([0, 1])
-    grey16 = Image.fromarray(np.array([[0, 257 * 128, 65535]], dtype=np.uint16))
+    grey16 = Image.fromarray(np.array([[0, 0x8001, 0xFFFF]], dtype=np.uint16))
     half = Image.fromarray(
         np.array([[[0, 0, 0, 255], [0, 0, 0, 0], [255, 0, 0, 51]]], dtype=np.uint8), "RGBA"
     )
@@ -523,6 +523,21 @@ def test_cifar_is_downloaded_only_when_asked(cifar):
         np.testing.assert_array_equal(dataset.images.numpy(), wanted[split])
         assert dataset.labels.tolist() == [2, 0, 1] * (len(wanted[split]) // 3)
         assert dataset.labels.dtype == torch.int64
+
+
+def test_cifar_goes_to_the_cache_and_is_found_in_a_clone(cifar, tmp_path, monkeypatch):
+    read, _, wanted, folder = cifar
+    monkeypatch.delenv("VITLAB_DATA")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setattr(files, "PACKAGE", tmp_path / "clone" / "vitlab")
+    read("test", download=True)
+    cached = tmp_path / "home/.cache/vitlab" / folder.name
+    assert cached.is_dir()
+    (tmp_path / "clone" / "data").mkdir(parents=True)
+    (tmp_path / "clone" / "pyproject.toml").touch()
+    cached.rename(tmp_path / "clone" / "data" / folder.name)
+    np.testing.assert_array_equal(read("test").images.numpy(), wanted["test"])
 
 
 def test_half_a_cifar_download_is_never_taken_for_whole(cifar):
