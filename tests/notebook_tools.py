@@ -9,8 +9,10 @@ From a shell, in the project's folder:
 
 import argparse
 import ast
+import base64
 import contextlib
 import copy
+import io
 import json
 import os
 import re
@@ -21,7 +23,9 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -134,7 +138,9 @@ def record(path: Path) -> float:
     begin = time.perf_counter()
     nb = execute(nb, NOTEBOOKS)
     seconds = time.perf_counter() - begin
-    write(clean(nb), path)
+    nb = clean(nb)
+    shrink_pictures(nb)
+    write(nb, path)
     return seconds
 
 
@@ -195,6 +201,31 @@ def strip_widget_view(data) -> None:
     """Take the live view, which needs a kernel, out of a mime bundle; its picture and its caption stay."""
     if data.pop(WIDGET_VIEW, None) and re.search(rf"^[A-Z]\w*\(|{PROGRESS}", data.get("text/plain", "")):
         del data["text/plain"]  # a bare `VBox(children=...)` or an empty progress bar tells a reader nothing
+
+
+def shrink_pictures(nb) -> None:
+    """Encode every stored picture as small as the same pixels allow."""
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                png = base64.b64decode(output.data["image/png"])
+                output.data["image/png"] = base64.b64encode(smaller_png(png)).decode()
+
+
+def smaller_png(png: bytes) -> bytes:
+    """The same pixels in fewer bytes: no alpha where all is opaque, a palette for up to 256 colours."""
+    picture = Image.open(io.BytesIO(png)).convert("RGBA")
+    if picture.getextrema()[3][0] < 255:
+        return png
+    picture = picture.convert("RGB")
+    codes = np.asarray(picture).astype(int) @ (1 << 16, 1 << 8, 1)
+    colours, index = np.unique(codes, return_inverse=True)
+    if len(colours) <= 256:  # Pillow's own quantize picks a near colour, not always the same one
+        picture = Image.frombytes("P", picture.size, index.astype(np.uint8).tobytes())
+        picture.putpalette(b"".join(int(colour).to_bytes(3, "big") for colour in colours))
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG", optimize=True)
+    return min(png, encoded.getvalue(), key=len)
 
 
 # --- the Colab cell -----------------------------------------------------------------------------------------
