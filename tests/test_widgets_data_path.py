@@ -8,7 +8,7 @@ from PIL import Image
 
 from vitlab import ViT, ViTConfig
 from vitlab.widgets import DataPathExplorer
-from vitlab.widgets.data_path import walk
+from vitlab.widgets.data_path import overview, walk
 
 CLASSES = list("abcdefghij")
 
@@ -87,3 +87,13 @@ def test_back_and_forth(model, images):
 def test_a_model_without_a_class_token_is_refused(images):
     with pytest.raises(ValueError, match="pool='token'"):
         DataPathExplorer(ViT(ViTConfig(pool="mean")), images, CLASSES)
+
+
+def test_the_overview_names_the_three_likeliest_classes(model, images):
+    picture = overview(model, images["one"], CLASSES)
+    with torch.no_grad():
+        probabilities = model(images["one"][None] / 127.5 - 1).softmax(-1)[0]
+    values, best = probabilities.topk(3)
+    bars = next(ax for ax in picture.axes if ax.get_title() == "and is named")
+    assert [label.get_text() for label in bars.get_yticklabels()] == [CLASSES[i] for i in best]
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx(values.tolist(), rel=1e-5)

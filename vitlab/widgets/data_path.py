@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vitlab import data, plots
-from vitlab.attention import class_map, record_attention
+from vitlab.attention import attention_rollout, class_map, record_attention
 from vitlab.patches import patchify
 from vitlab.vit import ViT
 from vitlab.widgets.explorer import Explorer, figure
@@ -207,3 +207,30 @@ class DataPathExplorer(Explorer):
         bound = float(tokens.abs().flatten().quantile(0.98))
         plots.matrix(tokens[0], row, "number in the vector", "value", title, low=-bound, high=bound, ax=ax)
         ax.set_aspect("auto")
+
+
+def overview(model: ViT, image: Tensor, classes: list[str]) -> Figure:
+    """One image's way through `model` in one picture: patches, tokens, attention rollout, class.
+
+    Takes what `DataPathExplorer` takes, with one image (C, H, W), uint8.
+
+    >>> from vitlab import ViTConfig
+    >>> blank = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    >>> len(overview(ViT(ViTConfig()), blank, list("abcdefghij")).axes) >= 5
+    True
+    """
+    path, config = walk(model.eval(), image), model.config
+    picture = figure((1180, 280))
+    grid, sequence, tokens, rollout, answer = picture.subplots(1, 5, width_ratios=(1.2, 1.3, 1.3, 1.3, 0.7))
+    plots.patch_grid(path.image[0], config.patch_size, numbers=False, title="an image, cut", ax=grid)
+    side = (config.in_chans, config.patch_size, config.patch_size)
+    plots.images(path.patches[0].unflatten(-1, side), columns=8, title="into patches", ax=sequence)
+    DataPathExplorer._table(path.tokens, tokens, "becomes tokens,", "token")
+    seen = class_map(attention_rollout(path.weights), config.grid_size)[0]
+    plots.overlay(path.image[0], seen, "rollout", "looks around,", ax=rollout)
+    probabilities = path.logits[0].softmax(dim=0).numpy()
+    best = probabilities.argsort()[::-1][:3]
+    answer.barh([classes[i] for i in best], probabilities[best], color="0.35")
+    answer.invert_yaxis()
+    answer.set(xlim=(0, 1), xlabel="probability", title="and is named")
+    return picture
