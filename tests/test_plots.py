@@ -63,6 +63,7 @@ CALLS = {
         SimpleNamespace(rows=[{"step": 1, "loss": 1.0}], evaluations=[(1, 1.0, 0.5)]), title="t", ax=ax
     ),
     "series": lambda ax: plots.series([1, 2], torch.rand(3, 2), "a", "x", "y", title="t", ax=ax),
+    "runs": lambda ax: plots.runs({"a": [1.0, 2.0], "b": [3.0]}, "y", title="t", ax=ax),
     "attention_distance": lambda ax: plots.attention_distance(torch.rand(4, 3), 14.6, title="t", ax=ax),
 }
 
@@ -330,6 +331,31 @@ def test_series_keeps_the_labels_of_the_first_call():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("images", "accuracy (%)")
     with pytest.raises(ValueError, match=r"2 places on x take values of shape \(runs, 2\); got \(1, 3\)"):
         plots.series([1, 2], [1, 2, 3])
+
+
+def test_spread_shows_quartiles_percentiles_and_mean():
+    values = torch.arange(101.0) ** 2
+    ax = plots.spread({"squares": values, "ones": np.ones(5)}, "energy")
+    whiskers, medians = ([path.vertices for path in lines.get_paths()] for lines in ax.collections)
+    assert whiskers[0].tolist() == [[25, 1], [9025, 1]]  # 5 and 95 squared
+    assert medians[0][:, 0].tolist() == [2500, 2500]
+    box, other = ax.patches
+    assert (box.get_x(), box.get_width(), other.get_width()) == (625, 5000, 0)
+    assert ax.get_lines()[0].get_xdata().tolist() == [float(values.mean()), 1]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["squares", "ones"]
+    assert ax.yaxis_inverted()
+    with pytest.raises(ValueError, match="at least one name"):
+        plots.spread({})
+
+
+def test_runs_shows_every_run_and_the_mean_of_each_name():
+    ax = plots.runs({"none": [1.0, 3.0], "learned": torch.tensor([5.0])}, "accuracy (%)")
+    none, bar, learned, _ = ax.collections
+    assert none.get_offsets().tolist() == [[0, 1], [0, 3]]
+    assert bar.get_segments()[0].tolist() == [[-0.25, 2], [0.25, 2]]
+    assert learned.get_offsets().tolist() == [[1, 5]]
+    assert none.get_paths()[0].vertices.shape != learned.get_paths()[0].vertices.shape  # told apart by marker
+    assert ax.get_ylabel() == "accuracy (%)"
 
 
 def test_attention_distance_has_a_dot_per_head_above_its_layer():

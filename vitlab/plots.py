@@ -324,6 +324,53 @@ def series(
     return _titled(_with_legend(ax), title)
 
 
+def spread(values, x_label="value", title: str | None = None, ax: Axes | None = None) -> Axes:
+    """How numbers measured on many images spread: one box a name, the first name on top.
+
+    `values` maps names to (n,). A box holds the middle half, its line is the median, the diamond the mean;
+    whiskers reach from the 5th to the 95th percentile.
+
+    >>> ax = spread({"rollout": [1, 2, 3], "uniform": [0, 1]}, "energy")
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['rollout', 'uniform']
+    """
+    if not values:
+        raise ValueError("nothing to show; give a dict name -> numbers with at least one name")
+    arrays = [_array(numbers).reshape(-1).astype(np.float64) for numbers in values.values()]
+    places = np.arange(1, len(arrays) + 1)
+    cuts = np.transpose([np.percentile(array, (5, 25, 50, 75, 95)) for array in arrays])  # (5, names)
+    ax = _axes(ax, (7.5, 0.38 * len(arrays) + 1))
+    ax.hlines(places, cuts[0], cuts[4], color="black")
+    ax.barh(places, cuts[3] - cuts[1], left=cuts[1], height=0.6, color="0.85", edgecolor="black", zorder=2)
+    ax.vlines(cuts[2], places - 0.3, places + 0.3, color="black", linewidth=2, zorder=3)
+    ax.plot([array.mean() for array in arrays], places, "D", color=COLOURS[1], markeredgecolor="black")
+    ax.set_yticks(places, list(values))
+    ax.invert_yaxis()
+    ax.set_xlabel(x_label)
+    ax.grid(alpha=0.3, axis="x")
+    return _titled(ax, title)
+
+
+def runs(values: dict, y_label="", title: str | None = None, ax: Axes | None = None) -> Axes:
+    """A column of dots per name, one per run, and a bar at their mean: how far chance alone scatters them.
+
+    `values` maps names to the results of their runs, as many as there are.
+
+    >>> ax = runs({"none": [1.0, 2.0], "learned": [3.0]}, "accuracy (%)")
+    >>> [text.get_text() for text in ax.get_xticklabels()]
+    ['none', 'learned']
+    """
+    ax = _axes(ax, (5, 3.6))
+    for i, results in enumerate(values.values()):
+        results, (colour, _, marker) = _array(results).astype(np.float64), _style(i)
+        ax.scatter(np.full(len(results), i), results, s=36, color=colour, marker=marker, alpha=0.7)
+        ax.hlines(results.mean(), i - 0.25, i + 0.25, color=colour, linewidth=2)
+    ax.set(xlim=(-0.6, len(values) - 0.4), xlabel="a dot per run, a bar at the mean", ylabel=y_label)
+    ax.set_xticks(range(len(values)), list(values))
+    ax.grid(axis="y", alpha=0.3)
+    return _titled(ax, title)
+
+
 def attention_distance(
     distances, uniform: float | None = None, title: str | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -347,7 +394,7 @@ def attention_distance(
         ax.axhline(uniform, color="black", linestyle="--", label="uniform attention")
     ax.set(xlabel="depth (layer)", ylabel="mean attention distance (pixels)")
     ax.set_xticks(range(1, len(distances) + 1))
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.06 * max(distances.max(), uniform or 0) or 1)
     return _titled(_with_legend(ax), title)
 
 

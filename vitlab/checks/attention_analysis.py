@@ -1,4 +1,4 @@
-"""Lesson 06, attention analysis: exercises 6.1–6.5 and predictions 6.a–6.f."""
+"""Lesson 06, attention analysis: exercises 6.1–6.4 and predictions 6.a–6.f."""
 
 import math
 
@@ -269,55 +269,6 @@ def _distance_of_images(attention, grid_size, patch_size):
     return torch.stack([_distance(image[None], grid_size, patch_size) for image in attention])
 
 
-# ---------------------------------------------------------------------------------------- 6.5 receptive field
-
-
-def _convolution_cases(generator):
-    yield from (([3, 3, 3], [1, 1, 1]), ([3, 3], [2, 1]), ([7, 3, 3], [2, 2, 1]), ([4, 3, 3], [4, 1, 1]))
-    draw = torch.randint(1, 4, (2, 5), generator=generator).tolist()
-    yield [2 * k + 1 for k in draw[0]], draw[1]
-
-
-def _receptive_field(kernels, strides):
-    """Walk back from one unit: which inputs does it need?"""
-    first = last = 0
-    for kernel, stride in reversed(list(zip(kernels, strides, strict=True))):
-        first, last = first * stride, last * stride + kernel - 1
-    return last - first + 1
-
-
-def _field_without_strides(kernels, strides):
-    return 1 + sum(kernel - 1 for kernel in kernels)
-
-
-def _field_as_sum(kernels, strides):
-    return sum(kernels)
-
-
-def _field_as_product(kernels, strides):
-    return math.prod(kernels)
-
-
-def _field_own_stride(kernels, strides):
-    field, jump = 1, 1
-    for kernel, stride in zip(kernels, strides, strict=True):
-        jump *= stride
-        field += (kernel - 1) * jump
-    return field
-
-
-def _field_strides_added(kernels, strides):
-    field, jump = 1, 1
-    for kernel, stride in zip(kernels, strides, strict=True):
-        field += (kernel - 1) * jump
-        jump += stride
-    return field
-
-
-def _field_from_zero(kernels, strides):
-    return _receptive_field(kernels, strides) - 1
-
-
 EXERCISES = [
     Exercise(
         "6.1",
@@ -413,23 +364,6 @@ EXERCISES = [
             (_distance_by_streets, "this adds rows and columns; the straight line is wanted."),
             (_distance_summed, "the queries are summed; average over them."),
             (_distance_of_images, "the images are still apart; average over the batch too."),
-        ],
-    ),
-    Exercise(
-        "6.5",
-        "receptive field of a stack of convolutions",
-        cases=_convolution_cases,
-        oracle=_receptive_field,
-        mistakes=[
-            (_field_without_strides, "the strides are ignored; after a stride of 2, one step is two pixels."),
-            (_field_as_sum, "this adds the kernels; a layer adds k - 1 steps, as neighbours overlap."),
-            (
-                _field_as_product,
-                "this multiplies the kernels; windows overlap, so the field grows by adding.",
-            ),
-            (_field_own_stride, "a layer's own stride is counted too early; it widens the layers after it."),
-            (_field_strides_added, "the strides are added; the steps of strided layers multiply."),
-            (_field_from_zero, "one short: with no layer at all, a unit is one pixel."),
         ],
     ),
 ]
