@@ -85,6 +85,16 @@ def test_no_decay_on_norms_biases_and_tokens():
         assert decay == (0.0 if spared else 0.3), name
 
 
+def test_a_model_from_elsewhere_learns_too():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 3))
+    recipe = Recipe(steps=60, batch_size=32, learning_rate=3e-3, augment=False)
+    history = vitlab.train(
+        model, stripes(200), stripes(100, seed=1), recipe, vitlab.start(**CPU), progress=False
+    )
+    assert history.accuracy > 0.9
+
+
 def test_equal_seeds_give_equal_histories():
     recipe = Recipe(steps=6, batch_size=16, seed=5)
     losses = []

@@ -141,6 +141,10 @@ def test_attention_bytes_are_those_of_a_recording():
         (dict(embed_dim=96.0), "embed_dim is a whole number"),
         (dict(num_classes=-1), "num_classes is a whole number of at least 0; got -1"),
         (dict(dropout=1.0), "dropout"),
+        (dict(norm_eps=0.0), "norm_eps is above 0"),
+        (dict(representation_size=0), "representation_size is None or at least 1; got 0"),
+        (dict(image_size=28.0), "positive whole number or a pair"),
+        (dict(image_size=(28, 28, 28)), "positive whole number or a pair"),
         (dict(embed_dim=90, num_heads=3, pos_embed="sincos2d"), "divisible by 4; got 90"),
     ],
 )

@@ -105,7 +105,10 @@ def read_config(path: Path, metadata: dict[str, str], config_fields: dict) -> Vi
         raise ValueError(
             f"{path} holds no vitlab config; only files that save_checkpoint wrote can be loaded"
         )
-    stored = json.loads(metadata["config"])
+    try:
+        stored = dict(json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the config in {path} cannot be read ({error!r}); save the model again") from error
     known = {field.name for field in fields(ViTConfig)}
     if unknown := (set(config_fields) | set(stored)) - known:
         raise ValueError(

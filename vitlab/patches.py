@@ -6,7 +6,7 @@ from torch import Tensor
 
 def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
     """`size` as (height, width); an int stands for a square."""
-    pair = (size, size) if isinstance(size, int) else tuple(size)
+    pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
     if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
         raise ValueError(f"a size is a positive whole number or a pair (height, width); got {size!r}")
     return pair

@@ -282,10 +282,12 @@ def check_data(model: nn.Module, dataset: Dataset, what: str) -> None:
     if not len(dataset.labels):
         raise ValueError(f"{what} is empty")
     lowest, highest = int(dataset.labels.min()), int(dataset.labels.max())
-    if lowest < 0 or highest >= model.config.num_classes:
+    config = getattr(model, "config", None)  # a model from elsewhere need not say how many classes it has
+    classes = len(dataset.classes) if config is None else config.num_classes
+    if lowest < 0 or highest >= classes:
         raise ValueError(
-            f"the labels of {what} run from {lowest} to {highest}, but the model tells apart "
-            f"{model.config.num_classes} classes, 0 to {model.config.num_classes - 1}; set num_classes"
+            f"the labels of {what} run from {lowest} to {highest}, but the model knows {classes} classes, "
+            f"0 to {classes - 1}; set num_classes"
         )
 
 

@@ -76,6 +76,10 @@ class ViTConfig:
             raise ValueError(
                 f"sincos2d position embeddings need embed_dim divisible by 4; got {self.embed_dim}"
             )
+        if self.representation_size is not None and self.representation_size < 1:
+            raise ValueError(f"representation_size is None or at least 1; got {self.representation_size!r}")
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps is above 0; got {self.norm_eps!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a share of at least 0 and below 1; got {self.dropout!r}")
 
