@@ -51,6 +51,11 @@ def _transposed_inside(images, patch_size):
     return _axes(images, patch_size).permute(0, 2, 4, 1, 5, 3).flatten(3).flatten(1, 2)
 
 
+def _channels_apart(images, patch_size):
+    patches = _axes(images, patch_size).transpose(3, 4)  # (B, C, rows, columns, P, P)
+    return patches.reshape(len(images), -1, images.shape[1] * patch_size**2)
+
+
 def _runs_of_pixels(images, patch_size):
     batch, channels, height, width = images.shape
     return images.reshape(batch, height * width // patch_size**2, channels * patch_size**2)
@@ -256,6 +261,10 @@ EXERCISES = [
             ),
             (_down_the_columns, "the patches run down the columns; they run along the rows, as one reads."),
             (_transposed_inside, "each patch is transposed: inside a patch too, rows come before columns."),
+            (
+                _channels_apart,
+                "the channel axis is still in front of the grid; move it behind, so that a patch has all C.",
+            ),
             (
                 _runs_of_pixels,
                 "a plain reshape takes runs of neighbouring numbers, not squares; axes must be moved first.",
