@@ -93,6 +93,11 @@ class Explorer:
         """Go back to the state at the start."""
         self.set(**self._initial)
 
+    def redraw(self) -> None:
+        """Draw the same state anew, for explorers whose picture also shows what happened since."""
+        self._render.cache_clear()
+        self._refresh()
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Let several controls change inside the block, and redraw once after it."""

@@ -1,0 +1,205 @@
+"""Lesson 04: a recipe and what it does to a small model, and the curves of a training while it runs."""
+
+import time
+
+import ipywidgets
+import torch
+from matplotlib.figure import Figure
+
+from vitlab import plots
+from vitlab.data import Dataset
+from vitlab.runtime import Run, here
+from vitlab.training import History, Recipe, learning_rate_at, train
+from vitlab.vit import ViT, ViTConfig
+from vitlab.widgets.explorer import Explorer, figure
+
+SIZE = (880, 330)
+KEPT = 3  # trainings whose curves stay on the picture: more cannot be told apart
+EVERY = 0.25  # seconds between two pictures of a running training, at least
+SHARE = 0.1  # of the training's time that drawing may take, at most
+BATCH = 64
+SAMPLED = 200  # points of a learning-rate curve
+
+
+class LiveCurves(Explorer):
+    """Loss and accuracy of a training, redrawn while it runs; in a notebook, used as a context::
+
+        with LiveCurves(recipe) as live:
+            history = vitlab.train(model, train_data, test_data, recipe, run, on_step=live, progress=False)
+
+    The picture is drawn at most four times a second, and for at most a tenth of the training's time. At the
+    end the output is replaced by the last picture and its caption, for readers without a kernel.
+
+    >>> live = LiveCurves(Recipe(steps=10))
+    >>> row = dict(step=4, loss=2.0, accuracy=0.25, learning_rate=1e-3, images_per_second=800.0)
+    >>> live(History(rows=[row]))
+    >>> live.caption[:56]
+    'Step 4 of 10: training loss 2.000, training accuracy 25.'
+    """
+
+    def __init__(self, recipe: Recipe):
+        self.recipe, self.history = recipe, History()
+        self._begin, self._drawing, self._last = time.perf_counter(), 0.0, -EVERY
+        super().__init__(self.draw, {}, size=SIZE)
+        self.widget.children = self.widget.children[1:]  # without controls there is nothing to reset
+
+    def __call__(self, history: History) -> None:
+        """What `train` calls: draw the history, unless it was drawn a moment ago."""
+        self.history, now = history, time.perf_counter() - self._begin
+        if now - self._last >= EVERY and self._drawing <= SHARE * now:
+            self.redraw()
+            self._last = time.perf_counter() - self._begin
+            self._drawing += self._last - now
+
+    def __enter__(self) -> "LiveCurves":
+        from IPython.display import display
+
+        self._handle, self._begin = display(self, display_id=True), time.perf_counter()
+        return self
+
+    def __exit__(self, *_error) -> None:
+        self.redraw()
+        if self._handle:  # None outside a notebook
+            self._handle.update(self)
+
+    def draw(self) -> tuple[Figure, str]:
+        """Both curves over all the steps that there will be, and in words how far it is."""
+        drawing = figure(SIZE)
+        for ax, what in zip(drawing.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            plots.curves(self.history, what, ax=ax)
+            ax.set(xlim=(0, self.recipe.steps), ylim=(0, None) if what == "loss" else (0, 100))
+        return drawing, _progress(self.history, self.recipe)
+
+
+class RecipeExplorer(Explorer):
+    """A recipe's learning-rate curve and its numbers, and a button that trains a small ViT by it.
+
+    Training takes a few seconds and stays small whatever the controls say: a ViT of two layers and D = 48 on
+    the first so many of `train_data`, without augmentation, measured on `test_data`. The last three trainings
+    are kept for comparison. The same controls give the same training.
+
+    >>> blank = Dataset(torch.zeros(64, 1, 28, 28).byte(), torch.arange(64) % 10, list("abcdefghij"))
+    >>> RecipeExplorer(blank, blank).caption[:58]
+    '120 steps of 64 images: 7,680 images, 120.0 passes over 64'
+    """
+
+    def __init__(self, train_data: Dataset, test_data: Dataset, run: Run | None = None, patch_size: int = 7):
+        self.train_data, self.test_data, self.run = train_data, test_data, run
+        self.config = ViTConfig(
+            image_size=tuple(train_data.images.shape[-2:]),
+            in_chans=train_data.images.shape[1],
+            num_classes=len(train_data.classes),
+            patch_size=patch_size,
+            embed_dim=48,
+            depth=2,
+            mlp_dim=96,
+        )
+        self.trained: dict[tuple, History] = {}
+        sizes = [n for n in (100, 500, 2_000, 10_000, 60_000) if n < len(train_data.labels)]
+        sizes.append(len(train_data.labels))
+        rates = [1e-4, 3e-4, 1e-3, 2e-3, 4e-3, 1e-2, 3e-2, 1e-1]
+        controls = {
+            "peak": ipywidgets.SelectionSlider(options=rates, value=4e-3, description="peak learning rate"),
+            "warmup": ipywidgets.IntSlider(10, 0, 50, 5, description="warm-up (% of steps)"),
+            "steps": ipywidgets.IntSlider(120, 40, 240, 20, description="steps"),
+            "images": ipywidgets.SelectionSlider(
+                options=sizes, value=sizes[-1], description="training images"
+            ),
+        }
+        super().__init__(self.draw, controls, size=SIZE)
+        self.button = ipywidgets.Button(
+            description="Train a small ViT by this recipe", button_style="primary", layout={"width": "auto"}
+        )
+        self.button.on_click(lambda _button: self.train())
+        box = self.widget.children[0]
+        box.children = (*box.children, self.button)
+
+    def recipe(self, peak: float, warmup: int, steps: int, images: int) -> Recipe:
+        """The recipe that the controls stand for."""
+        return Recipe(
+            steps=steps,
+            batch_size=min(BATCH, images),
+            learning_rate=peak,
+            warmup_steps=steps * warmup // 100,
+            augment=False,
+        )
+
+    def train(self) -> History:
+        """What the button does: train by the recipe shown, and draw the curve beside those before it."""
+        state = self.state
+        recipe, key = self.recipe(**state), tuple(state.values())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            model = ViT(self.config)
+        self.button.disabled, self.button.description = True, "Training …"
+        try:
+            data = self.train_data.subset(range(state["images"]))
+            history = train(
+                model, data, self.test_data, recipe, self.run or here(), progress=False, evaluations=1
+            )
+        finally:
+            self.button.disabled, self.button.description = False, "Train a small ViT by this recipe"
+        self.trained.pop(key, None)
+        self.trained = dict([*self.trained.items(), (key, history)][-KEPT:])
+        self.redraw()
+        return history
+
+    def draw(self, peak: float, warmup: int, steps: int, images: int) -> tuple[Figure, str]:
+        """The learning rate left, the trainings kept right; in words the recipe and how it ended."""
+        recipe = self.recipe(peak, warmup, steps, images)
+        drawing = figure(SIZE)
+        left, right = drawing.subplots(1, 2)
+        rates = [learning_rate_at(step, recipe) for step in range(steps)]
+        left.plot(range(1, steps + 1), rates, color="black")
+        left.axvspan(0, recipe.warmup_steps, color="0.9")
+        left.set(xlabel="step", ylabel="learning rate", title="this recipe", xlim=(0, steps), ylim=(0, None))
+        left.grid(alpha=0.3)
+        for i, (key, history) in enumerate(self.trained.items()):
+            xs, losses = zip(*((row["step"], row["loss"]) for row in history.rows), strict=True)
+            dash, colour = plots.DASHES[i], plots.COLOURS[i]
+            right.plot(xs, losses, dash, color=colour, label=f"{_name(key)}: {history.accuracy:.1%}")
+        right.set(xlabel="step", ylabel="training loss (nats)", title="trained so far: test accuracy")
+        right.set_ylim(0, 3)
+        right.grid(alpha=0.3)
+        if self.trained:
+            right.legend(fontsize=9)
+        else:
+            right.text(0.5, 1.5, "press the button", ha="center", transform=right.get_yaxis_transform())
+        seen = steps * recipe.batch_size
+        caption = (
+            f"{steps} steps of {recipe.batch_size} images: {seen:,} images, {seen / images:,.1f} passes over "
+            f"{images:,}. The learning rate starts at {rates[0]:.2g}, is at its peak of {peak:g} after "
+            f"{recipe.warmup_steps} steps, ends at {rates[-1]:.1g}; its mean is {sum(rates) / steps:.2g}.\n"
+        )
+        history = self.trained.get((peak, warmup, steps, images))
+        return drawing, caption + (_ending(history) if history else "Not trained yet by this recipe.")
+
+
+def _progress(history: History, recipe: Recipe) -> str:
+    if not history.rows:
+        return f"Waiting for the first of {recipe.steps:,} steps."
+    row = history.rows[-1]
+    left = (recipe.steps - row["step"]) * recipe.batch_size / row["images_per_second"]
+    words = (
+        f"Step {row['step']:,} of {recipe.steps:,}: training loss {row['loss']:.3f}, training accuracy "
+        f"{row['accuracy']:.1%}, {row['images_per_second']:,.0f} images/s"
+    )
+    if left and not history.seconds:
+        words += f", about {left:.0f} s left"
+    if history.evaluations:
+        test = history.evaluations[-1]
+        words += f". Test accuracy after {test.step:,} steps: {test.accuracy:.1%} (loss {test.loss:.3f})"
+    return words + "."
+
+
+def _name(key: tuple) -> str:
+    peak, warmup, _, images = key
+    return f"{peak:g}, warm-up {warmup} %, {images:,} images"
+
+
+def _ending(history: History) -> str:
+    last = history.rows[-1]
+    return (
+        f"Trained in {history.seconds:.1f} s: the loss ends at {last['loss']:.2f}, training accuracy at "
+        f"{last['accuracy']:.1%}, test accuracy at {history.accuracy:.1%}."
+    )
