@@ -165,49 +165,20 @@ def training_steps(
     model: nn.Module, train_data: Dataset, recipe: Recipe, run: Run, history: History, progress: bool
 ) -> Iterator[int]:
     """Take the recipe's steps one by one, adding rows to the history; yields the number of steps taken."""
-    from accelerate import Accelerator
     from tqdm.auto import tqdm
 
-    accelerator = Accelerator(mixed_precision="no", device_placement=False)  # `run` decides both
-    model = accelerator.prepare_model(model.to(run.device))
-    optimizer = make_optimizer(model, recipe)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_at(step, recipe) / recipe.learning_rate
-    )
-    scaler = torch.amp.GradScaler(run.device.type, enabled=run.precision == "fp16")
-    generator = torch.Generator(run.device).manual_seed(recipe.seed)
-    batches = data.batches(
-        train_data, recipe.batch_size, generator, augment=recipe.augment, steps=recipe.steps
-    )
-    log_every, meter = max(1, recipe.steps // 100), Meter()
+    stepper, meter = Stepper(model, recipe, run), Meter()
+    batches = data.batches(train_data, recipe.batch_size, recipe.seed, recipe.augment, recipe.steps)
+    log_every = max(1, recipe.steps // 100)
     with tqdm(total=recipe.steps, disable=not progress, unit="step", dynamic_ncols=True) as bar:
         for step, (images, labels) in enumerate(batches, start=1):
-            model.train()
-            with run.autocast():
-                logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-            accelerator.backward(scaler.scale(loss))
-            if recipe.clip_norm:
-                scaler.unscale_(optimizer)
-                accelerator.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-            learning_rate = schedule.get_last_lr()[0]
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad()
-            with (
-                warnings.catch_warnings()
-            ):  # fp16's first, skipped steps look to the schedule like a wrong order
-                warnings.simplefilter("ignore", UserWarning)
-                schedule.step()
-            meter.add(loss.detach(), logits.detach(), labels)
+            learning_rate = learning_rate_at(step - 1, recipe)
+            meter.add(*stepper.step(images, labels, learning_rate), labels)
             if step == 1 or step % log_every == 0 or step == recipe.steps:
                 row = {"step": step, "learning_rate": learning_rate, **meter.read()}
                 history.rows.append(row)
                 bar.update(step - bar.n)
-                bar.set_postfix_str(
-                    f"loss {row['loss']:.3f}, accuracy {row['accuracy']:.1%}, "
-                    f"{row['images_per_second']:,.0f} images/s"
-                )
+                bar.set_postfix_str(summary(row))
                 if not math.isfinite(row["loss"]):
                     warnings.warn(
                         f"the loss is {row['loss']} at step {step}, so training stopped; lower learning_rate "
@@ -216,6 +187,42 @@ def training_steps(
                     )
                     return
             yield step
+
+
+def summary(row: dict) -> str:
+    """A row of the history in a few words, for the progress bar."""
+    speed = f"{row['images_per_second']:,.0f} images/s"
+    return f"loss {row['loss']:.3f}, accuracy {row['accuracy']:.1%}, {speed}"
+
+
+class Stepper:
+    """Takes training steps: forward, backward, clipping, and one move of the weights, in the run's precision."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, run: Run):
+        from accelerate import Accelerator
+
+        self.recipe, self.run = recipe, run
+        self.accelerator = Accelerator(mixed_precision="no", device_placement=False)  # `run` decides both
+        self.model = self.accelerator.prepare_model(model.to(run.device))
+        self.optimizer = make_optimizer(self.model, recipe)
+        self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.precision == "fp16")
+
+    def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> tuple[Tensor, Tensor]:
+        """One step on one batch; returns loss, a number, and logits (B, classes), both detached."""
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        with self.run.autocast():
+            logits = self.model(images)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        self.accelerator.backward(self.scaler.scale(loss))
+        if self.recipe.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        return loss.detach(), logits.detach()
 
 
 class Meter:
