@@ -29,7 +29,15 @@ ipywidgets 7.7 and 8.1 share is used; nothing here touches pyplot.
 """
 
 from vitlab.widgets.attention_analysis import AttentionMapExplorer
+from vitlab.widgets.embeddings import FilterExplorer, PositionExplorer
 from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.patching import PatchExplorer
 
-__all__ = ["AttentionMapExplorer", "Explorer", "PatchExplorer", "figure"]
+__all__ = [
+    "AttentionMapExplorer",
+    "Explorer",
+    "FilterExplorer",
+    "PatchExplorer",
+    "PositionExplorer",
+    "figure",
+]
