@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vitlab
 from vitlab import ViT, ViTConfig, fine_tuning
@@ -68,6 +69,7 @@ def test_features_are_what_the_head_reads(pool):
     found = fine_tuning.features(model.train(), data, vitlab.start(**CPU), batch_size=3)
     torch.testing.assert_close(found, read[0])
     assert model.training
+    torch.nn.Linear(96, 3)(found).sum().backward()  # a head can be trained on them
 
 
 def test_the_probe_is_ridge_regression():
@@ -106,3 +108,38 @@ def test_draws_are_balanced_distinct_and_seeded():
     assert not torch.equal(draws[0].images, draws[2].images)
     with pytest.raises(ValueError, match="class 'a' has 20 images, fewer than the 21"):
         fine_tuning.few_per_class(data, 21)
+
+
+def test_a_study_gives_every_method_the_same_nested_draws():
+    data = small_data()
+    data = data._replace(images=torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1).expand(60, 1, 2, 2))
+    seen = {}
+
+    def record(name):
+        def method(draw, seed):
+            seen[name, seed, len(draw.labels) // 3] = set(draw.images[:, 0, 0, 0].tolist())
+            return 100 * seed + len(draw.labels)
+
+        return method
+
+    found = fine_tuning.few_label_study({"a": record("a"), "b": record("b")}, data, [2, 5], draws=2)
+    assert {name: table.tolist() for name, table in found.items()} == dict.fromkeys(
+        "ab", [[6, 15], [106, 115]]
+    )
+    for seed in (0, 1):
+        assert seen["a", seed, 5] == seen["b", seed, 5]
+        assert seen["a", seed, 2] < seen["a", seed, 5]
+    assert seen["a", 0, 5] != seen["a", 1, 5]
+    with pytest.raises(ValueError, match="at least 1; got 0"):
+        fine_tuning.few_label_study({}, data, [1], draws=0)
+
+
+@pytest.mark.parametrize("size", [14, (28, 56), 42])
+def test_another_resolution_is_pillows_bicubic(size):
+    data = small_data(3)
+    found = fine_tuning.at_resolution(data, size)
+    height, width = (size, size) if isinstance(size, int) else size
+    for image, resized in zip(data.images, found.images, strict=True):
+        wanted = Image.fromarray(image[0].float().numpy()).resize((width, height), Image.Resampling.BICUBIC)
+        assert np.abs(np.asarray(wanted).clip(0, 255) - resized[0].numpy()).max() <= 0.51
+    assert found.labels is data.labels

@@ -1,8 +1,10 @@
 """Using a pre-trained ViT for another task: new head, new resolution, linear probe (sections 3.2 and 4.1)."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vitlab import data
@@ -48,7 +50,7 @@ def adapt(
     return adapted
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: a head may be trained on what this returns
 def features(model: ViT, dataset: Dataset, run: Run | None = None, batch_size: int = 500) -> Tensor:
     """What the head would read for every image: (n, D), fp32, on the run's device.
 
@@ -91,7 +93,7 @@ def linear_probe(
     labels = train_labels.to(train_features.device)
     mean, deviation = train_features.mean(dim=0), train_features.std(dim=0, correction=0) + 1e-6
     x = with_ones((train_features - mean) / deviation).double()
-    targets = 2.0 * torch.nn.functional.one_hot(labels).double() - 1  # (n, classes)
+    targets = 2.0 * F.one_hot(labels).double() - 1  # (n, classes)
     penalty = ridge * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     penalty[-1, -1] = 0  # the bias is free
     weights = torch.linalg.lstsq(x.T @ x + penalty, x.T @ targets).solution
@@ -121,3 +123,41 @@ def few_per_class(dataset: Dataset, per_class: int, seed: int = 0) -> Dataset:
             raise ValueError(f"class {name!r} has {len(places)} images, fewer than the {per_class} asked for")
         chosen.append(places[torch.randperm(len(places), generator=generator)[:per_class].to(places.device)])
     return dataset.subset(torch.cat(chosen))
+
+
+def few_label_study(
+    methods: Mapping[str, Callable[[Dataset, int], float]],
+    dataset: Dataset,
+    per_class: Sequence[int],
+    draws: int = 3,
+) -> dict[str, Tensor]:
+    """What each method makes of few labels: name -> (draws, len(per_class)).
+
+    A method takes a draw and its seed, and returns its accuracy. All methods get the same draws; within one
+    seed the smaller draws are part of the larger. Raises ValueError for fewer than one draw, and what
+    `few_per_class` raises.
+
+    >>> data = Dataset(torch.zeros(6, 1, 4, 4, dtype=torch.uint8), torch.arange(6) % 2, ["a", "b"])
+    >>> few_label_study({"labels": lambda draw, seed: len(draw.labels)}, data, [1, 3], draws=2)
+    {'labels': tensor([[2., 6.],
+            [2., 6.]])}
+    """
+    if draws < 1:
+        raise ValueError(f"draws is at least 1; got {draws}")
+    results = {name: torch.zeros(draws, len(per_class)) for name in methods}
+    for seed in range(draws):
+        for place, count in enumerate(per_class):
+            draw = few_per_class(dataset, count, seed)
+            for name, method in methods.items():
+                results[name][seed, place] = method(draw, seed)
+    return results
+
+
+def at_resolution(dataset: Dataset, image_size: int | tuple[int, int]) -> Dataset:
+    """The same images at another size, stretched where the sides' ratio changes (bicubic, antialiased).
+
+    >>> at_resolution(Dataset(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), None, []), (28, 56)).images.shape
+    torch.Size([2, 1, 28, 56])
+    """
+    images = F.interpolate(dataset.images.float(), size=image_size, mode="bicubic", antialias=True)
+    return dataset._replace(images=images.round_().clamp_(0, 255).byte())

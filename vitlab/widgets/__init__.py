@@ -29,15 +29,25 @@ ipywidgets 7.7 and 8.1 share is used; nothing here touches pyplot.
 """
 
 from vitlab.widgets.attention_analysis import AttentionMapExplorer
+from vitlab.widgets.data_path import DataPathExplorer
 from vitlab.widgets.embeddings import FilterExplorer, PositionExplorer
+from vitlab.widgets.encoder import HeadExplorer
 from vitlab.widgets.explorer import Explorer, figure
+from vitlab.widgets.fine_tuning import LabelsExplorer, ResolutionExplorer
 from vitlab.widgets.patching import PatchExplorer
+from vitlab.widgets.pretraining import LiveCurves, RecipeExplorer
 
 __all__ = [
     "AttentionMapExplorer",
+    "DataPathExplorer",
     "Explorer",
     "FilterExplorer",
+    "HeadExplorer",
+    "LabelsExplorer",
+    "LiveCurves",
     "PatchExplorer",
     "PositionExplorer",
+    "RecipeExplorer",
+    "ResolutionExplorer",
     "figure",
 ]
