@@ -196,7 +196,7 @@ def summary(row: dict) -> str:
 
 
 class Stepper:
-    """Takes training steps: forward, backward, clipping, and one move of the weights, in the run's precision."""
+    """Takes training steps: forward, backward, clipping and a move of the weights, in the run's precision."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, run: Run):
         from accelerate import Accelerator
