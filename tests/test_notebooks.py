@@ -2,6 +2,7 @@
 
 import ast
 import io
+import os
 import re
 import subprocess
 import sys
@@ -40,7 +41,10 @@ def markdown(nb) -> str:
 @pytest.mark.slow
 @every_notebook
 def test_runs_as_the_learner_gets_it(path, tmp_path):
+    before = os.times()
     nb = tools.execute(tools.read(path), tmp_path, QUICK=True)
+    spent = os.times()
+    assert spent.children_user - before.children_user <= 40, "quick mode takes 40 s of one core at most"
     assert tools.widget_errors(nb) == []
     assert {verdict for _, verdict in tools.verdicts(nb)} <= {"not attempted"}
     assert {verdict for _, verdict in tools.verdicts(nb, tag="solution")} <= {"correct"}
