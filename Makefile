@@ -8,7 +8,8 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
 
 lab: .venv/lab.installed ## JupyterLab with the first notebook; arguments for it: LAB_ARGS="--no-browser --port 8899"
-	.venv/bin/jupyter lab notebooks/00_start_here.ipynb --ServerApp.root_dir="$(CURDIR)" --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
+	.venv/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	  --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
 
 test: .venv/test.installed ## the whole suite: package, notebooks, browser
 	$(PYTEST)
