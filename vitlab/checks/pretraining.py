@@ -479,7 +479,7 @@ PREDICTIONS = [
     ),
     Prediction(
         "4.e",
-        "Both kinds of model are trained again, and tested, on scrambled images. Which one gets worse?",
+        "Scrambled images, in training and in the test. Which kind of model can no longer learn as well?",
         [
             (
                 "Both: a scrambled image shows nothing",
@@ -499,5 +499,20 @@ PREDICTIONS = [
             ),
         ],
         right=2,
+    ),
+    Prediction(
+        "4.f",
+        "Two trainings of 120 steps: (A) the right peak, but no warm-up; (B) ten times the right peak, with "
+        "warm-up. Which ends better?",
+        [
+            ("A", "Warm-up guards the start. A rate that is too high does harm at every step after it."),
+            ("B", "Warm-up makes the start gentle; then the rate is ten times too high all the same."),
+            (
+                "Both alike: AdamW adapts its steps",
+                "To the gradients' sizes. How far it goes is still the rate.",
+            ),
+            ("Neither learns anything", "Most small pre-norm models start well enough without warm-up."),
+        ],
+        right=0,
     ),
 ]
