@@ -394,26 +394,8 @@ PREDICTIONS = [
     ),
     Prediction(
         "5.b",
-        "Fine-tuned with 5 labels per class, the pre-trained model reaches some accuracy on garments it "
-        "has never seen. How many labels per class does the same model need from scratch, in as many steps?",
-        [
-            (
-                "5 as well: the garments are new to both",
-                "New classes, but not new edges, shapes and textures.",
-            ),
-            ("About 10", "More than twice as many labels still do not make up for what is missing."),
-            ("About 50", "Even that is not enough here."),
-            (
-                "More than 100",
-                "In so few steps it does not get there at all: labels are not all that it lacks.",
-            ),
-        ],
-        right=3,
-    ),
-    Prediction(
-        "5.c",
-        "One more contender: no network at all, a linear classifier on the 784 raw pixels. How does it do "
-        "against the linear probe on the pre-trained features?",
+        "A linear classifier on the 784 raw pixels, without any network, against the linear probe on the "
+        "pre-trained features, with 5 to 100 labels per class: how does it do?",
         [
             (
                 "Far behind at every number of labels",
@@ -432,6 +414,24 @@ PREDICTIONS = [
             ),
         ],
         right=1,
+    ),
+    Prediction(
+        "5.c",
+        "Fine-tuned with 5 labels per class, the pre-trained model reaches some accuracy on garments it "
+        "has never seen. How many labels per class does the same model need from scratch, in as many steps?",
+        [
+            (
+                "5 as well: the garments are new to both",
+                "The classes are new to both; edges, shapes and cloth are not.",
+            ),
+            ("About 10", "Twice as many labels do not make up for what is missing."),
+            ("About 20", "Four times as many labels do not make up for what is missing."),
+            (
+                "More than 50, if labels can do it at all",
+                "In so few steps it takes about 100 to come near: labels are not all that it lacks.",
+            ),
+        ],
+        right=3,
     ),
     Prediction(
         "5.d",

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from vitlab import plots
@@ -88,6 +89,8 @@ class ResolutionExplorer(Explorer):
         plots.matrix(
             similar, "row", "column", "cosine similarity", "positions like the middle one", -1, 1, centre
         )
+        for axis in (centre.xaxis, centre.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
         bars(right, shares, classes, label)
         guess = int(shares.argmax())
         right_or_not = "right" if guess == label else f"wrong: it is {classes[label]}"
