@@ -64,6 +64,7 @@ CALLS = {
     ),
     "series": lambda ax: plots.series([1, 2], torch.rand(3, 2), "a", "x", "y", title="t", ax=ax),
     "runs": lambda ax: plots.runs({"a": [1.0, 2.0], "b": [3.0]}, "y", title="t", ax=ax),
+    "spread": lambda ax: plots.spread({"a": [1.0, 2.0], "b": [3.0]}, "x", title="t", ax=ax),
     "attention_distance": lambda ax: plots.attention_distance(torch.rand(4, 3), 14.6, title="t", ax=ax),
 }
 

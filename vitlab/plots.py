@@ -346,7 +346,7 @@ def spread(values, x_label="value", title: str | None = None, ax: Axes | None = 
     ax.plot([array.mean() for array in arrays], places, "D", color=COLOURS[1], markeredgecolor="black")
     ax.set_yticks(places, list(values))
     ax.invert_yaxis()
-    ax.set_xlabel(x_label)
+    ax.set(xlabel=x_label, ylabel="5 % to 95 %")
     ax.grid(alpha=0.3, axis="x")
     return _titled(ax, title)
 

@@ -75,6 +75,9 @@ class History:
     """What happened in a training. A row is a dict: step, loss, accuracy, learning_rate, images_per_second.
 
     A row's loss and accuracy are means over the training batches since the row before it.
+
+    >>> History(evaluations=[Evaluation(step=100, loss=0.5, accuracy=0.8)]).accuracy
+    0.8
     """
 
     rows: list[dict] = field(default_factory=list)
