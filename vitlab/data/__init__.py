@@ -1,0 +1,27 @@
+"""Images and labels: whole data sets as uint8 tensors on the device, augmented and normalised there."""
+
+from vitlab.data.batching import augment, batches, normalise
+from vitlab.data.dataset import Dataset, check_labels, select_classes
+from vitlab.data.folders import image_folder, read_image
+from vitlab.data.sources import cifar10, cifar100, fashion_mnist, photos
+from vitlab.data.synthetic import Scenes, scenes
+from vitlab.files import find, root
+
+__all__ = [
+    "Dataset",
+    "Scenes",
+    "augment",
+    "batches",
+    "check_labels",
+    "cifar10",
+    "cifar100",
+    "fashion_mnist",
+    "find",
+    "image_folder",
+    "normalise",
+    "photos",
+    "read_image",
+    "root",
+    "scenes",
+    "select_classes",
+]

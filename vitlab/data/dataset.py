@@ -1,0 +1,79 @@
+"""What a data set is: images, labels and the names of the classes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Dataset(NamedTuple):
+    """Images uint8 (n, C, H, W), labels int64 (n,) in [0, len(classes)), and the names of the classes.
+
+    >>> Dataset(torch.zeros(4, 3, 8, 12, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), ["cat", "dog"])
+    Dataset(4 images of 3×8×12, classes: cat, dog; on cpu)
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: list[str]
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same data on `device`."""
+        return Dataset(self.images.to(device), self.labels.to(device), self.classes)
+
+    def subset(self, which: int | Sequence[int] | Tensor, seed: int = 0) -> "Dataset":
+        """The images at these indices, or this many different ones drawn at random with `seed`.
+
+        >>> five = Dataset(torch.zeros(5, 1, 4, 4, dtype=torch.uint8), torch.arange(5), list("abcde"))
+        >>> five.subset([4, 0]).labels
+        tensor([4, 0])
+        """
+        if isinstance(which, (int, np.integer)):
+            n = len(self.labels)
+            if not 0 < which <= n:
+                raise ValueError(f"a subset of {n} images has 1 to {n} of them; got {which}")
+            which = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:which]
+        indices = torch.as_tensor(which, dtype=torch.long, device=self.labels.device)
+        return Dataset(self.images[indices], self.labels[indices], self.classes)
+
+    def __repr__(self) -> str:
+        n, *shape = self.images.shape
+        names = self.classes if len(self.classes) <= 10 else [*self.classes[:10], "…"]
+        size = "×".join(map(str, shape))
+        return f"Dataset({n:,} images of {size}, classes: {', '.join(names)}; on {self.images.device})"
+
+
+def select_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
+    """The part of a data set that has these labels, renumbered from 0 in the given order.
+
+    Raises ValueError for a label that the data set does not have, or that is given twice.
+
+    >>> whole = Dataset(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 2, 1, 2]), list("abc"))
+    >>> part = select_classes(whole, [2, 0])
+    >>> part.labels, part.classes
+    (tensor([1, 0, 0]), ['c', 'a'])
+    """
+    classes, n = list(classes), len(dataset.classes)
+    if not classes or len(set(classes)) < len(classes) or not set(classes) <= set(range(n)):
+        raise ValueError(f"classes are one or more different labels from 0 to {n - 1}; got {classes}")
+    new_labels = torch.full((n,), -1, device=dataset.labels.device)
+    new_labels[classes] = torch.arange(len(classes), device=dataset.labels.device)
+    labels = new_labels[dataset.labels]
+    kept = labels >= 0
+    return Dataset(dataset.images[kept], labels[kept], [dataset.classes[c] for c in classes])
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise ValueError for labels outside [0, num_classes), saying how many, and which is the first.
+
+    >>> check_labels(torch.tensor([0, 9]), 10)
+    """
+    wrong = ((labels < 0) | (labels >= num_classes)).nonzero()
+    if len(wrong):
+        i = int(wrong[0])
+        raise ValueError(
+            f"labels of {num_classes} classes are 0 to {num_classes - 1}; got {int(labels[i])} for image {i} "
+            f"({len(wrong)} of {len(labels)} labels are wrong). Renumber them from 0, or name all classes"
+        )

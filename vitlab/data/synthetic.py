@@ -1,0 +1,143 @@
+"""Scenes: garments in colour on photographs, with the place of each known to the pixel."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vitlab.data.dataset import Dataset
+from vitlab.data.folders import check_size
+from vitlab.data.sources import GARMENTS, fashion_mnist, is_train, photos
+
+# No photograph serves both splits, so that a background cannot be learnt by heart.
+BACKGROUNDS = {"train": ("astronaut", "coffee", "galaxies"), "test": ("cat", "rocket")}
+SIDE = (0.4, 0.7)  # of a garment, as a share of the image's shorter side
+TILT = math.radians(25)
+ZOOMS = (1.0, 1.6, 2.5)  # how much larger than the image a photograph is when the background is cut from it
+EMPTY = 12  # grey values up to this are no garment; Fashion-MNIST's ground is 0, with faint specks
+CHUNK = 500  # scenes made at once, to keep the memory small
+
+
+class Scenes(NamedTuple):
+    """Images uint8 (n, 3, H, W), labels int64 (n,) of the ten garments, masks bool (n, H, W).
+
+    >>> scenes(4).dataset
+    Dataset(4 images of 3×48×48, classes: T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, \
+Sneaker, Bag, Ankle boot; on cpu)
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor
+
+    @property
+    def dataset(self) -> Dataset:
+        """Images and labels, as training and evaluation take them."""
+        return Dataset(self.images, self.labels, GARMENTS.split(", "))
+
+
+def scenes(n: int, seed: int = 0, image_size: int | tuple[int, int] = 48, split: str = "train") -> Scenes:
+    """`n` colour images of one garment each, and where it is.
+
+    A garment of Fashion-MNIST's `split`, in a colour of its own, 40 to 70 % of the shorter side wide and
+    tilted by up to 25 degrees, lies anywhere inside the image, on a piece of a photograph. "train" and
+    "test" share neither garments nor photographs. The same seed gives the same scenes, and a larger n goes
+    on where a smaller one ends. Raises ValueError for sides below 32 pixels, n below 1, or another split.
+
+    >>> images, labels, masks = scenes(3, seed=1, image_size=(32, 64))
+    >>> images.shape, labels.shape, masks.shape
+    (torch.Size([3, 3, 32, 64]), torch.Size([3]), torch.Size([3, 32, 64]))
+    """
+    size = check_size(image_size)
+    if min(size) < 32:
+        raise ValueError(f"scenes are at least 32 pixels high and wide; got {image_size!r}")
+    if n < 1:
+        raise ValueError(f"n is a number of scenes, at least 1; got {n}")
+    is_train(split)
+    garments = fashion_mnist(split)
+    draws = torch.rand(n, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    chosen = (draws[:, 0] * len(garments.labels)).long()
+    levels = backgrounds(split, size)
+    parts = [
+        compose(garments.images[indices], draw, levels, size)
+        for indices, draw in zip(chosen.split(CHUNK), draws[:, 1:].split(CHUNK), strict=True)
+    ]
+    images, masks = map(torch.cat, zip(*parts, strict=True))
+    return Scenes(images, garments.labels[chosen], masks)
+
+
+def compose(
+    garments: Tensor, draws: Tensor, levels: list[Tensor], size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Garments (n, 1, 28, 28) laid on backgrounds by draws (n, 11) in [0, 1): images and masks."""
+    where, look, ground = draws.split((4, 3, 4), dim=1)
+    grey, cover = place(garments, where, size).chunk(2, dim=1)  # each (n, 1, H, W) in [0, 1]
+    colour = 255 * tint(look)[:, :, None, None] * grey  # (n, 3, H, W)
+    images = cut(levels, ground, size).float().lerp_(colour, cover)
+    return images.round_().byte(), cover[:, 0] >= 0.5
+
+
+def place(garments: Tensor, draws: Tensor, size: tuple[int, int]) -> Tensor:
+    """Brightness and cover of each garment, scaled, tilted and moved by draws (n, 4): (n, 2, H, W)."""
+    height, width = size
+    side = (SIDE[0] + (SIDE[1] - SIDE[0]) * draws[:, 0]) * min(size)  # pixels
+    angle = TILT * (2 * draws[:, 1] - 1)
+    reach = side / 2 * (angle.cos() + angle.sin().abs())  # half the tilted square's width
+    y = reach + draws[:, 2] * (height - 2 * reach)  # of the centre, such that the square stays inside
+    x = reach + draws[:, 3] * (width - 2 * reach)
+    cos, sin = angle.cos() / side, angle.sin() / side
+    # from the image's coordinates in [-1, 1] to the garment's, each centred at its own 0
+    matrix = torch.stack(
+        [
+            torch.stack([cos * width, sin * height, cos * (width - 2 * x) + sin * (height - 2 * y)], dim=1),
+            torch.stack([-sin * width, cos * height, -sin * (width - 2 * x) + cos * (height - 2 * y)], dim=1),
+        ],
+        dim=1,
+    ).float()  # (n, 2, 3)
+    grid = F.affine_grid(matrix, [len(side), 1, height, width], align_corners=False)
+    bright = garments.float() / 255
+    layers = torch.cat([0.2 + 0.8 * bright, (garments > EMPTY).float()], dim=1)  # (n, 2, 28, 28)
+    return F.grid_sample(layers, grid, align_corners=False)
+
+
+def tint(draws: Tensor) -> Tensor:
+    """Colours (n, 3) in [0, 1] from draws (n, 3): a hue, a saturation and a brightness."""
+    hue, saturation, value = draws[:, 0], 0.3 + 0.7 * draws[:, 1], 0.7 + 0.3 * draws[:, 2]
+    offsets = torch.tensor([5.0, 3.0, 1.0], dtype=draws.dtype)
+    k = (offsets + 6 * hue[:, None]) % 6
+    ramp = torch.minimum(k, 4 - k).clamp(0, 1)  # the usual way from HSV to RGB
+    return (value[:, None] * (1 - saturation[:, None] * ramp)).float()
+
+
+@functools.cache
+def backgrounds(split: str, size: tuple[int, int]) -> list[Tensor]:
+    """The photographs of a split, each covering `size` at every one of `ZOOMS`: uint8 (3, h, w)."""
+    shipped, levels = photos(), []
+    for name in BACKGROUNDS[split]:
+        photo = shipped[name][None].float()
+        fit = max(wanted / side for wanted, side in zip(size, photo.shape[2:], strict=True))
+        for zoom in ZOOMS:
+            sides = [math.ceil(zoom * fit * side) for side in photo.shape[2:]]
+            level = F.interpolate(photo, size=sides, mode="bicubic", antialias=True)
+            levels.append(level[0].round_().clamp_(0, 255).byte())
+    return levels
+
+
+def cut(levels: list[Tensor], draws: Tensor, size: tuple[int, int]) -> Tensor:
+    """A piece of one of the levels, half of them mirrored, for each of draws (n, 4): uint8 (n, 3, H, W)."""
+    height, width = size
+    pieces = torch.empty(len(draws), 3, height, width, dtype=torch.uint8)
+    chosen = (draws[:, 0] * len(levels)).long()
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    for i, level in enumerate(levels):
+        mine = (chosen == i).nonzero()[:, 0]
+        _, h, w = level.shape
+        top = (draws[mine, 1] * (h - height + 1)).long()[:, None, None]
+        left = (draws[mine, 2] * (w - width + 1)).long()[:, None, None]
+        mirrored = (draws[mine, 3] < 0.5)[:, None, None]
+        x = left + torch.where(mirrored, columns.flip(0), columns)
+        pieces[mine] = level[:, top + rows, x].transpose(0, 1)
+    return pieces
