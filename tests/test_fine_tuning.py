@@ -60,6 +60,43 @@ def test_a_size_that_does_not_divide_is_refused():
         fine_tuning.adapt(filled(), image_size=30)
 
 
+def test_grey_and_colour_give_the_same_tokens():
+    model = filled(patch_size=7)
+    with torch.no_grad():  # whole numbers divisible by 3: every sum is exact, in whatever order it is made
+        model.patch_embed.proj.weight.copy_(3 * torch.randint(-9, 10, (96, 1, 7, 7)))
+    grey = torch.randint(-20, 21, (2, 1, 28, 28)).float()
+    colour = fine_tuning.adapt(model, in_chans=3).eval()
+    assert colour.config.in_chans == 3
+    assert torch.equal(colour.embed(grey.expand(-1, 3, -1, -1)), model.embed(grey))
+    assert torch.equal(colour(grey.expand(-1, 3, -1, -1)), model(grey))
+    assert model.config.in_chans == 1
+    back = fine_tuning.adapt(colour, in_chans=1)
+    assert torch.equal(back.patch_embed.proj.weight, model.patch_embed.proj.weight)
+
+
+def test_colour_to_grey_sums_what_differs_between_channels():
+    model = filled(in_chans=3)
+    grey = fine_tuning.adapt(model, in_chans=1)
+    image = torch.randn(2, 1, 28, 28)
+    wanted = model.embed(image.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(grey.embed(image), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_all_three_changes_at_once():
+    model = filled(representation_size=24)
+    adapted = fine_tuning.adapt(model, num_classes=3, image_size=(48, 36), in_chans=3, method="timm")
+    assert (adapted.config.num_classes, adapted.config.grid_size, adapted.config.in_chans) == (3, (12, 9), 3)
+    wanted = vitlab.resize_pos_embed(model.pos_embed, (7, 7), (12, 9), method="timm")
+    assert torch.equal(adapted.pos_embed, wanted)
+    assert torch.equal(adapted(torch.randn(2, 3, 48, 36)), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, 2), (1, 4), (3, 4), (4, 3), (3, 0)])
+def test_other_numbers_of_channels_are_refused(old, new):
+    with pytest.raises(ValueError, match=f"(got {new} for a model that takes {old}|in_chans .* got {new})"):
+        fine_tuning.adapt(filled(in_chans=old), in_chans=new)
+
+
 @pytest.mark.parametrize("pool", ["token", "mean"])
 def test_features_are_what_the_head_reads(pool):
     model, data = filled(pool=pool), small_data(7)

@@ -18,14 +18,17 @@ def adapt(
     model: ViT,
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
+    in_chans: int | None = None,
     method: str = "jax",
 ) -> ViT:
-    """A copy of a pre-trained ViT for another task, another resolution, or both; `model` is left as it is.
+    """A copy of a pre-trained ViT for another task, resolution or kind of image; `model` is left as it is.
 
     With `num_classes` the whole head, hidden layer included, is replaced by one zero-initialised linear
     layer; with `image_size` the patch size stays, so there are more patches or fewer, and learned
     position embeddings are interpolated to the new grid by `resize_pos_embed`'s `method` (section 3.2).
-    Raises ValueError where the patch size does not divide the new size.
+    With `in_chans` a model for grey images (1) takes colour (3), or the other way round, such that a grey
+    image in three equal channels gives the same tokens. Raises ValueError where the patch size does not
+    divide the new size, and for other numbers of channels.
 
     >>> from vitlab import ViTConfig
     >>> adapt(ViT(ViTConfig()), num_classes=3, image_size=(28, 56))(torch.zeros(2, 1, 28, 56)).shape
@@ -36,7 +39,10 @@ def adapt(
         config = replace(config, image_size=image_size)
     if num_classes is not None:
         config = replace(config, num_classes=num_classes, representation_size=None)
+    if in_chans is not None:
+        config = replace(config, in_chans=in_chans)
     weights = model.state_dict()
+    weights["patch_embed.proj.weight"] = for_channels(weights["patch_embed.proj.weight"], config.in_chans)
     if num_classes is not None:
         weights = {name: w for name, w in weights.items() if not name.startswith(("head.", "pre_logits."))}
     if config.pos_embed == "learned":
@@ -48,6 +54,24 @@ def adapt(
     adapted = ViT(config).to(next(model.parameters()).device)
     adapted.load_state_dict(adapted.state_dict() | weights)
     return adapted
+
+
+def for_channels(weight: Tensor, in_chans: int) -> Tensor:
+    """A projection's weight (D, C, P, P) for grey images made one for colour, or the other way round.
+
+    >>> for_channels(torch.full((96, 1, 4, 4), 0.75), 3)[0, :, 0, 0]
+    tensor([0.2500, 0.2500, 0.2500])
+    """
+    old = weight.shape[1]
+    if old == in_chans:
+        return weight
+    if (old, in_chans) == (1, 3):
+        return weight.repeat(1, 3, 1, 1) / 3
+    if (old, in_chans) == (3, 1):
+        return weight.sum(dim=1, keepdim=True)
+    raise ValueError(
+        f"in_chans goes from 1 (grey) to 3 (colour) or back; got {in_chans} for a model that takes {old}"
+    )
 
 
 @torch.no_grad()  # not inference_mode: a head may be trained on what this returns
