@@ -221,3 +221,22 @@ def test_the_shell_command_refuses_misspelt_options(wrong, tmp_path):
     with pytest.raises(SystemExit) as stop:
         training.main(["--out", str(tmp_path / "m.safetensors"), *wrong.split()])
     assert stop.value.code == 2
+
+
+def test_a_task_of_ones_own_is_learnt_and_measured():
+    """The same images, but to be named as bright at the top or not: two of three labels are one class."""
+
+    def is_top(model, images, labels):
+        logits, wanted = model(images)[:, 0].float(), labels == 0
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted.float())
+        return training.Outcome(loss, ((logits > 0) == wanted).sum(), len(labels))
+
+    recipe, run = Recipe(steps=60, batch_size=32, learning_rate=3e-3, augment=False), vitlab.start(**CPU)
+    model, test = tiny(), stripes(90, seed=1)
+    history = vitlab.train(model, stripes(200), test, recipe, run, progress=False, task=is_top)
+    assert history.rows[0]["loss"] == pytest.approx(math.log(2))
+    assert history.accuracy > 0.95
+    with torch.no_grad():
+        right = [float((model(image[None] / 127.5 - 1)[0, 0] > 0) == (label == 0))
+                 for image, label in zip(test.images, test.labels, strict=True)]  # fmt: skip
+    assert vitlab.evaluate(model, test, run, batch_size=40, task=is_top)[1] == pytest.approx(sum(right) / 90)

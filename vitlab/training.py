@@ -1,6 +1,7 @@
 """The one training loop (appendix B.1 and table 3), as a function and as `python -m vitlab.training`."""
 
 import argparse
+import functools
 import hashlib
 import json
 import math
@@ -60,6 +61,32 @@ class Recipe:
             raise ValueError(f"label_smoothing is below 1; got {self.label_smoothing}")
         if self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"optimizer is 'adamw' or 'sgd'; got {self.optimizer!r}")
+
+
+class Outcome(NamedTuple):
+    """A task on one batch: mean loss, a number in fp32; how many predictions were right; out of how many."""
+
+    loss: Tensor
+    correct: Tensor
+    counted: int
+
+
+Task = Callable[[nn.Module, Tensor, Tensor], Outcome]
+
+
+def classification(model: nn.Module, images: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Outcome:
+    """The task of naming each image's class (section 4.1): cross-entropy in nats against labels (B,).
+
+    `model` maps images (B, C, H, W) in [-1, 1] to logits (B, classes).
+
+    >>> images, labels = torch.zeros(2, 1, 28, 28), torch.tensor([0, 3])
+    >>> loss, correct, counted = classification(ViT(ViTConfig()), images, labels)
+    >>> round(loss.item(), 4), correct.item(), counted  # an untrained head ties, and a tie goes to class 0
+    (2.3026, 1, 2)
+    """
+    logits = model(images).float()
+    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    return Outcome(loss, (logits.argmax(dim=-1) == labels).sum(), len(labels))
 
 
 class Evaluation(NamedTuple):
@@ -126,14 +153,16 @@ def train(
     on_step: Callable[[History], None] | None = None,
     progress: bool = True,
     evaluations: int = 5,
+    task: Task | None = None,
 ) -> History:
     """Train `model` in place and return its `History`.
 
     The data is moved to the device whole, as uint8, and batched there. `test_data` is measured
     `evaluations` times, evenly spread, the last time at the end; None measures nothing. `on_step` is
-    called with the history whenever a row is added (about 100 times), for live curves. Ctrl-C, or a
-    notebook's stop button, ends the training early and returns what there is. Raises ValueError for
-    labels that the model has no class for.
+    called with the history whenever a row is added (about 100 times), for live curves. `task` is what
+    is learnt, `task(model, images, labels) -> Outcome`; None is `classification` with the recipe's label
+    smoothing. Ctrl-C, or a notebook's stop button, ends the training early and returns what there is.
+    Raises ValueError for labels that the model has no class for.
 
     >>> images, labels = torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.arange(8)
     >>> eight = Dataset(images, labels, list("abcdefgh"))
@@ -149,11 +178,11 @@ def train(
     history, begin = History(), time.perf_counter()
     was_training = model.training
     try:
-        for step in training_steps(model, train_data.to(run.device), recipe, run, history, progress):
+        for step in training_steps(model, train_data.to(run.device), recipe, run, history, progress, task):
             if on_step and history.rows[-1]["step"] == step:
                 on_step(history)
             if test_data is not None and evaluation_due(step, recipe.steps, evaluations):
-                history.evaluations.append(Evaluation(step, *evaluate(model, test_data, run)))
+                history.evaluations.append(Evaluation(step, *evaluate(model, test_data, run, task=task)))
                 if on_step:
                     on_step(history)
     except KeyboardInterrupt:  # the stop button is a decision, not a mistake: keep what has been learnt
@@ -165,18 +194,24 @@ def train(
 
 
 def training_steps(
-    model: nn.Module, train_data: Dataset, recipe: Recipe, run: Run, history: History, progress: bool
+    model: nn.Module,
+    train_data: Dataset,
+    recipe: Recipe,
+    run: Run,
+    history: History,
+    progress: bool,
+    task: Task | None,
 ) -> Iterator[int]:
     """Take the recipe's steps one by one, adding rows to the history; yields the number of steps taken."""
     from tqdm.auto import tqdm
 
-    stepper, meter = Stepper(model, recipe, run), Meter()
+    stepper, meter = Stepper(model, recipe, run, task), Meter()
     batches = data.batches(train_data, recipe.batch_size, recipe.seed, recipe.augment, recipe.steps)
     log_every = max(1, recipe.steps // 100)
     with tqdm(total=recipe.steps, disable=not progress, unit="step", dynamic_ncols=True) as bar:
         for step, (images, labels) in enumerate(batches, start=1):
             learning_rate = learning_rate_at(step - 1, recipe)
-            meter.add(*stepper.step(images, labels, learning_rate), labels)
+            meter.add(stepper.step(images, labels, learning_rate), len(labels))
             if step == 1 or step % log_every == 0 or step == recipe.steps:
                 row = {"step": step, "learning_rate": learning_rate, **meter.read()}
                 history.rows.append(row)
@@ -201,31 +236,31 @@ def summary(row: dict) -> str:
 class Stepper:
     """Takes training steps: forward, backward, clipping and a move of the weights, in the run's precision."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, run: Run):
+    def __init__(self, model: nn.Module, recipe: Recipe, run: Run, task: Task | None = None):
         from accelerate import Accelerator
 
         self.recipe, self.run = recipe, run
+        self.task = task or functools.partial(classification, label_smoothing=recipe.label_smoothing)
         self.accelerator = Accelerator(mixed_precision="no", device_placement=False)  # `run` decides both
         self.model = self.accelerator.prepare_model(model.to(run.device))
         self.optimizer = make_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.precision == "fp16")
 
-    def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> tuple[Tensor, Tensor]:
-        """One step on one batch; returns loss, a number, and logits (B, classes), both detached."""
+    def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Outcome:
+        """One step on one batch; returns the task's outcome, detached."""
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         with self.run.autocast():
-            logits = self.model(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
-        self.accelerator.backward(self.scaler.scale(loss))
+            outcome = self.task(self.model, images, labels)
+        self.accelerator.backward(self.scaler.scale(outcome.loss))
         if self.recipe.clip_norm:
             self.scaler.unscale_(self.optimizer)
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
-        return loss.detach(), logits.detach()
+        return outcome._replace(loss=outcome.loss.detach())
 
 
 class Meter:
@@ -235,19 +270,20 @@ class Meter:
         self.reset()
 
     def reset(self) -> None:
-        self.loss, self.correct, self.images, self.steps, self.begin = 0.0, 0.0, 0, 0, time.perf_counter()
+        self.loss, self.correct, self.counted, self.images, self.steps = 0.0, 0.0, 0, 0, 0
+        self.begin = time.perf_counter()
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count one batch."""
-        self.loss = self.loss + loss
-        self.correct = self.correct + (logits.argmax(dim=-1) == labels).sum()
-        self.images, self.steps = self.images + len(labels), self.steps + 1
+    def add(self, outcome: Outcome, images: int) -> None:
+        """Count one batch of so many images."""
+        self.loss, self.correct = self.loss + outcome.loss, self.correct + outcome.correct
+        self.counted += outcome.counted
+        self.images, self.steps = self.images + images, self.steps + 1
 
     def read(self) -> dict[str, float]:
         """The means since the last reading, and start again."""
         values = {
             "loss": float(self.loss) / self.steps,
-            "accuracy": float(self.correct) / self.images,
+            "accuracy": float(self.correct) / self.counted,
             "images_per_second": self.images / (time.perf_counter() - self.begin),
         }
         self.reset()
@@ -261,9 +297,15 @@ def evaluation_due(step: int, steps: int, evaluations: int) -> bool:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, dataset: Dataset, run: Run | None = None, batch_size: int = 500
+    model: nn.Module,
+    dataset: Dataset,
+    run: Run | None = None,
+    batch_size: int = 500,
+    task: Task | None = None,
 ) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy in [0, 1] over a whole data set, without augmentation.
+    """Mean loss and accuracy in [0, 1] of a task over a whole data set, without augmentation.
+
+    Without a `task` it is `classification`, and the loss is the cross-entropy in nats.
 
     >>> images, labels = torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.zeros(8, dtype=torch.long)
     >>> loss, accuracy = evaluate(ViT(ViTConfig()), Dataset(images, labels, ["only"]))
@@ -274,17 +316,16 @@ def evaluate(
     check_data(model, dataset, "the data set")
     was_training = model.training
     model.eval().to(run.device)
-    loss, correct = 0.0, 0.0
+    task, loss, correct, counted = task or classification, 0.0, 0.0, 0
     for images, labels in zip(
         dataset.images.split(batch_size), dataset.labels.split(batch_size), strict=True
     ):
         with run.autocast():
-            logits = model(data.normalise(images.to(run.device)))
-        labels = labels.to(run.device)
-        loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
-        correct = correct + (logits.argmax(dim=-1) == labels).sum()
+            outcome = task(model, data.normalise(images.to(run.device)), labels.to(run.device))
+        loss, correct = loss + outcome.loss * outcome.counted, correct + outcome.correct
+        counted += outcome.counted
     model.train(was_training)
-    return float(loss) / len(dataset.labels), float(correct) / len(dataset.labels)
+    return float(loss) / counted, float(correct) / counted
 
 
 def check_data(model: nn.Module, dataset: Dataset, what: str) -> None:
