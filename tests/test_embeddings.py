@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import timm.layers
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import vitlab
 from vitlab.embeddings import PatchEmbed, resize_pos_embed, sincos2d
 
+GRIDS = [((4, 4), (6, 6)), ((4, 4), (3, 5)), ((4, 6), (7, 5)), ((2, 8), (4, 4)), ((7, 7), (3, 9))]
 ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracles" / "jax" / "posembed_resize_jax.npz"
 
 
@@ -63,9 +66,7 @@ def bilinear_by_loop(table, old, new):
     return wanted
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [((4, 4), (6, 6)), ((4, 6), (7, 5)), ((2, 8), (4, 4)), ((7, 7), (3, 9))]
-)
+@pytest.mark.parametrize(("old", "new"), GRIDS)
 def test_jax_resize_equals_a_loop(old, new):
     table = torch.randn(1, 1 + math.prod(old), 5)
     resized = resize_pos_embed(table, old, new)
@@ -74,11 +75,84 @@ def test_jax_resize_equals_a_loop(old, new):
     np.testing.assert_allclose(resized[0, 1:].reshape(*new, 5).numpy(), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("new", [(6, 6), (3, 5), (4, 4)])
-def test_timm_resize_is_timms(new):
+@pytest.mark.parametrize(("old", "new"), [*GRIDS, ((14, 14), (24, 24))])
+def test_jax_resize_is_scipys_zoom(old, new):
+    """Google's checkpoint.py calls scipy.ndimage.zoom with order 1 on the grid."""
+    table = torch.randn(1, 1 + math.prod(old), 3)
+    grid = table[0, 1:].reshape(*old, 3).numpy()
+    wanted = scipy.ndimage.zoom(grid, (new[0] / old[0], new[1] / old[1], 1), order=1)
+    resized = resize_pos_embed(table, old, new)[0, 1:].reshape(*new, 3)
+    np.testing.assert_allclose(resized.numpy(), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(("old", "new"), GRIDS)
+def test_timm_resize_is_timms(old, new):
+    table = torch.randn(1, 1 + math.prod(old), 8)
+    wanted = timm.layers.resample_abs_pos_embed(table, new_size=new, old_size=old, num_prefix_tokens=1)
+    torch.testing.assert_close(resize_pos_embed(table, old, new, method="timm"), wanted)
+
+
+@pytest.mark.parametrize(("old", "new"), GRIDS)
+def test_timm_resize_is_pillows_bicubic(old, new):
+    """Pillow's kernel widens when it makes smaller, which is what antialiasing means here."""
+    table = torch.randn(1, 1 + math.prod(old), 2)
+    resized = resize_pos_embed(table, old, new, method="timm")[0, 1:].reshape(*new, 2)
+    for channel in range(2):
+        grid = Image.fromarray(table[0, 1:, channel].reshape(old).numpy())
+        wanted = grid.resize((new[1], new[0]), Image.Resampling.BICUBIC)
+        np.testing.assert_allclose(resized[..., channel].numpy(), np.asarray(wanted), atol=1e-4)
+
+
+def bicubic_by_loop(line, new):
+    """One axis: cubic convolution with a = -0.75 of four neighbours, edges on edges, ends held."""
+    wanted = np.zeros((new, *line.shape[1:]))
+    for i in range(new):
+        place = (i + 0.5) * len(line) / new - 0.5
+        for j in range(math.floor(place) - 1, math.floor(place) + 3):
+            d = abs(place - j)
+            inner = (1.25 * d - 2.25) * d * d + 1
+            outer = -0.75 * (((d - 5) * d + 8) * d - 4)
+            wanted[i] += (inner if d <= 1 else outer) * line[min(max(j, 0), len(line) - 1)]
+    return wanted
+
+
+@pytest.mark.parametrize(("old", "new"), GRIDS)
+def test_hf_resize_equals_a_loop(old, new):
+    table = torch.randn(1, 1 + math.prod(old), 5)
+    grid = table[0, 1:].reshape(*old, 5).double().numpy()
+    wanted = bicubic_by_loop(bicubic_by_loop(grid, new[0]).swapaxes(0, 1), new[1]).swapaxes(0, 1)
+    resized = resize_pos_embed(table, old, new, method="hf")
+    np.testing.assert_allclose(resized[0, 1:].reshape(*new, 5).numpy(), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("new", [(6, 6), (3, 5), (9, 4)])
+def test_hf_resize_is_transformers_own(new):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    from transformers.models.vit.modeling_vit import ViTEmbeddings
+
+    embeddings = ViTEmbeddings(transformers.ViTConfig(image_size=16, patch_size=4, hidden_size=8))
     table = torch.randn(1, 1 + 16, 8)
-    wanted = timm.layers.resample_abs_pos_embed(table, new_size=new, old_size=(4, 4), num_prefix_tokens=1)
-    torch.testing.assert_close(resize_pos_embed(table, (4, 4), new, method="timm"), wanted)
+    embeddings.position_embeddings.data = table
+    tokens = torch.zeros(1, 1 + math.prod(new), 8)
+    wanted = embeddings.interpolate_pos_encoding(tokens, 4 * new[0], 4 * new[1])
+    torch.testing.assert_close(resize_pos_embed(table, (4, 4), new, method="hf"), wanted)
+
+
+@pytest.mark.parametrize("method", ["jax", "timm", "hf"])
+def test_resizing_keeps_the_prefix_and_what_is_the_same_everywhere(method):
+    table = torch.cat([torch.randn(1, 2, 6), torch.full((1, 12, 6), 0.7)], dim=1)
+    resized = resize_pos_embed(table, (3, 4), (5, 2), num_prefix_tokens=2, method=method)
+    assert torch.equal(resized[:, :2], table[:, :2])
+    torch.testing.assert_close(resized[:, 2:], torch.full((1, 10, 6), 0.7))
+
+
+@pytest.mark.parametrize("method", ["jax", "timm", "hf"])
+def test_rows_stay_rows_and_columns_stay_columns(method):
+    """What depends on the column alone does so afterwards, on a grid whose sides are swapped."""
+    table = torch.arange(8.0).repeat(2)[None, :, None]  # 2 rows of 8
+    resized = resize_pos_embed(table, (2, 8), (8, 2), num_prefix_tokens=0, method=method).view(8, 2)
+    torch.testing.assert_close(resized, resized[:1].expand(8, 2))
+    assert resized[0, 1] - resized[0, 0] > 3
 
 
 def test_resizing_by_grid_not_by_number_of_tokens():
