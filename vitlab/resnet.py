@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.encoder import full_precision
+from vitlab.patches import as_pair
 
 
 @dataclass(frozen=True)
@@ -123,3 +124,24 @@ class ResNet(nn.Module):
         x = self.forward_features(images).mean(dim=(2, 3))  # (B, C')
         with full_precision(x.device):
             return self.head(x.to(self.head.weight.dtype))
+
+
+def count_flops(config: ResNetConfig, image_size: int | tuple[int, int] = 28) -> int:
+    """Floating-point operations of one image's forward pass: two for each multiply-add of a convolution.
+
+    Counted as `vitlab.vit.count_flops` counts them: norms, activations and additions are left out.
+
+    >>> count_flops(ResNetConfig()) / 1e6
+    74.313216
+    """
+    height, width = as_pair(image_size)
+    channels = config.width
+    multiply_adds = height * width * 9 * config.in_chans * channels  # the stem
+    for stage, (wide, depth) in enumerate(zip(config.widths, config.blocks, strict=True)):
+        for block in range(depth):
+            if stage and not block:
+                height, width = -(-height // 2), -(-width // 2)  # a stride of 2, rounded up
+            shortcut = 0 if channels == wide and (block or not stage) else channels * wide
+            multiply_adds += height * width * (9 * channels * wide + 9 * wide * wide + shortcut)
+            channels = wide
+    return 2 * (multiply_adds + channels * config.num_classes)
