@@ -101,6 +101,25 @@ def test_no_classes_gives_the_pooled_features():
     torch.testing.assert_close(mean(images), mean.forward_features(images).mean(dim=1))
 
 
+@pytest.mark.parametrize("config", [ViTConfig(), ViTConfig(pool="mean"), ViTConfig(depth=1)])
+def test_the_last_block_leaves_out_only_what_nobody_reads(config):
+    torch.manual_seed(0)
+    model = ViT(config).double()
+    torch.nn.init.normal_(model.head.weight)
+    images = torch.randn(3, 1, 28, 28).double()
+    logits, full = model(images), model.head(model.pool(model.forward_features(images)))
+    torch.testing.assert_close(logits, full)
+    gradients = [torch.autograd.grad(out.square().sum(), list(model.parameters())) for out in (logits, full)]
+    for short, long in zip(*gradients, strict=True):
+        torch.testing.assert_close(short, long)
+    last = model.blocks[-1]
+    with FlopCounterMode(display=False) as of_one:
+        last(torch.randn(2, config.num_tokens, config.embed_dim).double(), num_queries=1)
+    with FlopCounterMode(display=False) as of_all:
+        last(torch.randn(2, config.num_tokens, config.embed_dim).double())
+    assert of_one.get_total_flops() < 0.3 * of_all.get_total_flops()
+
+
 def test_logits_are_fp32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert ViT(ViTConfig(pos_embed="none"))(torch.randn(2, 1, 28, 28)).dtype == torch.float32
@@ -116,8 +135,10 @@ def test_double_precision_stays_double():
 def test_flops_are_torchs_count(config):
     model = ViT(config).to("meta")
     height, width = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, config.in_chans, height, width, device="meta"))
+    with FlopCounterMode(display=False) as counter:  # of all tokens in all layers, as FLOPs are published
+        model.head(
+            model.pool(model.forward_features(torch.zeros(1, config.in_chans, height, width, device="meta")))
+        )
     assert count_flops(config) == counter.get_total_flops()
     assert sum(multiply_adds(config).values()) * 2 == count_flops(config)
 

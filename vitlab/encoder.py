@@ -52,13 +52,26 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.observers: list[Callable[[Tensor], None]] = []
 
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(x), "b t (three h d) -> three b h t d", three=3, h=self.num_heads)
-        x = self.attend(q, k, v)  # (B, heads, T, head width)
+    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
+        """The first `num_queries` tokens (None: all) attend to all: (B, T, D) -> (B, queries, D)."""
+        if num_queries is None or self.observers:  # whoever observes wants the weights of all queries
+            q, k, v = self.heads(self.qkv(x))
+            x = self.attend(q, k, v)[:, :, :num_queries]  # (B, heads, queries, d)
+        else:
+            widths = [x.shape[-1], 2 * x.shape[-1]]
+            of_q, of_kv = zip(self.qkv.weight.split(widths), self.qkv.bias.split(widths), strict=True)
+            (q,) = self.heads(F.linear(x[:, :num_queries], *of_q))
+            x = self.attend(q, *self.heads(F.linear(x, *of_kv)))
         return self.dropout(self.proj(rearrange(x, "b h t d -> b t (h d)")))
 
+    def heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys, values, or some of them, head by head: (B, T, n·D) -> n times (B, heads, T, d)."""
+        d = self.qkv.in_features // self.num_heads
+        # one copy here spares each of the products that follow a copy of its own
+        return rearrange(x, "b t (n h d) -> n b h t d", h=self.num_heads, d=d).contiguous().unbind()
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """softmax(q kᵀ / √d) v: (B, heads, T, d) x 3 -> (B, heads, T, d)."""
+        """softmax(q kᵀ / √d) v: (B, heads, queries, d), (B, heads, T, d) twice -> (B, heads, queries, d)."""
         if self.observers:
             weights = attention_weights(q, k)
             for observe in self.observers:
@@ -110,8 +123,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, mlp_dim, gelu, dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
+    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
+        """All tokens, or the first `num_queries`, after this layer: (B, T, D) -> (B, queries, D)."""
+        x = x[:, :num_queries] + self.attn(self.norm1(x), num_queries)
         return x + self.mlp(self.norm2(x))
 
 
@@ -124,3 +138,10 @@ class Encoder(nn.Sequential):
 
     def __init__(self, depth: int, **block):
         super().__init__(*(Block(**block) for _ in range(depth)))
+
+    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
+        """All tokens, or only the first `num_queries`; the last block then makes no others."""
+        *blocks, last = self
+        for block in blocks:
+            x = block(x)
+        return last(x, num_queries)

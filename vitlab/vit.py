@@ -208,11 +208,18 @@ class ViT(nn.Module):
             raise ValueError(
                 f"images are floats in [-1, 1]; got {images.dtype}; use vitlab.data.normalise(images)"
             )
-        x = self.patch_embed(images)  # (B, N, D)
-        if c.pool == "token":
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)  # (B, N+1, D)
-        if c.pos_embed != "none":
-            x = x + self.pos_embed
+        return self.sequence(self.patch_embed(images))
+
+    def sequence(self, patches: Tensor) -> Tensor:
+        """Embedded patches as the encoder reads them: (B, N, D) -> (B, T, D) (equation 1).
+
+        The class token is put in front and positions are added, in the precision that the patches have.
+        """
+        x = patches
+        if self.config.pool == "token":
+            x = torch.cat([self.cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)  # (B, N+1, D)
+        if self.config.pos_embed != "none":
+            x = x + self.pos_embed.to(x.dtype)
         return self.dropout(x)
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -223,8 +230,16 @@ class ViT(nn.Module):
         """What the head reads: (B, T, D) -> (B, D), class token or mean (equation 4, appendix D.3)."""
         return tokens[:, 0] if self.config.pool == "token" else tokens.mean(dim=1)
 
+    def pooled_features(self, images: Tensor) -> Tensor:
+        """What the head reads: (B, C, H, W) -> (B, D), fp32.
+
+        With a class token the last block makes that token alone, as nobody reads the others.
+        """
+        num_queries = 1 if self.config.pool == "token" else None
+        return self.pool(self.norm(self.blocks(self.embed(images), num_queries))).to(self.norm.weight.dtype)
+
     def forward(self, images: Tensor) -> Tensor:
-        x = self.pool(self.forward_features(images))  # (B, D)
+        x = self.pooled_features(images)  # (B, D)
         if self.config.representation_size:
             x = self.pre_logits(x)
         with full_precision(x.device):
@@ -250,7 +265,8 @@ def count_parameters(model: nn.Module) -> int:
 def count_flops(config: ViTConfig) -> int:
     """Floating-point operations of one image's forward pass: two for each multiply-add of a matrix product.
 
-    Norms, softmax, GELU and additions are left out, as is usual; the training step is about three times this.
+    As published figures do, it counts all tokens in all layers (with a class token, `ViT` leaves out what
+    nobody reads in the last one), and no norms, softmax, GELU or additions. Training takes three times it.
 
     >>> round(count_flops(ViTConfig.from_name("B/16")) / 1e9, 1)
     35.1
