@@ -1,5 +1,7 @@
 """New head, new grid, probe and draws, against numpy, loops and the model they come from."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -109,22 +111,39 @@ def test_features_are_what_the_head_reads(pool):
     torch.nn.Linear(96, 3)(found).sum().backward()  # a head can be trained on them
 
 
-def test_the_probe_is_ridge_regression():
+@pytest.mark.parametrize("n", [80, 9])  # more images than features, and fewer
+def test_the_probe_is_ridge_regression(n):
     generator = torch.Generator().manual_seed(1)
-    train, test = torch.randn(80, 12, generator=generator), torch.randn(300, 12, generator=generator)
+    train, test = torch.randn(n, 12, generator=generator), torch.randn(300, 12, generator=generator)
     rule = torch.randn(12, 3, generator=generator)
-    train_labels = (train @ rule + torch.randn(80, 3, generator=generator)).argmax(1)
+    train_labels = (train @ rule + torch.randn(n, 3, generator=generator)).argmax(1)
     test_labels = (test @ rule).argmax(1)
     standard = [((x - train.mean(0)) / train.std(0, correction=0)).numpy() for x in (train, test)]
     targets = np.where(train_labels.numpy()[:, None] == np.arange(3), 1.0, -1.0)
     # a ridge is ordinary least squares with one extra row √penalty for each weight; centring frees the bias
-    rows = np.vstack([standard[0], np.sqrt(0.5 * 80) * np.eye(12)])
+    rows = np.vstack([standard[0], np.sqrt(0.5 * n) * np.eye(12)])
     weights = np.linalg.lstsq(rows, np.vstack([targets - targets.mean(0), np.zeros((12, 3))]), rcond=None)[0]
     predicted = torch.tensor(standard[1] @ weights + targets.mean(0)).argmax(1)
     wanted = (predicted == test_labels).double().mean().item()
     found = fine_tuning.linear_probe(train, train_labels, test, test_labels, ridge=0.5)
-    assert 0.5 < wanted < 1
+    assert 0.4 < wanted < 1
     assert found == pytest.approx(wanted, abs=0.004)  # one image of 300 may lie on the line
+    centred = torch.tensor(standard[0]).double(), torch.tensor(targets - targets.mean(0))
+    np.testing.assert_allclose(fine_tuning.ridge_weights(*centred, 0.5 * n), weights, atol=1e-6)
+
+
+def test_the_probe_is_quick_where_features_outnumber_images():
+    features, labels = torch.randn(50, 6912), torch.arange(50) % 10  # scenes' pixels
+    before = time.process_time()
+    assert fine_tuning.linear_probe(features, labels, features, labels) == 1
+    assert time.process_time() - before < 5  # a 6,912-wide system takes minutes
+
+
+def test_a_probe_without_a_penalty_is_refused():
+    with pytest.raises(ValueError, match="ridge is above 0.*got 0"):
+        fine_tuning.linear_probe(
+            torch.zeros(4, 2), torch.zeros(4), torch.zeros(4, 2), torch.zeros(4), ridge=0
+        )
 
 
 def test_the_probe_wants_a_label_for_each_feature():

@@ -89,7 +89,7 @@ def features(model: ViT, dataset: Dataset, run: Run | None = None, batch_size: i
     pooled = []
     for images in dataset.images.split(batch_size):
         with run.autocast():
-            pooled.append(model.pool(model.forward_features(data.normalise(images.to(run.device)))).float())
+            pooled.append(model.pooled_features(data.normalise(images.to(run.device))))
     model.train(was_training)
     return torch.cat(pooled)
 
@@ -105,7 +105,8 @@ def linear_probe(
 
     Regularised least squares onto targets of -1 and 1, one column a class, as in the paper's few-shot
     measurements. Features are standardised by the training set's mean and deviation; `ridge` is the
-    penalty per training image. Raises ValueError where features and labels differ in number.
+    penalty per training image, above 0; the bias is free. Raises ValueError where features and labels
+    differ in number.
 
     >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.1, 0.9], [0.9, 0.2]])
     >>> linear_probe(x, torch.tensor([0, 1, 0, 1]), x, torch.tensor([0, 1, 0, 1]))
@@ -114,20 +115,29 @@ def linear_probe(
     for x, y in ((train_features, train_labels), (test_features, test_labels)):
         if len(x) != len(y):
             raise ValueError(f"there are {len(x)} features but {len(y)} labels")
-    labels = train_labels.to(train_features.device)
+    if ridge <= 0:
+        raise ValueError(
+            f"ridge is above 0, or features that outnumber images have no one answer; got {ridge}"
+        )
     mean, deviation = train_features.mean(dim=0), train_features.std(dim=0, correction=0) + 1e-6
-    x = with_ones((train_features - mean) / deviation).double()
-    targets = 2.0 * F.one_hot(labels).double() - 1  # (n, classes)
-    penalty = ridge * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    penalty[-1, -1] = 0  # the bias is free
-    weights = torch.linalg.lstsq(x.T @ x + penalty, x.T @ targets).solution
-    predictions = (with_ones((test_features - mean) / deviation).double() @ weights).argmax(dim=1)
+    x, far = (((f - mean) / deviation).double() for f in (train_features, test_features))
+    targets = 2.0 * F.one_hot(train_labels.to(x.device)).double() - 1  # (n, classes)
+    bias = targets.mean(dim=0)  # as the features have mean 0
+    predictions = (far @ ridge_weights(x, targets - bias, ridge * len(x)) + bias).argmax(dim=1)
     return float((predictions == test_labels.to(predictions.device)).double().mean())
 
 
-def with_ones(x: Tensor) -> Tensor:
-    """`x` with a column of ones, whose weight is the bias."""
-    return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+def ridge_weights(x: Tensor, targets: Tensor, penalty: float) -> Tensor:
+    """W (D, K) that makes |xW - targets|² + penalty · |W|² least, for x (n, D) and targets (n, K).
+
+    There are two ways to write it, and the smaller system, n or D wide, is solved:
+    (xᵀx + penalty)⁻¹ xᵀ = xᵀ (xxᵀ + penalty)⁻¹.
+    """
+    smaller = x if len(x) < x.shape[1] else x.T
+    system = smaller @ smaller.T + penalty * torch.eye(len(smaller), dtype=x.dtype, device=x.device)
+    if smaller is x:
+        return x.T @ torch.linalg.solve(system, targets)
+    return torch.linalg.solve(system, x.T @ targets)
 
 
 def few_per_class(dataset: Dataset, per_class: int, seed: int = 0) -> Dataset:
