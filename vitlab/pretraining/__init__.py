@@ -1,5 +1,37 @@
-"""Pre-training beyond one supervised run: the studies of lesson 04."""
+"""Pre-training without labels (masked patches), and the studies of lesson 04."""
 
-from vitlab.pretraining.studies import MATCHED_RESNET, STUDIES, data_size
+from vitlab.pretraining.masked import (
+    Corruption,
+    MaskedPatchViT,
+    class_colours,
+    draw_corruption,
+    masked_patch_prediction,
+    mean_colour_classes,
+)
+from vitlab.pretraining.studies import (
+    MATCHED_RESNET,
+    STUDIES,
+    data_size,
+    masked_patches,
+    patch_size,
+    pooling,
+    position_embeddings,
+    training_flops,
+)
 
-__all__ = ["MATCHED_RESNET", "STUDIES", "data_size"]
+__all__ = [
+    "MATCHED_RESNET",
+    "STUDIES",
+    "Corruption",
+    "MaskedPatchViT",
+    "class_colours",
+    "data_size",
+    "draw_corruption",
+    "masked_patch_prediction",
+    "masked_patches",
+    "mean_colour_classes",
+    "patch_size",
+    "pooling",
+    "position_embeddings",
+    "training_flops",
+]

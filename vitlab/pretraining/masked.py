@@ -1,0 +1,164 @@
+"""Masked patch prediction (section 4.6, appendix B.1.2): learning from images alone, as BERT from text."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitlab.encoder import full_precision
+from vitlab.patches import as_pair, patchify
+from vitlab.training import Outcome
+from vitlab.vit import ViT, ViTConfig
+
+CORRUPTED = 0.5  # the share of the patches that is corrupted, and predicted
+MASKED, SWAPPED, KEPT = 0, 1, 2  # what may happen to a corrupted patch
+SHARES = (0.8, 0.1, 0.1)  # how often each of the three does
+
+
+class Corruption(NamedTuple):
+    """Which patches of a batch are corrupted, and how; each int64 (B, M).
+
+    `patches` are the places of the corrupted ones, all different within an image. `kinds` says what happens
+    to each: MASKED, SWAPPED or KEPT. `sources` are the places whose embeddings those not masked then have.
+    """
+
+    patches: Tensor
+    kinds: Tensor
+    sources: Tensor
+
+
+def draw_corruption(
+    batch_size: int, num_patches: int, generator: torch.Generator | None = None
+) -> Corruption:
+    """Choose half of the patches of each image, and what happens to each (B.1.2).
+
+    80 % are masked; 10 % get the embedding of another patch of the same image; 10 % are kept as they are, so
+    that the model cannot know which of the patches it sees are true. Drawn on the CPU, from PyTorch's global
+    generator unless one is given. Raises ValueError for a single patch, which has no other.
+
+    >>> [len(places) for places in draw_corruption(batch_size=2, num_patches=49).patches]
+    [24, 24]
+    """
+    if num_patches < 2:
+        raise ValueError(
+            f"masked patch prediction needs 2 patches or more; got {num_patches}: use smaller patches"
+        )
+    count = int(CORRUPTED * num_patches)
+    patches = torch.rand(batch_size, num_patches, generator=generator).argsort(dim=1)[:, :count]
+    draws = torch.rand(batch_size, count, generator=generator)
+    kinds = torch.bucketize(draws, torch.tensor(SHARES).cumsum(0)[:2], right=True)
+    another = torch.randint(1, num_patches, (batch_size, count), generator=generator)  # never 0: never itself
+    sources = torch.where(kinds == SWAPPED, (patches + another) % num_patches, patches)
+    return Corruption(patches, kinds, sources)
+
+
+def mean_colour_classes(images: Tensor, patch_size: int, bits: int = 3) -> Tensor:
+    """What is to be predicted: the mean colour of each patch, in `bits` bits a channel (B.1.2).
+
+    (B, C, H, W) in [-1, 1] -> int64 (B, N) in [0, 2 ** (bits * C)): 512 classes for colour images. For grey
+    ones, which the paper does not have, the same rule gives the 8 classes of one channel. A channel's range
+    is cut into 2 ** bits equal parts, each with its lower edge and the last also with 1; the first channel
+    counts least. Raises ValueError for images that are no floats, and what `patchify` raises.
+
+    >>> mean_colour_classes(torch.tensor([-1.0, -0.7, 0.0, 1.0]).view(4, 1, 1, 1).expand(4, 1, 4, 4), 4).T
+    tensor([[0, 1, 4, 7]])
+    """
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images are floats in [-1, 1]; got {images.dtype}; use vitlab.data.normalise(images)"
+        )
+    channels, levels = images.shape[1], 2**bits
+    pixels = patchify(images.float(), patch_size).unflatten(2, (channels, -1))  # (B, N, C, P²)
+    parts = ((pixels.mean(dim=3) + 1) * (levels / 2)).long().clamp(0, levels - 1)  # (B, N, C)
+    return (parts * levels ** torch.arange(channels, device=parts.device)).sum(dim=2)
+
+
+def class_colours(classes: Tensor, channels: int, bits: int = 3) -> Tensor:
+    """The middle of each class's colours, to look at predictions: int64 (...) -> (..., C) in [-1, 1].
+
+    >>> class_colours(torch.tensor([0, 7]), channels=1)
+    tensor([[-0.8750],
+            [ 0.8750]])
+    """
+    levels = 2**bits
+    parts = classes[..., None] // levels ** torch.arange(channels, device=classes.device) % levels
+    return (parts + 0.5) * (2 / levels) - 1
+
+
+class MaskedPatchViT(nn.Module):
+    """A ViT that predicts the mean colours of the corrupted patches of images (B, C, H, W) (B.1.2).
+
+    `vit`, a `ViT` or the config of one, is what is kept afterwards; its own head is not used, so leave it out
+    with `num_classes=0`. The linear head starts at zero: the first loss is ln(classes).
+
+    >>> model = MaskedPatchViT(ViTConfig(num_classes=0))
+    >>> logits, classes = model(torch.zeros(2, 1, 28, 28))
+    >>> logits.shape, classes.shape
+    (torch.Size([2, 24, 8]), torch.Size([2, 24]))
+    """
+
+    def __init__(self, vit: ViT | ViTConfig):
+        super().__init__()
+        self.vit = vit if isinstance(vit, ViT) else ViT(vit)
+        config = self.vit.config
+        self.mask_token = nn.Parameter(torch.empty(1, 1, config.embed_dim))
+        self.head = nn.Linear(config.embed_dim, 2 ** (3 * config.in_chans))
+        nn.init.normal_(self.mask_token, std=0.02)  # as positions: a norm would blow up gradients at zero
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor, corruption: Corruption | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (B, M, classes), fp32, and true classes (B, M) of the corrupted patches.
+
+        Without `corruption` one is drawn; in evaluation mode always the same, so that measurements can be
+        compared. Raises ValueError for images of another shape than the config's.
+        """
+        config = self.vit.config
+        wanted = (config.in_chans, *as_pair(config.image_size))
+        if tuple(images.shape[1:]) != wanted:
+            raise ValueError(f"this model takes batches of images {wanted}; got {tuple(images.shape)}")
+        if corruption is None:
+            generator = None if self.training else torch.Generator().manual_seed(0)
+            corruption = draw_corruption(len(images), config.num_patches, generator)
+        corruption = Corruption(*(part.to(images.device) for part in corruption))
+        embeddings = corrupt(self.vit.patch_embed(images), self.mask_token, corruption)  # (B, N, D)
+        tokens = self.vit.blocks(self.vit.sequence(embeddings))[:, config.num_prefix_tokens :]
+        x = self.vit.norm(take(tokens, corruption.patches))  # (B, M, D)
+        with full_precision(x.device):
+            logits = self.head(x.to(self.head.weight.dtype))
+        return logits, mean_colour_classes(images, config.patch_size).gather(1, corruption.patches)
+
+
+def corrupt(embeddings: Tensor, mask_token: Tensor, corruption: Corruption) -> Tensor:
+    """Embedded patches (B, N, D) with the corrupted ones replaced, in the precision that they have."""
+    masked = (corruption.kinds == MASKED)[..., None]  # (B, M, 1)
+    sources = take(embeddings, corruption.sources)  # (B, M, D)
+    replacements = torch.where(masked, mask_token.to(embeddings.dtype), sources)
+    return embeddings.index_put((rows_of(embeddings), corruption.patches), replacements)
+
+
+def take(sequences: Tensor, places: Tensor) -> Tensor:
+    """The tokens at these places of each sequence: (B, N, D), (B, M) -> (B, M, D)."""
+    return sequences[rows_of(sequences), places]
+
+
+def rows_of(sequences: Tensor) -> Tensor:
+    """0, 1, … for each sequence of a batch: (B, 1)."""
+    return torch.arange(len(sequences), device=sequences.device)[:, None]
+
+
+def masked_patch_prediction(model: nn.Module, images: Tensor, labels: Tensor) -> Outcome:
+    """The task of predicting corrupted patches' mean colours: cross-entropy in nats over these alone (B.1.2).
+
+    `labels` are not used. Counted are the corrupted patches.
+
+    >>> loss, correct, counted = masked_patch_prediction(
+    ...     MaskedPatchViT(ViTConfig(num_classes=0)), torch.zeros(2, 1, 28, 28), labels=None
+    ... )
+    >>> round(loss.item(), 4), counted  # ln(8), for 24 of 49 patches in each image
+    (2.0794, 48)
+    """
+    logits, classes = model(images)
+    logits, classes = logits.flatten(0, 1).float(), classes.flatten()
+    return Outcome(F.cross_entropy(logits, classes), (logits.argmax(dim=1) == classes).sum(), len(classes))
