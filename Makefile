@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses 8 --maxschedchunk 1
 
-.PHONY: help lab test quick colab record
+.PHONY: help lab test quick bench colab record
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -18,6 +18,9 @@ quick: .venv/test.installed ## the inner loop: lint and unit tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	$(PYTEST) -m "not slow"
+
+bench: .venv/bench.installed ## speed beside timm, vit-pytorch, Hugging Face and torchvision, for about ten minutes
+	.venv/bin/python tests/benchmarks/bench.py
 
 colab: need-REPO .venv/test.installed ## point the Colab cells to a repository: REPO=owner/name (REPO= takes it out)
 	.venv/bin/python tests/notebook_tools.py stamp "$(REPO)"

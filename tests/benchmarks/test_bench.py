@@ -1,0 +1,75 @@
+"""The benchmark compares equal models, and its arithmetic is right."""
+
+import bench
+import peers
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitlab import ViTConfig
+from vitlab.vit import count_flops
+
+MODULES = {
+    "vit-pytorch": "vit_pytorch",
+    "hugging face": "transformers",
+}  # the tests' own extra has the others
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_a_peer_does_the_same_matrix_products(name):
+    pytest.importorskip(MODULES.get(name, name.replace(" ", "_")))
+    config = ViTConfig(8, 4, in_chans=3, embed_dim=64, depth=2, num_heads=2, mlp_dim=96)
+    model = peers.PEERS[name](config)
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):  # fused ones are not counted
+        logits = model(torch.zeros(5, 3, 8, 8))
+    assert logits.shape == (5, 10)
+    assert counter.get_total_flops() == 5 * count_flops(config)
+
+
+def test_another_model_is_no_peer(monkeypatch):
+    monkeypatch.setattr(peers, "PEERS", {"timm": lambda config: torch.nn.Linear(100, 100)})
+    with pytest.raises(AssertionError, match="timm has 10,100 parameters, ours"):
+        peers.differences(ViTConfig())
+
+
+def test_speed_is_the_median_of_the_rounds(monkeypatch):
+    seconds = iter([9.0, 0.1, 9.0, 0.3] + [0.2, 0.1, 7.0, 0.3, 0.4, 0.1])  # warm-up, then three rounds
+    monkeypatch.setattr(bench, "take_turn", lambda contender, repeats, device: next(seconds))
+    slow, fast = (bench.Contender("vitlab", way, None, amount=100) for way in ("fp32", "bf16"))
+    # one turn of `slow` is two runs (0.15 s at 0.1 s each), and one of `fast` a single run
+    assert bench.measure([slow, fast], 0, CPU) == pytest.approx([2 * 100 / 0.4, 100 / 0.1])
+
+
+def test_a_turn_runs_what_it_times():
+    calls = []
+    contender = bench.Contender("vitlab", "fp32", lambda: calls.append(torch.ones(1000).sum()), amount=1)
+    assert bench.take_turn(contender, 3, CPU) > 0
+    assert len(calls) == 3
+
+
+def test_ratios_compare_the_best_with_the_best():
+    speeds = {("vitlab", "fp32"): 3, ("vitlab", "bf16"): 6, ("timm", "fp32"): 2, ("timm", "bf16"): 1}
+    speeds["vit-pytorch", "bf16 eager"] = 4
+    rows = [bench.Speed("a", "training", *key, speed, 0.5) for key, speed in speeds.items()]
+    assert bench.ratios(rows) == (6 / 4, 6 / 2)
+
+
+def test_the_summary_has_geometric_means():
+    found = {("training", "a"): (1.0, 2.0), ("training", "b"): (4.0, 8.0), ("forward", "a"): (1.1, 1.2)}
+    assert "| training | geometric mean | 2.00 | 4.00 |" in bench.summary(found)
+    assert "| forward | geometric mean | 1.10 | 1.20 |" in bench.summary(found)
+
+
+def test_a_step_of_a_peer_is_one_of_adamw():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    images, labels = torch.randn(6, 1, 2, 2), torch.randint(3, (6,))
+    before = model[1].weight.clone()
+    bench.peer_step(model, images, labels, bench.Run(CPU, "fp32"))()
+    moved = (model[1].weight - before).abs()  # Adam's first step moves every weight by the learning rate
+    torch.testing.assert_close(moved, torch.full_like(moved, bench.LEARNING_RATE), rtol=0.05, atol=0)
