@@ -1,7 +1,8 @@
 """The studies of lesson 04: claim 6 and the paper's ablations, asked again at lab scale on Fashion-MNIST.
 
 `python -m vitlab.pretraining study NAME` makes one. Each is a function of its sizes, so that a small part can
-be made live; the defaults are those of `data/results/`.
+be made live; the defaults are those of `data/results/`. Minutes that these take on one core, about (AMD EPYC,
+bf16): data_size 38, position_embeddings 7, pooling 12, patch_size 4, masked_patches 13.
 """
 
 import functools
@@ -25,6 +26,9 @@ from vitlab.vit import ViT, ViTConfig, count_parameters
 
 # A training step of it takes 4 % fewer FLOPs than one of the default ViT; it has as many parameters to 1 %.
 MATCHED_RESNET = ResNetConfig(width=16, blocks=(1, 1, 1, 1))
+# Best for each on 5,000 training images kept back, after 500 steps on 30,000 others. Accuracy (one seed):
+# ViT 78.3, 80.0, 78.5 % at 1, 2, 4 thousandths; ResNet 86.3, 88.3, 88.7, 88.5 % at 1, 2, 4, 8.
+LEARNING_RATES = {"vit": 2e-3, "resnet": 4e-3}
 
 
 def data_size(
@@ -32,16 +36,16 @@ def data_size(
     seeds: Iterable[int] = range(3),
     steps: int = 1000,
     batch_size: int = 64,
-    learning_rate: float = 2e-3,
     test_images: int = 10_000,
 ) -> Study:
     """Claim 6 (figures 3 and 4): does a ViT overtake a ResNet as data grows, at equal training FLOPs?
 
-    Both take the same steps on batches of the same size, and need as many FLOPs for an image. As in figure 4,
-    nothing regularises but weight decay: images are not augmented. The seed also draws the training images.
+    Both take the same steps on batches of the same size, and need as many FLOPs for an image; each has the
+    learning rate that suits it, as in table 3. As in figure 4, nothing regularises but weight decay: images
+    are not augmented. The seed also draws the training images.
 
-    >>> data_size().varied
-    ('seed', 'images', 'model')
+    >>> len(data_size().runs)
+    30
     """
     runs = grid(
         seed=seeds,
@@ -49,9 +53,9 @@ def data_size(
         model=["vit", "resnet"],
         steps=[steps],
         batch_size=[batch_size],
-        learning_rate=[learning_rate],
         test_images=[test_images],
     )
+    runs = [run | dict(learning_rate=LEARNING_RATES[run["model"]]) for run in runs]
     return Study("data_size", "Does a ViT overtake a ResNet as data grows?", runs, measure_data_size)
 
 
@@ -157,7 +161,7 @@ def masked_patches(
     seeds: Iterable[int] = range(3),
     learning_rates: Sequence[float] = (5e-4, 2e-3),
     pretraining_steps: int = 1000,
-    steps: int = 300,
+    steps: int = 200,
     batch_size: int = 64,
     test_images: int = 10_000,
 ) -> Study:
