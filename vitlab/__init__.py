@@ -23,6 +23,8 @@ _NAMES = {
     "data": [],
     "paper": [],
     "resnet": [],
+    "studies": [],
+    "pretraining": [],
     "fine_tuning": [],
     "plots": [],
     "widgets": [],
