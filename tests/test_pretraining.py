@@ -1,10 +1,12 @@
 """The studies of lesson 04."""
 
+import math
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitlab import ViT, ViTConfig, count_parameters, resnet
+from vitlab import ViT, ViTConfig, count_parameters, data, resnet
 from vitlab.pretraining import MATCHED_RESNET, STUDIES, __main__, data_size, training_flops
 from vitlab.resnet import ResNet, ResNetConfig
 from vitlab.runtime import here
@@ -78,6 +80,37 @@ def test_every_study_from_end_to_end(name, tmp_path, monkeypatch):
     assert len(seen) == len(study.runs) + 2
     assert [row["status"] for row in rows] == ["done"] * len(study.runs)
     assert all(0 <= row["test_accuracy"] <= 1 for row in rows)
+
+
+@pytest.mark.parametrize("name", ["data_size", "masked_patches"])
+def test_ctrl_c_in_a_training_is_no_result(name, tmp_path, monkeypatch):
+    """`train` takes Ctrl-C for a decision to end early; a study must not take that for a measurement."""
+    study, path = STUDIES[name](**(TINY | SIZES[name])), tmp_path / f"{name}.csv"
+    pretrained = name == "masked_patches"
+    run_study(
+        study,
+        path,
+        CPU,
+        only=dict(seed=0, pretraining_steps=0) if pretrained else dict(seed=0),
+        progress=False,
+    )
+    before = read_rows(path)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data.batching, "normalise", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, path, CPU, progress=False)
+    assert read_rows(path) == before
+
+
+def test_a_loss_that_breaks_is_a_failed_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(data.batching, "normalise", lambda images: images.float() * math.nan)
+    study = data_size(**(TINY | dict(images=[100], seeds=[0])))
+    rows = run_study(study, tmp_path / "s.csv", CPU, progress=False)
+    assert [row["status"] for row in rows] == ["failed"] * 2
+    assert "nan" in rows[0]["message"]
 
 
 @pytest.mark.parametrize("name", STUDIES)
