@@ -5,11 +5,12 @@ be made live; the defaults are those of `data/results/`. Minutes that these take
 bf16): data_size 38, position_embeddings 7, pooling 12, patch_size 4, masked_patches 13.
 """
 
+import copy
 import functools
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import nn
@@ -216,6 +217,7 @@ def trained(model: nn.Module, images: Dataset, settings: Row, run: Run, augment:
         augment=augment,
         seed=settings["seed"],
     )
+    train_to_the_end(copy.deepcopy(model), images, replace(recipe, steps=1), run)  # imports and first calls
     clock = time.process_time if run.device.type == "cpu" else time.perf_counter
     begin = clock()  # on a CPU one that stands still while other programs run
     history = train_to_the_end(model, images, recipe, run)
