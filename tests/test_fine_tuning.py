@@ -1,6 +1,10 @@
 """New head, new grid, probe and draws, against numpy, loops and the model they come from."""
 
+import re
+import sys
 import time
+from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +12,13 @@ import torch
 from PIL import Image
 
 import vitlab
-from vitlab import ViT, ViTConfig, fine_tuning
-from vitlab.data import Dataset
+from vitlab import ViT, ViTConfig, fine_tuning, studies
+from vitlab.data import Dataset, scenes
+from vitlab.fine_tuning import __main__ as command
+from vitlab.fine_tuning.studies import CHOICES
+from vitlab.fine_tuning.studies import target as few_label_target
 
+LABELS = sys.modules["vitlab.fine_tuning.few_labels"]  # the function few_labels hides it
 CPU = dict(device="cpu", precision="fp32")
 
 
@@ -199,3 +207,205 @@ def test_another_resolution_is_pillows_bicubic(size):
         wanted = Image.fromarray(image[0].float().numpy()).resize((width, height), Image.Resampling.BICUBIC)
         assert np.abs(np.asarray(wanted).clip(0, 255) - resized[0].numpy()).max() <= 0.51
     assert found.labels is data.labels
+
+
+# --- recipes and learning rates ----------------------------------------------------------------------------
+
+
+def test_the_recipe_is_table_4s():
+    """One step of SGD against PyTorch's own optimizer and clipping, on a gradient longer than 1."""
+    recipe = fine_tuning.fine_tuning_recipe(steps=50, learning_rate=0.03)
+    assert (recipe.warmup_steps, recipe.seed, recipe.label_smoothing) == (5, 0, 0.0)
+    data, model = small_data(32), filled(num_classes=3, embed_dim=8, depth=1, num_heads=2, mlp_dim=8)
+    torch.nn.init.normal_(model.head.weight, std=3)  # a long gradient
+    by_hand = deepcopy(model)
+    recipe = replace(recipe, steps=3, warmup_steps=0, augment=False, batch_size=32)  # a batch is all the data
+    vitlab.train(model, data, None, recipe, vitlab.start(**CPU), progress=False)
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.03, momentum=0.9)
+    schedule, norms = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3), []
+    for _ in range(3):
+        loss = torch.nn.functional.cross_entropy(by_hand(data.images / 127.5 - 1), data.labels)
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(by_hand.parameters(), 1.0).item())
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    assert max(norms) > 1
+    for wanted, found in zip(by_hand.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_adamw_differs_in_the_optimizer_alone():
+    sgd, adamw = (fine_tuning.fine_tuning_recipe(9, 0.01, name, 4, seed=2) for name in ("sgd", "adamw"))
+    assert sgd == replace(adamw, optimizer="sgd")
+    assert fine_tuning.LEARNING_RATES.keys() == {"sgd", "adamw"}
+
+
+def test_what_is_held_out_is_a_share_of_each_class_and_nothing_twice():
+    labels = torch.tensor([0] * 30 + [1] * 4 + [2] * 2)
+    data = Dataset(torch.arange(36, dtype=torch.uint8).view(36, 1, 1, 1), labels, ["a", "b", "c"])
+    kept, held = fine_tuning.hold_out(data, share=0.2, seed=1)
+    assert held.labels.bincount().tolist() == [6, 1, 1]
+    assert sorted([*kept.images.flatten().tolist(), *held.images.flatten().tolist()]) == list(range(36))
+    assert all(
+        labels[int(number)] == label for number, label in zip(kept.images.flatten(), kept.labels, strict=True)
+    )
+    assert (
+        held.images.flatten().tolist() != fine_tuning.hold_out(data, 0.2, seed=2)[1].images.flatten().tolist()
+    )
+    assert len(fine_tuning.hold_out(data, share=0.99)[0].labels) == 3  # something of each class stays
+    with pytest.raises(ValueError, match="between 0 and 1; got 1"):
+        fine_tuning.hold_out(data, share=1)
+    with pytest.raises(ValueError, match="'c' has 1 images; 2 or more"):
+        fine_tuning.hold_out(data.subset(range(35)))
+
+
+def test_each_learning_rate_gets_a_new_model_and_the_held_out_images():
+    data, made = stripes(40), []
+
+    def make_model():
+        made.append(fine_tuning.adapt(tiny(), num_classes=2))
+        return made[-1]
+
+    recipe = fine_tuning.fine_tuning_recipe(steps=25, learning_rate=9.0, batch_size=20)
+    found = fine_tuning.try_learning_rates(make_model, data, data, recipe, [1e-9, 0.3], vitlab.start(**CPU))
+    assert list(found) == [1e-9, 0.3]
+    assert found[1e-9] < 0.9 < found[0.3]
+    assert len({id(model) for model in made}) == 2
+
+
+def tiny(**fields) -> ViT:
+    torch.manual_seed(0)
+    sizes = dict(image_size=8, embed_dim=8, depth=1, num_heads=2, mlp_dim=8, num_classes=5)
+    return ViT(ViTConfig(**(sizes | fields)))
+
+
+def stripes(n: int, channels: int = 1) -> Dataset:
+    """Two classes that any model can learn: the upper half bright, or the lower."""
+    images = torch.zeros(n, channels, 8, 8, dtype=torch.uint8)
+    images[0::2, :, :4], images[1::2, :, 4:] = 200, 200
+    noise = torch.randint(0, 50, images.shape, generator=torch.Generator().manual_seed(0))
+    return Dataset(images + noise.byte(), torch.arange(n) % 2, ["upper", "lower"])
+
+
+# --- few labels --------------------------------------------------------------------------------------------
+
+
+def test_the_contenders_are_what_they_are_called():
+    """Each against its own few lines, on colour images for a model of grey ones."""
+    model, data, run = tiny(), stripes(40, channels=3), vitlab.start(**CPU)
+    test = stripes(20, channels=3)
+    recipe = fine_tuning.fine_tuning_recipe(steps=3, learning_rate=0.1, batch_size=8)
+    weights = {name: w.clone() for name, w in model.state_dict().items()}
+
+    seen = []
+    wanted = {"fine-tuned": fine_tuning.adapt(model, 2, in_chans=3)}
+    torch.manual_seed(4)
+    wanted["scratch"] = ViT(wanted["fine-tuned"].config)
+    methods = {
+        "fine-tuned": fine_tuning.fine_tuned(model, test, recipe, run),
+        "scratch": fine_tuning.from_scratch(model, test, recipe, run),
+    }
+    original = LABELS.train
+    LABELS.train = lambda start, *rest, **kwargs: (
+        seen.append({name: w.clone() for name, w in start.state_dict().items()}),
+        original(start, *rest, **kwargs),
+    )
+    try:
+        found = {name: method(data, 4) for name, method in methods.items()}
+    finally:
+        LABELS.train = original
+    for start, (name, begun) in zip(seen, wanted.items(), strict=True):
+        assert all(torch.equal(w, begun.state_dict()[key]) for key, w in start.items())
+        vitlab.train(begun, data, None, replace(recipe, seed=4), run, progress=False)
+        assert found[name] == vitlab.evaluate(begun, test, run)[1]
+    assert all(torch.equal(w, weights[name]) for name, w in model.state_dict().items())
+
+
+def test_the_probes_read_features_and_pixels():
+    model, run = tiny(), vitlab.start(**CPU)
+    data, test = stripes(12, channels=3), stripes(20, channels=3)
+    test = test._replace(labels=test.labels.roll(3))  # three quarters right would be by chance
+    body = fine_tuning.adapt(model, 2, in_chans=3)
+    read = [fine_tuning.features(body, part, run) for part in (data, test)]
+    wanted = fine_tuning.linear_probe(read[0], data.labels, read[1], test.labels, 0.3)
+    assert fine_tuning.probe(model, test, 0.3, run)(data, 0) == wanted
+    flat = [part.images.flatten(1).float() for part in (data, test)]
+    wanted = fine_tuning.linear_probe(flat[0], data.labels, flat[1], test.labels, 0.3)
+    assert fine_tuning.pixel_probe(test, 0.3)(data, 0) == wanted
+
+
+def test_cut_out_is_pillows_crop_and_resize():
+    drawn = scenes(12, seed=4, image_size=(64, 48))
+    cut = fine_tuning.cut_out(drawn, 40, margin=0.0)
+    assert torch.equal(cut.labels, drawn.labels)
+    for image, mask, found in zip(drawn.images, drawn.masks, cut.images, strict=True):
+        rows, columns = mask.nonzero().T
+        top, left = rows.min().item(), columns.min().item()
+        height, width = rows.max().item() + 1 - top, columns.max().item() + 1 - left
+        side = max(height, width)
+        box = [left - (side - width) / 2, top - (side - height) / 2]
+        padded = np.pad(image.permute(1, 2, 0).numpy(), ((64, 64), (64, 64), (0, 0)), mode="edge")
+        box = [value + 64 for value in (box[0], box[1], box[0] + side, box[1] + side)]
+        wanted = Image.fromarray(padded).resize((40, 40), Image.Resampling.BILINEAR, box=box)
+        difference = np.abs(np.asarray(wanted).astype(int) - found.permute(1, 2, 0).numpy().astype(int))
+        assert difference[1:-1, 1:-1].max() <= 2  # at the rim Pillow keeps to the box
+
+
+def test_cut_out_leaves_a_margin_and_wants_masks():
+    image = torch.zeros(1, 3, 40, 40, dtype=torch.uint8)
+    mask = torch.zeros(1, 40, 40, dtype=torch.bool)
+    mask[:, 10:30, 15:25] = True
+    image[:, :, 10:30, 15:25] = 255
+    drawn = scenes(1)._replace(images=image, masks=mask, labels=torch.tensor([0]))
+    cut = fine_tuning.cut_out(drawn, 24, margin=0.1).images[0, 0]  # a box of 24, of which 20 are the garment
+    assert torch.equal(cut[2:22, 7:17], torch.full((20, 10), 255, dtype=torch.uint8))
+    assert cut.long().sum() == 255 * 200
+    with pytest.raises(ValueError, match="nothing to cut out"):
+        fine_tuning.cut_out(drawn._replace(masks=torch.zeros_like(mask)), 24)
+
+
+# --- studies -----------------------------------------------------------------------------------------------
+
+
+def test_the_studies_ask_what_the_lesson_shows():
+    study = fine_tuning.few_labels()
+    assert {run["labels"] for run in study.runs} == {5, 10, 20, 50, 100}
+    assert {run["seed"] for run in study.runs} == set(range(5))
+    assert study.varied[:4] == ("seed", "target", "labels", "method")
+    rates = fine_tuning.fine_tuning_rates()
+    tried = {(run["method"], run["optimizer"], run["learning_rate"]) for run in rates.runs}
+    for method, chosen in CHOICES.items():  # the rate that few_labels takes was one of those tried
+        if chosen["optimizer"]:
+            assert (method, chosen["optimizer"], chosen["learning_rate"]) in tried
+
+
+def test_pools_share_nothing():
+    pool, held_out, test = few_label_target("cut-outs", 50)
+    assert pool.images.shape == (3000, 3, 28, 28)
+    assert held_out.images.shape == (1000, 3, 28, 28)
+    assert test.images.shape == (50, 3, 28, 28)
+    rows = {image.numpy().tobytes() for part in (pool, held_out, test) for image in part.images}
+    assert len(rows) == 4050
+    assert pool.labels.bincount().min() >= 200  # enough for the draws, which then differ
+
+
+def test_a_row_of_the_study_is_made_by_its_command(tmp_path):
+    arguments = ["study", "few_labels", "--precision", "fp32", "--folder"]
+    only = ["--only", "seed=1", "target=cut-outs", "labels=5", "method=probe", "method=pixels"]
+    command.main([*arguments, str(tmp_path), *only])
+    probe, pixels = studies.read_rows(tmp_path / "few_labels.csv")
+    assert "study few_labels --only seed=1 target=cut-outs labels=5 method=probe" in probe["command"]
+    assert (probe["status"], pixels["status"]) == ("done", "done")
+    pool, _, test = few_label_target("cut-outs", 1000)
+    draw = fine_tuning.few_per_class(pool, 5, 1)
+    flat = [part.images.flatten(1).float() for part in (draw, test)]
+    wanted = fine_tuning.linear_probe(flat[0], draw.labels, flat[1], test.labels, pixels["ridge"])
+    assert pixels["test_accuracy"] == round(wanted, 4)
+
+
+@pytest.mark.parametrize("words", ["study nothing", "study few_labels --only labels=7", "study --labels 5"])
+def test_what_the_command_does_not_know_is_refused(words, capsys):
+    with pytest.raises(SystemExit):
+        command.main(words.split())
+    assert re.search("few_labels|5, 10, 20, 50, 100|--labels", capsys.readouterr().err)

@@ -1,24 +1,39 @@
 """A pre-trained ViT for another task: new head, new resolution, linear probe, few labels (lesson 05)."""
 
 from vitlab.fine_tuning.adapting import adapt, adapt_to, at_resolution, for_channels
-from vitlab.fine_tuning.few_labels import cut_out, few_label_methods, few_label_study, few_per_class
+from vitlab.fine_tuning.few_labels import (
+    cut_out,
+    few_label_study,
+    few_per_class,
+    fine_tuned,
+    from_scratch,
+    pixel_probe,
+    probe,
+)
 from vitlab.fine_tuning.probing import features, linear_probe, ridge_weights
 from vitlab.fine_tuning.recipes import LEARNING_RATES, fine_tuning_recipe, hold_out, try_learning_rates
+from vitlab.fine_tuning.studies import STUDIES, few_labels, fine_tuning_rates
 
 __all__ = [
     "LEARNING_RATES",
+    "STUDIES",
     "adapt",
     "adapt_to",
     "at_resolution",
     "cut_out",
     "features",
-    "few_label_methods",
     "few_label_study",
+    "few_labels",
     "few_per_class",
+    "fine_tuned",
+    "fine_tuning_rates",
     "fine_tuning_recipe",
     "for_channels",
+    "from_scratch",
     "hold_out",
     "linear_probe",
+    "pixel_probe",
+    "probe",
     "ridge_weights",
     "try_learning_rates",
 ]

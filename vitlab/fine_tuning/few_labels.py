@@ -64,58 +64,54 @@ def few_label_study(
     return results
 
 
-def few_label_methods(
-    model: ViT,
-    test_data: Dataset,
-    fine_tuning: Recipe,
-    from_scratch: Recipe,
-    ridge: float = 0.1,
-    run: Run | None = None,
-) -> dict[str, Method]:
-    """The contenders for `few_label_study` on any task, each measured on `test_data`.
+def fine_tuned(model: ViT, test_data: Dataset, recipe: Recipe, run: Run | None = None) -> Method:
+    """For `few_label_study`: `model`, adapted to the draw with a zero head, and all of it trained.
 
-    "fine-tuned" is `model`, pre-trained, with a zero head and adapted to the images; "from scratch" is the
-    same model with fresh weights; "linear probe" leaves the adapted body as it is; "pixels" is a probe on
-    the images themselves. The first two are trained by their recipes, with the draw's seed.
+    The recipe's seed is the draw's. What is measured is the accuracy on `test_data`, here and below.
 
     >>> from vitlab import ViTConfig
     >>> from vitlab.fine_tuning import fine_tuning_recipe
     >>> blank = Dataset(torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4) % 2, ["cat", "dog"])
-    >>> recipe = fine_tuning_recipe(steps=2, learning_rate=0.03, batch_size=4)
-    >>> methods = few_label_methods(ViT(ViTConfig()), blank, recipe, recipe)
-    >>> {name: method(blank, 0) for name, method in methods.items()}
-    {'fine-tuned': 0.5, 'from scratch': 0.5, 'linear probe': 0.5, 'pixels': 0.5}
+    >>> fine_tuned(ViT(ViTConfig()), blank, fine_tuning_recipe(steps=1, learning_rate=0.03))(blank, 0)
+    0.5
     """
-    body = adapt_to(model, test_data)
-
-    def trained(start: ViT, draw: Dataset, recipe: Recipe, seed: int) -> float:
-        train(start, draw, None, replace(recipe, seed=seed), run, progress=False)
-        return evaluate(start, test_data, run)[1]
-
-    def fresh(draw: Dataset, seed: int) -> float:
-        with torch.random.fork_rng():  # leave the caller's random numbers alone
-            torch.manual_seed(seed)
-            start = ViT(body.config)
-        return trained(start, draw, from_scratch, seed)
-
-    return {
-        "fine-tuned": lambda draw, seed: trained(adapt_to(model, draw), draw, fine_tuning, seed),
-        "from scratch": fresh,
-        "linear probe": probe(lambda dataset: features(body, dataset, run), test_data, ridge),
-        "pixels": probe(lambda dataset: dataset.images.flatten(1) / 255, test_data, ridge),
-    }
+    return lambda draw, seed: trained(adapt_to(model, draw), draw, test_data, replace(recipe, seed=seed), run)
 
 
-def probe(read: Callable[[Dataset], Tensor], test_data: Dataset, ridge: float) -> Method:
-    """A linear probe on what `read` makes of images, (n, D); the test images are read once, when needed."""
-    known: list[Tensor] = []
+def from_scratch(model: ViT, test_data: Dataset, recipe: Recipe, run: Run | None = None) -> Method:
+    """For `few_label_study`: the same model with fresh weights, drawn by the seed."""
 
     def method(draw: Dataset, seed: int) -> float:
-        if not known:
-            known.append(read(test_data))
-        return linear_probe(read(draw), draw.labels, known[0], test_data.labels, ridge)
+        config = adapt_to(model, draw).config
+        with torch.random.fork_rng():  # the caller's random numbers are not touched
+            torch.manual_seed(seed)
+            fresh = ViT(config)
+        return trained(fresh, draw, test_data, replace(recipe, seed=seed), run)
 
     return method
+
+
+def trained(model: ViT, draw: Dataset, test_data: Dataset, recipe: Recipe, run: Run | None) -> float:
+    """The accuracy of a model after its training on a draw."""
+    train(model, draw, None, recipe, run, progress=False)
+    return evaluate(model, test_data, run)[1]
+
+
+def probe(model: ViT, test_data: Dataset, ridge: float, run: Run | None = None) -> Method:
+    """For `few_label_study`: a linear probe on the features of `model`, adapted to the images and frozen."""
+    body = adapt_to(model, test_data)
+    return probe_on(lambda dataset: features(body, dataset, run), test_data, ridge)
+
+
+def pixel_probe(test_data: Dataset, ridge: float) -> Method:
+    """For `few_label_study`: a linear probe on the images themselves, without any network."""
+    return probe_on(lambda dataset: dataset.images.flatten(1) / 255, test_data, ridge)
+
+
+def probe_on(read: Callable[[Dataset], Tensor], test_data: Dataset, ridge: float) -> Method:
+    """A linear probe on what `read` makes of images, (n, D); the test images are read once."""
+    test_features = read(test_data)
+    return lambda draw, seed: linear_probe(read(draw), draw.labels, test_features, test_data.labels, ridge)
 
 
 def cut_out(scenes: Scenes, image_size: int, margin: float = 0.1) -> Dataset:

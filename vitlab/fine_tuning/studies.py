@@ -1,0 +1,134 @@
+"""The studies of lesson 05: which learning rate, and what pre-training is worth where labels are few.
+
+`python -m vitlab.fine_tuning study NAME` runs one. The defaults are what `data/results/` holds.
+"""
+
+import functools
+from collections.abc import Iterable, Sequence
+
+from vitlab import data
+from vitlab.checkpoints import bundled, load_checkpoint
+from vitlab.data import Dataset
+from vitlab.fine_tuning.few_labels import (
+    Method,
+    cut_out,
+    few_per_class,
+    fine_tuned,
+    from_scratch,
+    pixel_probe,
+    probe,
+)
+from vitlab.fine_tuning.recipes import LEARNING_RATES, fine_tuning_recipe
+from vitlab.runtime import Run
+from vitlab.studies import Row, Study, grid
+
+POOL = 3000  # training scenes that few labels are drawn from
+HELD_OUT = 1000  # training scenes besides, on which learning rates are chosen
+
+# Steps for each target, and how each contender is trained, as `fine_tuning_rates` found it best.
+STEPS = {"cut-outs": 150, "scenes": 100}
+CHOICES = {
+    "fine-tuned": dict(optimizer="adamw", learning_rate=1e-3, ridge=None),
+    "scratch": dict(optimizer="adamw", learning_rate=1e-3, ridge=None),
+    "probe": dict(optimizer=None, learning_rate=None, ridge=0.1),
+    "pixels": dict(optimizer=None, learning_rate=None, ridge=1.0),
+}
+
+
+def few_labels(
+    labels: Sequence[int] = (5, 10, 20, 50, 100),
+    seeds: Iterable[int] = range(5),
+    targets: Sequence[str] = ("cut-outs", "scenes"),
+    methods: Sequence[str] = tuple(CHOICES),
+    checkpoint: str = "fashion_mnist_vit",
+    test_images: int = 1000,
+) -> Study:
+    """What is pre-training worth, label by label, on colour images that it has not seen?
+
+    The checkpoint knows grey garments on black, 28 pixels wide. The targets are garments in colour, tilted,
+    on photographs: "scenes" of 48 pixels, where they lie anywhere, and "cut-outs" of 28, where they fill the
+    image. `labels` of each class are drawn by the seed.
+
+    >>> len(few_labels().runs)
+    200
+    """
+    runs = [
+        settings
+        | dict(checkpoint=checkpoint, test_images=test_images, batch_size=32)
+        | dict(steps=STEPS[settings["target"]] if CHOICES[settings["method"]]["optimizer"] else None)
+        | CHOICES[settings["method"]]
+        for settings in grid(seed=seeds, target=targets, labels=labels, method=methods)
+    ]
+    return Study("few_labels", "What is pre-training worth, label by label?", runs, measure_few_labels)
+
+
+def fine_tuning_rates(
+    seeds: Iterable[int] = range(3),
+    labels: int = 50,
+    checkpoint: str = "fashion_mnist_vit",
+    test_images: int = HELD_OUT,
+) -> Study:
+    """Which learning rate, for SGD as in table 4, for AdamW, and from scratch?
+
+    Measured on the cut-outs of scenes held out of training, never on the test set.
+
+    >>> [run["learning_rate"] for run in fine_tuning_rates(seeds=[0]).runs][:4]
+    [0.01, 0.03, 0.1, 0.3]
+    """
+    contenders = [("fine-tuned", "sgd"), ("fine-tuned", "adamw"), ("scratch", "adamw")]
+    runs = [
+        dict(seed=seed, target="cut-outs", labels=labels, method=method)
+        | dict(checkpoint=checkpoint, test_images=test_images, batch_size=32, steps=STEPS["cut-outs"])
+        | dict(optimizer=optimizer, learning_rate=rate, ridge=None)
+        for seed in seeds
+        for method, optimizer in contenders
+        for rate in LEARNING_RATES[optimizer]
+    ]
+    return Study("fine_tuning_rates", "Which learning rate?", runs, measure_held_out)
+
+
+def measure_few_labels(settings: Row, run: Run) -> Row:
+    """Test accuracy of one contender with one draw."""
+    pool, _, test = target(settings["target"], settings["test_images"])
+    return dict(test_accuracy=round(accuracy_on(test, pool, settings, run), 4))
+
+
+def measure_held_out(settings: Row, run: Run) -> Row:
+    """The same, on the held-out part of the training images."""
+    pool, held_out, _ = target(settings["target"], settings["test_images"])
+    held_out = held_out.subset(range(settings["test_images"]))
+    return dict(held_out_accuracy=round(accuracy_on(held_out, pool, settings, run), 4))
+
+
+def accuracy_on(measured: Dataset, pool: Dataset, settings: Row, run: Run) -> float:
+    """What a contender makes of the seed's draw, measured on a data set."""
+    draw = few_per_class(pool, settings["labels"], settings["seed"])
+    return contender(measured, settings, run)(draw, settings["seed"])
+
+
+def contender(measured: Dataset, settings: Row, run: Run) -> Method:
+    """The method that the settings name."""
+    if settings["method"] == "pixels":
+        return pixel_probe(measured, settings["ridge"])
+    model = load_checkpoint(bundled(settings["checkpoint"]))
+    if settings["method"] == "probe":
+        return probe(model, measured, settings["ridge"], run)
+    names = ("steps", "learning_rate", "optimizer", "batch_size")
+    recipe = fine_tuning_recipe(**{name: settings[name] for name in names})
+    start = {"fine-tuned": fine_tuned, "scratch": from_scratch}[settings["method"]]
+    return start(model, measured, recipe, run)
+
+
+@functools.lru_cache(maxsize=2)
+def target(name: str, test_images: int) -> tuple[Dataset, Dataset, Dataset]:
+    """The images of a target: to draw labels from, held out of training, and to test on."""
+    training = data.scenes(POOL + HELD_OUT, seed=0)
+    test = data.scenes(test_images, seed=0, split="test")
+    if name == "cut-outs":
+        training, test = cut_out(training, 28), cut_out(test, 28)
+    else:
+        training, test = training.dataset, test.dataset
+    return training.subset(range(POOL)), training.subset(range(POOL, POOL + HELD_OUT)), test
+
+
+STUDIES = {study.__name__: study for study in (fine_tuning_rates, few_labels)}
