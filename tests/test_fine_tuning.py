@@ -15,8 +15,7 @@ import vitlab
 from vitlab import ViT, ViTConfig, fine_tuning, studies
 from vitlab.data import Dataset, scenes
 from vitlab.fine_tuning import __main__ as command
-from vitlab.fine_tuning.studies import CHOICES
-from vitlab.fine_tuning.studies import target as few_label_target
+from vitlab.fine_tuning.studies import datasets
 
 LABELS = sys.modules["vitlab.fine_tuning.few_labels"]  # the function few_labels hides it
 CPU = dict(device="cpu", precision="fp32")
@@ -373,15 +372,37 @@ def test_the_studies_ask_what_the_lesson_shows():
     assert {run["labels"] for run in study.runs} == {5, 10, 20, 50, 100}
     assert {run["seed"] for run in study.runs} == set(range(5))
     assert study.varied[:4] == ("seed", "target", "labels", "method")
-    rates = fine_tuning.fine_tuning_rates()
-    tried = {(run["method"], run["optimizer"], run["learning_rate"]) for run in rates.runs}
-    for method, chosen in CHOICES.items():  # the rate that few_labels takes was one of those tried
-        if chosen["optimizer"]:
-            assert (method, chosen["optimizer"], chosen["learning_rate"]) in tried
+    names = ("method", "optimizer", "learning_rate", "ridge")
+    tried = {tuple(run[name] for name in names) for run in fine_tuning.fine_tuning_choices().runs}
+    taken = {tuple(run[name] for name in names) for run in study.runs}
+    assert taken <= tried  # what few_labels takes was tried on held-out images
+    assert len(taken) == 4
+
+
+def test_results_come_back_in_the_form_of_a_study():
+    rows = [
+        dict(target="scenes", method=method, labels=labels, seed=seed, status="done", test_accuracy=accuracy)
+        for method, labels, seed, accuracy in [
+            ("probe", 20, 1, 0.4),
+            ("probe", 5, 0, 0.1),
+            ("probe", 5, 1, 0.3),
+            ("pixels", 20, 1, 0.9),
+        ]
+    ]
+    failed = dict(rows[0], seed=0, status="failed", test_accuracy=None)
+    labels, tables = fine_tuning.few_label_results([*rows, failed, dict(rows[0], target="other")], "scenes")
+    assert labels == [5, 20]
+    assert tables.keys() == {"probe", "pixels"}
+    probe = torch.tensor([[0.1, torch.nan], [0.3, 0.4]])
+    pixels = torch.tensor([[torch.nan, torch.nan], [torch.nan, 0.9]])
+    torch.testing.assert_close(tables["probe"], probe, equal_nan=True)
+    torch.testing.assert_close(tables["pixels"], pixels, equal_nan=True)
+    with pytest.raises(ValueError, match="no row has the target 'photos'"):
+        fine_tuning.few_label_results(rows, "photos")
 
 
 def test_pools_share_nothing():
-    pool, held_out, test = few_label_target("cut-outs", 50)
+    pool, held_out, test = datasets("cut-outs", 50)
     assert pool.images.shape == (3000, 3, 28, 28)
     assert held_out.images.shape == (1000, 3, 28, 28)
     assert test.images.shape == (50, 3, 28, 28)
@@ -397,7 +418,7 @@ def test_a_row_of_the_study_is_made_by_its_command(tmp_path):
     probe, pixels = studies.read_rows(tmp_path / "few_labels.csv")
     assert "study few_labels --only seed=1 target=cut-outs labels=5 method=probe" in probe["command"]
     assert (probe["status"], pixels["status"]) == ("done", "done")
-    pool, _, test = few_label_target("cut-outs", 1000)
+    pool, _, test = datasets("cut-outs", 1000)
     draw = fine_tuning.few_per_class(pool, 5, 1)
     flat = [part.images.flatten(1).float() for part in (draw, test)]
     wanted = fine_tuning.linear_probe(flat[0], draw.labels, flat[1], test.labels, pixels["ridge"])

@@ -12,7 +12,7 @@ from vitlab.fine_tuning.few_labels import (
 )
 from vitlab.fine_tuning.probing import features, linear_probe, ridge_weights
 from vitlab.fine_tuning.recipes import LEARNING_RATES, fine_tuning_recipe, hold_out, try_learning_rates
-from vitlab.fine_tuning.studies import STUDIES, few_labels, fine_tuning_rates
+from vitlab.fine_tuning.studies import STUDIES, few_label_results, few_labels, fine_tuning_choices
 
 __all__ = [
     "LEARNING_RATES",
@@ -22,11 +22,12 @@ __all__ = [
     "at_resolution",
     "cut_out",
     "features",
+    "few_label_results",
     "few_label_study",
     "few_labels",
     "few_per_class",
     "fine_tuned",
-    "fine_tuning_rates",
+    "fine_tuning_choices",
     "fine_tuning_recipe",
     "for_channels",
     "from_scratch",

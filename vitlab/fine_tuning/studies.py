@@ -1,10 +1,13 @@
-"""The studies of lesson 05: which learning rate, and what pre-training is worth where labels are few.
+"""The studies of lesson 05: which learning rate and ridge, and what pre-training is worth with few labels.
 
 `python -m vitlab.fine_tuning study NAME` runs one. The defaults are what `data/results/` holds.
 """
 
 import functools
 from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
 
 from vitlab import data
 from vitlab.checkpoints import bundled, load_checkpoint
@@ -25,8 +28,9 @@ from vitlab.studies import Row, Study, grid
 POOL = 3000  # training scenes that few labels are drawn from
 HELD_OUT = 1000  # training scenes besides, on which learning rates are chosen
 
-# Steps for each target, and how each contender is trained, as `fine_tuning_rates` found it best.
-STEPS = {"cut-outs": 150, "scenes": 100}
+RIDGES = (0.01, 0.1, 1.0)
+
+# How each contender learns, as `fine_tuning_choices` found best on held-out images.
 CHOICES = {
     "fine-tuned": dict(optimizer="adamw", learning_rate=1e-3, ridge=None),
     "scratch": dict(optimizer="adamw", learning_rate=1e-3, ridge=None),
@@ -53,49 +57,63 @@ def few_labels(
     200
     """
     runs = [
-        settings
-        | dict(checkpoint=checkpoint, test_images=test_images, batch_size=32)
-        | dict(steps=STEPS[settings["target"]] if CHOICES[settings["method"]]["optimizer"] else None)
-        | CHOICES[settings["method"]]
+        complete(settings, CHOICES[settings["method"]], checkpoint, test_images)
         for settings in grid(seed=seeds, target=targets, labels=labels, method=methods)
     ]
     return Study("few_labels", "What is pre-training worth, label by label?", runs, measure_few_labels)
 
 
-def fine_tuning_rates(
+def fine_tuning_choices(
     seeds: Iterable[int] = range(3),
     labels: int = 50,
     checkpoint: str = "fashion_mnist_vit",
     test_images: int = HELD_OUT,
 ) -> Study:
-    """Which learning rate, for SGD as in table 4, for AdamW, and from scratch?
+    """Which learning rate, for SGD as in table 4, for AdamW, and from scratch? Which ridge for the probes?
 
-    Measured on the cut-outs of scenes held out of training, never on the test set.
+    Measured on cut-outs of scenes held out of training, never on the test set (appendix B.1.1).
 
-    >>> [run["learning_rate"] for run in fine_tuning_rates(seeds=[0]).runs][:4]
+    >>> [run["learning_rate"] for run in fine_tuning_choices(seeds=[0]).runs][:4]
     [0.01, 0.03, 0.1, 0.3]
     """
     contenders = [("fine-tuned", "sgd"), ("fine-tuned", "adamw"), ("scratch", "adamw")]
-    runs = [
-        dict(seed=seed, target="cut-outs", labels=labels, method=method)
-        | dict(checkpoint=checkpoint, test_images=test_images, batch_size=32, steps=STEPS["cut-outs"])
-        | dict(optimizer=optimizer, learning_rate=rate, ridge=None)
-        for seed in seeds
+    tried = [
+        (method, dict(optimizer=optimizer, learning_rate=rate, ridge=None))
         for method, optimizer in contenders
         for rate in LEARNING_RATES[optimizer]
+    ] + [
+        (method, dict(optimizer=None, learning_rate=None, ridge=ridge))
+        for method in ("probe", "pixels")
+        for ridge in RIDGES
     ]
-    return Study("fine_tuning_rates", "Which learning rate?", runs, measure_held_out)
+    runs = [
+        complete(
+            dict(seed=seed, target="cut-outs", labels=labels, method=method), choice, checkpoint, test_images
+        )
+        for seed in seeds
+        for method, choice in tried
+    ]
+    return Study("fine_tuning_choices", "Which learning rate, and which ridge?", runs, measure_held_out)
+
+
+def complete(settings: Row, choice: Row, checkpoint: str, test_images: int) -> Row:
+    """The settings of a run, the rest of them added; more labels get more steps, a probe takes none."""
+    first_steps = {"cut-outs": 60, "scenes": 20}  # a scene costs three to four times as much
+    steps = first_steps[settings["target"]] + 2 * settings["labels"] if choice["optimizer"] else None
+    return (
+        settings | dict(checkpoint=checkpoint, test_images=test_images, batch_size=32, steps=steps) | choice
+    )
 
 
 def measure_few_labels(settings: Row, run: Run) -> Row:
     """Test accuracy of one contender with one draw."""
-    pool, _, test = target(settings["target"], settings["test_images"])
+    pool, _, test = datasets(settings["target"], settings["test_images"])
     return dict(test_accuracy=round(accuracy_on(test, pool, settings, run), 4))
 
 
 def measure_held_out(settings: Row, run: Run) -> Row:
     """The same, on the held-out part of the training images."""
-    pool, held_out, _ = target(settings["target"], settings["test_images"])
+    pool, held_out, _ = datasets(settings["target"], settings["test_images"])
     held_out = held_out.subset(range(settings["test_images"]))
     return dict(held_out_accuracy=round(accuracy_on(held_out, pool, settings, run), 4))
 
@@ -120,15 +138,39 @@ def contender(measured: Dataset, settings: Row, run: Run) -> Method:
 
 
 @functools.lru_cache(maxsize=2)
-def target(name: str, test_images: int) -> tuple[Dataset, Dataset, Dataset]:
+def datasets(target: str, test_images: int) -> tuple[Dataset, Dataset, Dataset]:
     """The images of a target: to draw labels from, held out of training, and to test on."""
     training = data.scenes(POOL + HELD_OUT, seed=0)
     test = data.scenes(test_images, seed=0, split="test")
-    if name == "cut-outs":
+    if target == "cut-outs":
         training, test = cut_out(training, 28), cut_out(test, 28)
     else:
         training, test = training.dataset, test.dataset
     return training.subset(range(POOL)), training.subset(range(POOL, POOL + HELD_OUT)), test
 
 
-STUDIES = {study.__name__: study for study in (fine_tuning_rates, few_labels)}
+def few_label_results(rows: list[Row], target: str) -> tuple[list[int], dict[str, Tensor]]:
+    """The rows of `few_labels` as `few_label_study` returns them: labels, and method -> (seeds, len(labels)).
+
+    What is missing or failed is nan. Raises ValueError where no row has the target.
+
+    >>> common = dict(status="done", target="scenes", method="probe", labels=5)
+    >>> rows = [common | dict(seed=seed, test_accuracy=0.25 * seed) for seed in (1, 2)]
+    >>> few_label_results(rows, "scenes")
+    ([5], {'probe': tensor([[0.2500],
+            [0.5000]])})
+    """
+    rows = [row for row in rows if row["target"] == target]
+    if not rows:
+        raise ValueError(f"no row has the target {target!r}")
+    labels, seeds = (sorted({row[name] for row in rows}) for name in ("labels", "seed"))
+    methods = dict.fromkeys(row["method"] for row in rows)
+    tables = {method: torch.full((len(seeds), len(labels)), torch.nan) for method in methods}
+    for row in rows:
+        if row["status"] == "done":
+            place = seeds.index(row["seed"]), labels.index(row["labels"])
+            tables[row["method"]][place] = row["test_accuracy"]
+    return labels, tables
+
+
+STUDIES = {study.__name__: study for study in (fine_tuning_choices, few_labels)}
