@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitlab import ViT, ViTConfig, count_parameters, data, resnet
+from vitlab import ViT, ViTConfig, count_parameters, data, files, resnet, studies
 from vitlab.pretraining import MATCHED_RESNET, STUDIES, __main__, data_size, training_flops
 from vitlab.resnet import ResNet, ResNetConfig
 from vitlab.runtime import here
@@ -118,6 +118,23 @@ def test_every_study_has_three_seeds_at_every_point(name):
     study = STUDIES[name]()
     points = [tuple(v for k, v in settings.items() if k != "seed") for settings in study.runs]
     assert set(map(points.count, points)) == {3}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_what_ships_was_made_by_the_study_as_it_is(name):
+    """Every row has settings that the study has today, is done, and stands beside two more seeds."""
+    path = files.root("results") / "results" / f"{name}.csv"
+    if not path.exists():
+        pytest.skip(f"no results of {name} ship")
+    study, rows = STUDIES[name](), studies.read_results(name)
+    assert rows == studies.rows_of(study, path)
+    assert {row["status"] for row in rows} == {"done"}
+    points = [tuple(row[setting] for setting in study.settings if setting != "seed") for row in rows]
+    assert set(map(points.count, points)) == {3}
+    assert all(
+        row["command"].startswith(f"python -m vitlab.pretraining study {name} --only ") for row in rows
+    )
+    assert not [row["commit"] for row in rows if row["commit"].endswith("+")]
 
 
 def test_a_run_gives_the_same_result_again(tmp_path):

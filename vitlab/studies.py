@@ -196,6 +196,9 @@ def read_results(name: str) -> list[Row]:
     """The rows of a study that ships with vitlab, numbers as numbers; empty cells are None.
 
     Raises what `vitlab.files.find` raises for a missing or altered file.
+
+    >>> [row["test_accuracy"] > 0.9 for row in read_results("data_size") if row["images"] == 60_000][:2]
+    [False, True]
     """
     return read_rows(files.find(f"results/{name}.csv"))
 

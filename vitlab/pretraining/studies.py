@@ -2,7 +2,7 @@
 
 `python -m vitlab.pretraining study NAME` makes one. Each is a function of its sizes, so that a small part can
 be made live; the defaults are those of `data/results/`. Minutes that these take on one core, about (AMD EPYC,
-bf16): data_size 38, position_embeddings 7, pooling 12, patch_size 4, masked_patches 13.
+bf16): data_size 38, position_embeddings 7, pooling 16, patch_size 4, masked_patches 13.
 """
 
 import copy
@@ -93,7 +93,7 @@ def position_embeddings(
 
 def pooling(
     seeds: Iterable[int] = range(3),
-    learning_rates: Sequence[float] = (1e-3, 2e-3, 4e-3),
+    learning_rates: Sequence[float] = (1e-3, 2e-3, 4e-3, 8e-3),
     steps: int = 400,
     batch_size: int = 64,
     validation_images: int = 5_000,
@@ -105,7 +105,7 @@ def pooling(
     accuracy at this rate is then the answer. Rows are for all rates.
 
     >>> len(pooling().runs)
-    18
+    24
     """
     runs = grid(
         seed=seeds,
