@@ -13,7 +13,7 @@ from PIL import Image
 
 import vitlab
 from vitlab import ViT, ViTConfig, fine_tuning, studies
-from vitlab.data import Dataset, scenes
+from vitlab.data import Dataset, image_folder, scenes
 from vitlab.fine_tuning import __main__ as command
 from vitlab.fine_tuning.studies import datasets
 
@@ -332,6 +332,28 @@ def test_the_probes_read_features_and_pixels():
     flat = [part.images.flatten(1).float() for part in (data, test)]
     wanted = fine_tuning.linear_probe(flat[0], data.labels, flat[1], test.labels, 0.3)
     assert fine_tuning.pixel_probe(test, 0.3)(data, 0) == wanted
+
+
+def test_the_learner_s_own_folder_goes_the_same_way(tmp_path):
+    """Photos of two kinds of things on disk, and all four contenders on them."""
+    for number, image in enumerate(torch.rand(16, 3, 40, 60, generator=torch.Generator().manual_seed(0))):
+        folder = tmp_path / ("bright", "dark")[number % 2]
+        folder.mkdir(exist_ok=True)
+        pixels = (image / 4 + (0.7, 0.0)[number % 2]).permute(1, 2, 0).numpy() * 255
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    run = vitlab.start(**CPU)
+    learnt, asked = fine_tuning.hold_out(image_folder(tmp_path, image_size=16), share=0.25)
+    assert (len(learnt.labels), len(asked.labels)) == (12, 4)
+    recipe = fine_tuning.fine_tuning_recipe(20, 0.03, "adamw", batch_size=8)
+    methods = {
+        "fine-tuned": fine_tuning.fine_tuned(tiny(), asked, recipe, run),
+        "scratch": fine_tuning.from_scratch(tiny(), asked, recipe, run),
+        "probe": fine_tuning.probe(tiny(), asked, 0.1, run),
+        "pixels": fine_tuning.pixel_probe(asked, 0.1),
+    }
+    found = fine_tuning.few_label_study(methods, learnt, [2, 4], draws=2)
+    assert {name: table.shape for name, table in found.items()} == dict.fromkeys(methods, (2, 2))
+    assert all(table[:, -1].mean() == 1 for table in found.values())
 
 
 def test_cut_out_is_pillows_crop_and_resize():

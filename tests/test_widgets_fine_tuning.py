@@ -1,10 +1,13 @@
 """The explorers of lesson 05 against models evaluated directly, and results they were given."""
 
+import io
 import re
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import vitlab
 from vitlab import ViT, ViTConfig, fine_tuning
@@ -164,3 +167,16 @@ def test_the_images_shown_are_those_of_the_draw(labels, monkeypatch):
     labels.set(labels=20, draw=2)
     wanted = fine_tuning.few_per_class(labels.dataset, 20, seed=1).images.view(3, 20, 8, 8)[:, :12]
     assert torch.equal(torch.from_numpy(seen[-1][..., 0]), wanted.flatten(0, 1))
+
+
+def test_labels_of_colour_images_and_a_study_that_is_not_finished():
+    images = torch.zeros(8, 3, 8, 8, dtype=torch.uint8)
+    images[:, 0] = 200
+    data = Dataset(images, torch.arange(8) % 2, ["a", "b"])
+    explorer = LabelsExplorer(data, {"probe": torch.tensor([[0.5, torch.nan], [0.7, 0.8]])}, [1, 3])
+    assert explorer.error is None
+    pixels = np.asarray(Image.open(io.BytesIO(explorer.picture)).convert("RGB"))
+    assert ((pixels == (200, 0, 0)).all(axis=-1)).sum() > 1000  # red stays red
+    explorer.set(labels=3)
+    assert explorer.error is None
+    assert "probe nan%" in explorer.caption

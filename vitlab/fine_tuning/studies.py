@@ -98,7 +98,7 @@ def fine_tuning_choices(
 
 def complete(settings: Row, choice: Row, checkpoint: str, test_images: int) -> Row:
     """The settings of a run, the rest of them added; more labels get more steps, a probe takes none."""
-    first_steps = {"cut-outs": 60, "scenes": 20}  # a scene costs three to four times as much
+    first_steps = {"cut-outs": 120, "scenes": 20}  # a scene costs three to four times as much
     steps = first_steps[settings["target"]] + 2 * settings["labels"] if choice["optimizer"] else None
     return (
         settings | dict(checkpoint=checkpoint, test_images=test_images, batch_size=32, steps=steps) | choice
