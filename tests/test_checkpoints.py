@@ -19,6 +19,7 @@ import torch
 import vitlab
 from vitlab import ViT, ViTConfig
 from vitlab.checkpoints import bundled, card
+from vitlab.resnet import ResNet, ResNetConfig
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,24 @@ def test_a_pickle_is_refused_and_not_run(tmp_path, monkeypatch, protocol):
     assert not (tmp_path / "bomb").exists()
 
 
+@pytest.mark.parametrize("beginning", [b"\x80\x05", b"\x80\x20", b"PK"])
+def test_a_header_whose_length_looks_like_a_pickle_or_a_zip(beginning, tmp_path):
+    """A safetensors file begins with its header's length, whose bytes may be those of another format."""
+    path, tensors = tmp_path / "vit.safetensors", {"w": torch.zeros(2)}
+    metadata = {"format": "vitlab", "config": json.dumps({"depth": 1}), "note": ""}
+    if beginning != b"\x80\x05":  # too short for a whole model
+        tensors = dict(ViT(ViTConfig(depth=1)).state_dict())
+    header = int.from_bytes(safetensors.torch.save(tensors, metadata)[:8], "little")
+    metadata["note"] = " " * (int.from_bytes(beginning, "little") - header)
+    safetensors.torch.save_file(tensors, path, metadata)
+    assert path.read_bytes()[:2] == beginning
+    if len(tensors) > 1:
+        assert vitlab.load_checkpoint(path).config.depth == 1
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="cut short"):
+        vitlab.load_checkpoint(path)
+
+
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     safetensors.torch.save_file({"weight": torch.zeros(2)}, path)
@@ -115,9 +134,35 @@ def test_fields_must_agree_with_the_file(tmp_path):
         vitlab.load_checkpoint(path, heads=4)
 
 
-def test_only_a_vit_is_saved(tmp_path):
-    with pytest.raises(ValueError, match=r"takes a vitlab\.ViT; got Linear"):
+def test_a_resnet_comes_back_as_it_was_saved(tmp_path):
+    model = ResNet(ResNetConfig(in_chans=3, num_classes=5, width=8, blocks=(1, 2))).eval()
+    torch.nn.init.normal_(model.head.weight)
+    path = vitlab.save_checkpoint(model, tmp_path / "resnet.safetensors")
+    again, images = vitlab.load_checkpoint(path, blocks=[1, 2]), torch.randn(2, 3, 20, 24)
+    assert again.config == model.config
+    assert torch.equal(again(images), model(images))
+    with pytest.raises(ValueError, match=r"says blocks=\(1, 2\); got blocks=\(1, 1\)"):
+        vitlab.load_checkpoint(path, blocks=(1, 1))
+    with pytest.raises(ValueError, match="ResNetConfig has no field depth"):
+        vitlab.load_checkpoint(path, depth=2)
+
+
+def test_a_file_that_does_not_say_its_model_is_a_vit(tmp_path):
+    model, path = ViT(ViTConfig(depth=1)), tmp_path / "old.safetensors"
+    metadata = {"format": "vitlab", "config": json.dumps({"depth": 1})}
+    safetensors.torch.save_file(dict(model.state_dict()), path, metadata)
+    assert isinstance(vitlab.load_checkpoint(path), ViT)
+    safetensors.torch.save_file(dict(model.state_dict()), path, metadata | {"model": "Mixer"})
+    with pytest.raises(ValueError, match="holds a Mixer; this vitlab knows ViT and ResNet"):
+        vitlab.load_checkpoint(path)
+
+
+def test_only_known_models_are_saved(tmp_path):
+    with pytest.raises(ValueError, match="takes vitlab's ViT or ResNet; got Linear"):
         vitlab.save_checkpoint(torch.nn.Linear(2, 2), tmp_path / "x.safetensors")
+    stranger = type("ViT", (torch.nn.Linear,), {})(2, 2)
+    with pytest.raises(ValueError, match="takes vitlab's ViT or ResNet; got ViT"):
+        vitlab.save_checkpoint(stranger, tmp_path / "x.safetensors")
 
 
 def run_python(code: str, *arguments, **options) -> subprocess.Popen:

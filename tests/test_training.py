@@ -1,6 +1,5 @@
 """The training loop: its schedule, its optimiser, its honesty about what happened."""
 
-import json
 import math
 
 import pytest
@@ -143,13 +142,69 @@ def test_ctrl_c_leaves_a_usable_model_and_history():
     assert len(again.evaluations) == 5
 
 
-def test_a_loss_that_explodes_stops_with_advice():
+def test_a_loss_that_explodes_stops_with_step_rate_and_causes():
     recipe = Recipe(
         steps=50, warmup_steps=0, learning_rate=1e30, optimizer="sgd", clip_norm=0.0, batch_size=8
     )
-    with pytest.warns(UserWarning, match="training stopped; lower learning_rate"):
-        history = vitlab.train(tiny(), stripes(64), None, recipe, vitlab.start(**CPU), progress=False)
-    assert history.rows[-1]["step"] < 50
+    with pytest.raises(training.NonFiniteLossError) as stopped:
+        vitlab.train(tiny(), stripes(64), None, recipe, vitlab.start(**CPU), progress=False)
+    history = stopped.value.history
+    assert isinstance(stopped.value, FloatingPointError)
+    assert 1 < history.rows[-1]["step"] < 50
+    assert math.isfinite(history.rows[0]["loss"])
+    assert not math.isfinite(history.rows[-1]["loss"])
+    for part in (
+        f"by step {history.rows[-1]['step']}, at the learning rate {history.rows[-1]['learning_rate']:.3g}",
+        "try learning_rate=1e+29",
+        "try warmup_steps=5",
+        "try clip_norm=1",
+    ):
+        assert part in str(stopped.value)
+
+
+def test_weights_that_were_broken_before_are_the_cause_named():
+    model = tiny()
+    torch.nn.init.constant_(model.norm.weight, math.nan)
+    with pytest.raises(training.NonFiniteLossError, match="by step 1, .*before the training began.$"):
+        vitlab.train(model, stripes(64), None, Recipe(steps=5), vitlab.start(**CPU), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "fits", "error"),
+    [
+        (100, 50, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+        (33, 16, RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")),
+    ],
+)
+def test_a_full_memory_names_a_batch_size_that_may_fit(batch_size, fits, error):
+    """The task has memory for `fits` images, as it says when it gets more."""
+
+    def task(model, images, labels):
+        if len(images) > fits:
+            raise error
+        return training.classification(model, images, labels)
+
+    data, run = stripes(200), vitlab.start(**CPU)
+    options = dict(run=run, progress=False, task=task)
+    with pytest.raises(MemoryError, match=f"batch_size={batch_size}; batch_size={fits} is likely") as full:
+        vitlab.train(tiny(), data, None, Recipe(steps=2, batch_size=batch_size), **options)
+    assert full.value.__cause__ is error
+    assert len(vitlab.train(tiny(), data, None, Recipe(steps=2, batch_size=fits), **options).rows) == 2
+    with pytest.raises(MemoryError, match=f"evaluate's batch_size={2 * fits}; .*batch_size={fits} is likely"):
+        vitlab.evaluate(tiny(), data, run, batch_size=2 * fits, task=task)
+
+
+def test_a_memory_too_small_for_one_image_and_other_errors():
+    def task(model, images, labels):
+        raise RuntimeError(words)
+
+    options = dict(run=vitlab.start(**CPU), progress=False, task=task)
+    words = "out of memory"
+    with pytest.raises(MemoryError, match="not even one image fits: use larger patches"):
+        vitlab.train(tiny(), stripes(8), None, Recipe(steps=2, batch_size=1), **options)
+    words = "mat1 and mat2 shapes cannot be multiplied"
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        vitlab.train(tiny(), stripes(8), None, Recipe(steps=2, batch_size=1), **options)
 
 
 def test_the_progress_bar_says_what_is_going_on(capsys):
@@ -195,32 +250,6 @@ def test_labels_out_of_range_are_refused():
 def test_recipes_that_cannot_be_followed_are_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         Recipe(**fields)
-
-
-def test_the_shell_command_writes_checkpoint_and_card(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(training, "fashion_classes", lambda split, classes: fashion_like(split, classes))
-    path = tmp_path / "m.safetensors"
-    training.main(f"--out {path} --steps 3 --batch_size 8 --depth 1 --no-augment --precision fp32".split())
-    card = json.loads(path.with_suffix(".json").read_text())
-    model = vitlab.load_checkpoint(path)
-    assert card["recipe"]["steps"] == 3
-    assert card["recipe"]["augment"] is False
-    assert model.config.depth == 1
-    assert card["parameters"] == vitlab.count_parameters(model)
-    assert "--steps 3" in card["command"]
-    assert "test accuracy" in capsys.readouterr().out
-
-
-def fashion_like(split, classes):
-    data = stripes(40, seed=len(split))
-    return data._replace(images=torch.nn.functional.pad(data.images, (8, 8, 8, 8)))
-
-
-@pytest.mark.parametrize("wrong", ["--step 3", "--learning-rate 1", "--nonsense", "--steps many"])
-def test_the_shell_command_refuses_misspelt_options(wrong, tmp_path):
-    with pytest.raises(SystemExit) as stop:
-        training.main(["--out", str(tmp_path / "m.safetensors"), *wrong.split()])
-    assert stop.value.code == 2
 
 
 def test_a_task_of_ones_own_is_learnt_and_measured():

@@ -1,0 +1,132 @@
+"""`python -m vitlab.training`: what it trains on, what it writes, what it refuses."""
+
+import json
+import shlex
+
+import pytest
+import torch
+from PIL import Image
+
+import vitlab
+from vitlab import ViT, ViTConfig, data
+from vitlab.training import command
+
+QUICK = "--steps 2 --batch_size 8 --precision fp32"
+SMALL = "--embed_dim 16 --depth 1 --num_heads 2 --mlp_dim 24"
+
+
+@pytest.fixture(scope="module")
+def first_sixty() -> dict[str, data.Dataset]:
+    return {split: data.fashion_mnist(split).subset(range(60)) for split in ("train", "test")}
+
+
+@pytest.fixture(autouse=True)
+def little_data(first_sixty, monkeypatch):
+    """The same data, less of it."""
+    monkeypatch.setattr(data, "fashion_mnist", first_sixty.__getitem__)
+    monkeypatch.setattr(command, "SCENES", (30, 20))
+
+
+def run(tmp_path, arguments: str):
+    """The model and the card that the command writes."""
+    path = tmp_path / "made.safetensors"
+    command.main(["--out", str(path), *shlex.split(f"{QUICK} {arguments}")])
+    return vitlab.load_checkpoint(path), json.loads(path.with_suffix(".json").read_text())
+
+
+def test_checkpoint_and_card(tmp_path, capsys):
+    model, card = run(tmp_path, f"{SMALL} --no-augment --seed 3")
+    assert model.config == ViTConfig(embed_dim=16, depth=1, num_heads=2, mlp_dim=24)
+    assert card["recipe"] == vars(vitlab.Recipe(steps=2, batch_size=8, augment=False, seed=3))
+    assert card["parameters"] == vitlab.count_parameters(model)
+    assert card["data"].startswith("Fashion-MNIST, training split: T-shirt/top, Trouser")
+    assert card["command"] == (
+        f"python -m vitlab.training --out {tmp_path}/made.safetensors {QUICK} {SMALL} --no-augment --seed 3"
+    )
+    _, accuracy = vitlab.evaluate(model, data.fashion_mnist("test"), vitlab.start(precision="fp32"))
+    assert card["test_accuracy"] == accuracy
+    assert f"test accuracy {accuracy:.2%}" in capsys.readouterr().out
+
+
+def test_its_weights_are_those_of_the_same_lines_in_a_notebook(tmp_path):
+    model, _ = run(tmp_path, f"{SMALL} --images 20 --seed 4")
+    device = vitlab.start(seed=4, precision="fp32")
+    same = ViT(model.config)
+    draw = data.fashion_mnist("train").subset(20, seed=4)
+    vitlab.train(same, draw, None, vitlab.Recipe(steps=2, batch_size=8, seed=4), device, progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.cpu().parameters(), strict=True))
+
+
+def test_scenes_from_a_shipped_checkpoint(tmp_path):
+    model, card = run(
+        tmp_path, "--data scenes --image_size 32 --start fashion_mnist_vit --learning_rate 1e-9"
+    )
+    shipped = vitlab.load_checkpoint(vitlab.checkpoints.bundled("fashion_mnist_vit"))
+    assert (model.config.in_chans, model.config.image_size) == (3, 32)
+    for name in ("blocks.3.mlp.fc1.weight", "head.weight"):  # ten garments again, so the head is kept
+        torch.testing.assert_close(model.state_dict()[name], shipped.state_dict()[name])
+    assert card["data"].startswith("30 training scenes (seed 0) of 32 pixels: T-shirt/top")
+
+
+def test_fewer_classes_have_a_new_head(tmp_path):
+    model, card = run(tmp_path, "--classes 7 9 --start fashion_mnist_vit --learning_rate 1e-9")
+    assert model.head.weight.shape == (2, 96)
+    assert model.head.weight.abs().max() < 1e-7
+    assert card["data"].endswith(": Sneaker, Ankle boot")
+
+
+def test_a_folder_of_images_and_a_resnet(tmp_path):
+    for name, grey in (("dark", 20), ("bright", 220)):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (40, 30), (grey, grey, grey + i)).save(tmp_path / "mine" / name / f"{i}.png")
+    model, card = run(
+        tmp_path, f"--data {tmp_path}/mine --image_size 16 --model resnet --width 8 --blocks 1 2"
+    )
+    assert model.config == vitlab.resnet.ResNetConfig(in_chans=3, num_classes=2, width=8, blocks=(1, 2))
+    assert card["data"] == f"{tmp_path}/mine, four fifths: bright, dark"
+
+
+def test_a_folder_is_split_within_each_class():
+    labels = torch.tensor([0] * 20 + [1] * 5)
+    whole = data.Dataset(torch.arange(25, dtype=torch.uint8).view(25, 1, 1, 1), labels, ["a", "b"])
+    kept, held_out = command.split(whole, seed=1)
+    assert sorted(torch.cat([kept.images, held_out.images]).flatten().tolist()) == list(range(25))
+    assert held_out.labels.tolist() == [0, 0, 0, 0, 1]
+    assert all(
+        torch.equal(whole.labels[part.images.flatten().long()], part.labels) for part in (kept, held_out)
+    )
+    again, other = command.split(whole, seed=1)[1], command.split(whole, seed=2)[1]
+    assert torch.equal(held_out.images, again.images)
+    assert not torch.equal(held_out.images, other.images)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("--step 3", "no option --step; did you mean --steps?"),
+        ("--learning-rate 1", "no option --learning-rate; did you mean --learning_rate?"),
+        ("--batchsize=3", "no option --batchsize=3; did you mean --batch_size?"),
+        ("--zzz", "no option --zzz; --help lists them all"),
+        ("--steps many", "invalid int value: 'many'"),
+        ("--steps 0", "steps is at least 1; got 0"),
+        ("--num_heads 5", "96 is not divisible by num_heads 5"),
+        ("--model resnet --depth 3", "--depth is of --model vit; this is --model resnet"),
+        ("--model resnet --start fashion_mnist_vit", "goes on from a ViT"),
+        ("--start fashion_mnist_vit --depth 3", "says depth=4; got depth=3"),
+        ("--start imagenet", "there are: "),
+        ("--data scene", "fashion_mnist, scenes or a folder of images; got 'scene'"),
+        ("--image_size 32", "Fashion-MNIST has 28 pixels; got --image_size 32"),
+        ("--data scenes --image_size 16", "scenes are at least 32 pixels"),
+        ("--images 0", "a subset of 60 images has 1 to 60"),
+        ("--images 100", "a subset of 60 images has 1 to 60"),
+        ("--out model.pt", r"a file named *.safetensors; got model.pt"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(wrong, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        command.main(["--out", "made.safetensors", *wrong.split()])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,29 @@
+"""The one training loop (appendix B.1 and table 3), as a function and as `python -m vitlab.training`."""
+
+from vitlab.training.command import main
+from vitlab.training.evaluation import check_data, evaluate
+from vitlab.training.history import Evaluation, History, Meter
+from vitlab.training.loop import evaluation_due, train
+from vitlab.training.recipe import Recipe, learning_rate_at, make_optimizer
+from vitlab.training.stepper import Stepper
+from vitlab.training.stopping import NonFiniteLossError
+from vitlab.training.tasks import Outcome, Task, classification
+
+__all__ = [
+    "Evaluation",
+    "History",
+    "Meter",
+    "NonFiniteLossError",
+    "Outcome",
+    "Recipe",
+    "Stepper",
+    "Task",
+    "check_data",
+    "classification",
+    "evaluate",
+    "evaluation_due",
+    "learning_rate_at",
+    "main",
+    "make_optimizer",
+    "train",
+]

@@ -1,0 +1,176 @@
+"""`python -m vitlab.training`: the same training from a shell, which ends in a checkpoint and its card."""
+
+import argparse
+import difflib
+import hashlib
+import json
+import shlex
+import sys
+from dataclasses import Field, asdict, fields
+from pathlib import Path
+
+from torch import nn
+
+from vitlab import checkpoints, data
+from vitlab.data import Dataset
+from vitlab.resnet import ResNet, ResNetConfig
+from vitlab.runtime import start
+from vitlab.training.loop import train
+from vitlab.training.recipe import Recipe
+from vitlab.vit import ViT, ViTConfig, count_parameters
+
+MODELS = {"vit": (ViT, ViTConfig), "resnet": (ResNet, ResNetConfig)}
+BY_THE_DATA = ("image_size", "in_chans", "num_classes")  # fields that the data decides
+NONE = {"warmup_steps": "a tenth of the steps", "representation_size": "no hidden layer in the head"}
+SCENES = 20_000, 4_000  # training scenes unless --images says otherwise, and test scenes
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train a ViT or a ResNet from the shell, and save its checkpoint and card."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = make_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    given = vars(options)
+    try:
+        if unknown:
+            raise ValueError(unknown_option(unknown, parser))
+        if options.out.suffix != ".safetensors":
+            raise ValueError(f"--out is a file named *.safetensors; got {options.out}")
+        recipe = Recipe(**{f.name: given[f.name] for f in fields(Recipe) if f.name in given})
+        shape = shape_options(given)
+        what, train_data, test_data = load_data(options, recipe.seed)
+        run = start(seed=recipe.seed, precision=options.precision)
+        print(run)
+        model = make_model(options, shape, train_data)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    history = train(model, train_data, test_data, recipe, run)
+    path = checkpoints.save_checkpoint(model, options.out)
+    card = {
+        "data": f"{what}: {', '.join(train_data.classes)}",
+        "command": shlex.join(["python", "-m", "vitlab.training", *arguments]),
+        "parameters": count_parameters(model),
+        "test_accuracy": history.accuracy,
+        "training_images": recipe.steps * recipe.batch_size,
+        "minutes": round(history.seconds / 60, 1),
+        "interrupted": history.interrupted,
+        "machine": repr(run),
+        "recipe": asdict(recipe),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    checkpoints.write_whole(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    print(f"test accuracy {history.accuracy:.2%}; wrote {path} and its card")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options; those of recipe and model are only in the result where the user gave them."""
+    parser = argparse.ArgumentParser(
+        "python -m vitlab.training", description=main.__doc__, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the .safetensors file to write; its card goes beside"
+    )
+    parser.add_argument(
+        "--data",
+        default="fashion_mnist",
+        help="fashion_mnist (default), scenes, or a folder with a subfolder of images for each class, of "
+        "which a fifth is kept for the test",
+    )
+    parser.add_argument("--images", type=int, help="train on this many; default: all, or 20,000 scenes")
+    parser.add_argument("--image_size", type=int, help="of scenes and folders, in pixels; default: 48")
+    parser.add_argument("--classes", type=int, nargs="+", help="train on these only, renumbered from 0")
+    parser.add_argument("--model", choices=MODELS, default="vit", help="default: vit")
+    parser.add_argument(
+        "--start",
+        help="go on from this ViT, a shipped checkpoint's name or a file, resized to the images; its head is "
+        "kept where the number of classes is the same",
+    )
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: the fastest here")
+    for title, kind in (("recipe", Recipe), ("--model vit", ViTConfig), ("--model resnet", ResNetConfig)):
+        group = parser.add_argument_group(title)
+        for option in fields(kind):
+            if option.name not in BY_THE_DATA:
+                group.add_argument(f"--{option.name}", **argument_options(option))
+    return parser
+
+
+def argument_options(option: Field) -> dict:
+    """How argparse reads a dataclass field: a switch for a bool, else a value of the default's type."""
+    default = option.default
+    options = {"default": argparse.SUPPRESS, "help": f"default: {NONE.get(option.name, default)}"}
+    if isinstance(default, bool):
+        return options | {"action": argparse.BooleanOptionalAction}
+    if isinstance(default, tuple):
+        return options | {"type": type(default[0]), "nargs": "+"}
+    return options | {"type": int if default is None else type(default)}
+
+
+def unknown_option(unknown: list[str], parser: argparse.ArgumentParser) -> str:
+    """What to say of arguments that the parser does not know: the nearest option, if one is near."""
+    name = next((argument for argument in unknown if argument.startswith("-")), unknown[0])
+    known = [option for action in parser._actions for option in action.option_strings]
+    near = difflib.get_close_matches(name.partition("=")[0], known, n=1)
+    return f"there is no option {name}; " + (f"did you mean {near[0]}?" if near else "--help lists them all")
+
+
+def shape_options(given: dict) -> dict:
+    """The model's fields among the options. Raises ValueError for fields of another kind of model."""
+    shape = {}
+    for name, (_, config) in MODELS.items():
+        for field in fields(config):
+            if field.name in given and field.name not in BY_THE_DATA:
+                if name != given["model"]:
+                    raise ValueError(f"--{field.name} is of --model {name}; this is --model {given['model']}")
+                shape[field.name] = given[field.name]
+    return shape
+
+
+def load_data(options: argparse.Namespace, seed: int) -> tuple[str, Dataset, Dataset]:
+    """What the data is in words, the training set and the test set."""
+    n, size = options.images, options.image_size or 48
+    if options.data == "scenes":
+        n = SCENES[0] if n is None else n
+        what = f"{n:,} training scenes (seed 0) of {size} pixels"
+        sets = [data.scenes(m, 0, size, split).dataset for m, split in ((n, "train"), (SCENES[1], "test"))]
+    elif options.data == "fashion_mnist":
+        if options.image_size not in (None, 28):
+            raise ValueError(f"Fashion-MNIST has 28 pixels; got --image_size {options.image_size}")
+        what, sets = (
+            "Fashion-MNIST, training split",
+            [data.fashion_mnist("train"), data.fashion_mnist("test")],
+        )
+    elif not Path(options.data).is_dir():
+        raise ValueError(f"--data is fashion_mnist, scenes or a folder of images; got {options.data!r}")
+    else:
+        what, sets = f"{options.data}, four fifths", split(data.image_folder(options.data, size), seed)
+    if options.classes:
+        sets = [data.select_classes(dataset, options.classes) for dataset in sets]
+    if n is not None and options.data != "scenes":
+        what, sets[0] = f"{what}, {n:,} images drawn with seed {seed}", sets[0].subset(n, seed)
+    return what, *sets
+
+
+def split(dataset: Dataset, seed: int) -> list[Dataset]:
+    """Four fifths of each class for training and one for the test, drawn with `seed`."""
+    shuffled = dataset.subset(len(dataset.labels), seed)
+    by_class = shuffled.labels.argsort(stable=True)
+    kept = [i for i in range(len(by_class)) if i % 5 != 4]
+    return [shuffled.subset(by_class[kept]), shuffled.subset(by_class[4::5])]
+
+
+def make_model(options: argparse.Namespace, shape: dict, dataset: Dataset) -> nn.Module:
+    """A new model for the data, or the one that --start names, adapted to it."""
+    _, channels, *size = dataset.images.shape
+    classes, size = len(dataset.classes), size[0] if size[0] == size[1] else tuple(size)
+    model, config = MODELS[options.model]
+    if options.start is None:
+        sizes = dict(image_size=size) if model is ViT else {}
+        return model(config(**shape, **sizes, in_chans=channels, num_classes=classes))
+    from vitlab.fine_tuning import adapt
+
+    if model is not ViT:
+        raise ValueError("--start goes on from a ViT; leave --model out")
+    path = Path(options.start) if Path(options.start).is_file() else checkpoints.bundled(options.start)
+    trained = checkpoints.load_checkpoint(path, **shape)
+    head = None if trained.config.num_classes == classes else classes
+    return adapt(trained, num_classes=head, image_size=size, in_chans=channels)

@@ -1,0 +1,244 @@
+"""The one training loop (appendix B.1)."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.data import Dataset
+from vitlab.data.batching import Batches
+from vitlab.runtime import Run, here
+from vitlab.training.evaluation import check_data, evaluate
+from vitlab.training.history import Evaluation, History, Meter, summary
+from vitlab.training.recipe import Recipe, learning_rate_at
+from vitlab.training.resume import Keeper, identity
+from vitlab.training.stepper import Stepper
+from vitlab.training.stopping import NonFiniteLossError, StopButton, likely_causes, out_of_memory
+from vitlab.training.tasks import Task
+
+
+def train(
+    model: nn.Module,
+    train_data: Dataset,
+    test_data: Dataset | None,
+    recipe: Recipe,
+    run: Run | None = None,
+    on_step: Callable[[History], None] | None = None,
+    progress: bool = True,
+    evaluations: int = 5,
+    task: Task | None = None,
+    checkpoint_dir: str | Path | None = None,
+) -> History:
+    """Train `model` in place and return its `History`.
+
+    The data is moved to the device whole, as uint8, and batched there. `test_data` is measured
+    `evaluations` times, evenly spread, the last time at the end; None measures nothing. `on_step` is
+    called with the history whenever a row is added (about 100 times), for live curves. `task` is what
+    is learnt, `task(model, images, labels) -> Outcome`; None is `classification` with the recipe's label
+    smoothing. Ctrl-C, or a notebook's stop button, ends the training after the step under way, and what
+    there is is returned; pressed twice, it ends at once.
+
+    In `checkpoint_dir` some 20 checkpoints are written, and one when Ctrl-C ends the training; the last two
+    stay. The same call then goes on from the newest, and on a CPU it ends with the same weights and
+    history, bit for bit, as a training that nothing interrupted.
+
+    Where `torchrun` or `accelerate launch` started several processes, they share every batch. The first one
+    alone shows the progress, calls `on_step`, evaluates and writes.
+
+    Raises ValueError for labels that the model has no class for, a checkpoint of another training, or a
+    batch that the processes cannot share; NonFiniteLossError, which has the history, when the loss becomes
+    NaN or infinite; MemoryError, with a batch size that is likely to fit.
+
+    >>> from vitlab import ViT, ViTConfig
+    >>> images, labels = torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.arange(8)
+    >>> eight = Dataset(images, labels, list("abcdefgh"))
+    >>> history = train(ViT(ViTConfig()), eight, eight, Recipe(steps=2, batch_size=8), progress=False)
+    >>> f"{history.rows[0]['loss']:.4f}"  # ln(10), as the head starts at zero
+    '2.3026'
+    """
+    run = run or here()
+    check_data(model, train_data, "train_data")
+    if test_data is not None:
+        check_data(model, test_data, "test_data")
+    was_training = model.training
+    training = Training(Stepper(model, recipe, run, task), train_data, checkpoint_dir)
+    history = training.history
+    if not training.is_main:
+        test_data = on_step = None
+    test_data = test_data and test_data.to(run.device)
+    try:
+        with StopButton() as button:
+            for step in training.steps(progress):
+                if on_step and history.rows[-1]["step"] == step:
+                    on_step(history)
+                if test_data and evaluation_due(step, recipe.steps, evaluations):
+                    measured = evaluate(model, test_data, run, min(500, 4 * recipe.batch_size), task)
+                    history.evaluations.append(Evaluation(step, *measured))
+                    if on_step:
+                        on_step(history)
+                training.end_step(button.pressed)
+    except KeyboardInterrupt:  # the stop button is a decision, not a mistake: keep what has been learnt
+        history.interrupted = True
+    finally:
+        model.train(was_training)
+        history.seconds = training.seconds()
+    return history
+
+
+def evaluation_due(step: int, steps: int, evaluations: int) -> bool:
+    """Whether to measure the test data after `step`: `evaluations` times, evenly spread, last at the end."""
+    return step == steps or step * evaluations // steps > (step - 1) * evaluations // steps
+
+
+class Training:
+    """A training under way: everything that changes with its steps, taken up again where it was left."""
+
+    def __init__(self, stepper: Stepper, train_data: Dataset, checkpoint_dir: str | Path | None = None):
+        self.stepper, self.recipe, self.run = stepper, stepper.recipe, stepper.run
+        self.accelerator = stepper.accelerator
+        self.is_main, self.processes = self.accelerator.is_main_process, self.accelerator.num_processes
+        self.batches = Batches(
+            train_data.to(self.run.device),
+            self.recipe.batch_size,
+            torch.Generator().manual_seed(self.recipe.seed),
+            self.recipe.augment,
+            part=(self.accelerator.process_index, self.processes),
+        )
+        self.step, self.history, self.meter = 0, History(), Meter()
+        self.rows_every = max(1, self.recipe.steps // 100)
+        self.keeper = None
+        if checkpoint_dir is not None:
+            what = identity(stepper.model, train_data, self.recipe, self.run, self.processes)
+            self.keeper = Keeper(checkpoint_dir, what)
+            if found := self.keeper.newest():
+                self.restore(*found)
+        self.begin = time.perf_counter() - self.history.seconds
+
+    def seconds(self) -> float:
+        """How long it has taken, with the time before an interruption."""
+        return time.perf_counter() - self.begin
+
+    def steps(self, progress: bool) -> Iterator[int]:
+        """Take the steps that are left one by one, adding rows to the history; yields how many were taken."""
+        from tqdm.auto import tqdm
+
+        total = self.recipe.steps
+        hidden = not (progress and self.is_main)
+        bar = tqdm(total=total, initial=self.step, disable=hidden, unit="step", dynamic_ncols=True)
+        with bar, out_of_memory(self.recipe.batch_size, "batch_size", self.processes):
+            while self.step < total and not self.history.interrupted:
+                images, labels = next(self.batches)
+                learning_rate = learning_rate_at(self.step, self.recipe)
+                self.meter.add(self.stepper.step(images, labels, learning_rate), len(labels))
+                self.step += 1
+                if self.step == 1 or self.step == total or self.step % self.rows_every == 0:
+                    row = {"step": self.step, "learning_rate": learning_rate, **self.meter.read(self.total)}
+                    self.history.rows.append(row)
+                    bar.update(self.step - bar.n)
+                    bar.set_postfix_str(summary(row))
+                    self.refuse_non_finite(row["loss"])
+                yield self.step
+
+    def end_step(self, stop: bool) -> None:
+        """Stop if asked to, and write a checkpoint if one is due: when a row is full, or at the stop."""
+        row_added = self.history.rows[-1]["step"] == self.step
+        if self.processes == 1:
+            self.history.interrupted = stop
+        elif row_added:  # together, as nobody can take a step alone
+            self.history.interrupted = self.total([stop]) != [0]
+        due = row_added and (self.step // self.rows_every) % 5 == 0
+        if self.keeper and (due or self.history.interrupted or self.step == self.recipe.steps):
+            self.keep()
+
+    def total(self, numbers: list[float]) -> list[float]:
+        """Each number added up over all processes."""
+        if self.processes == 1:
+            return numbers
+        own = torch.tensor(numbers, dtype=torch.float64, device=self.run.device)
+        return self.accelerator.reduce(own, "sum").tolist()
+
+    def refuse_non_finite(self, *values: float | Tensor) -> None:
+        """Raise NonFiniteLossError where a loss or a weight is NaN or infinite."""
+        if all(bool(torch.as_tensor(value).isfinite().all()) for value in values):
+            return
+        causes = likely_causes(self.history, self.recipe, self.run.precision)
+        good = (
+            f" The last good checkpoint is {self.keeper.good[-1]}" if self.keeper and self.keeper.good else ""
+        )
+        raise NonFiniteLossError(
+            f"the loss became NaN or infinite by step {self.step}, at the learning rate "
+            f"{learning_rate_at(self.step - 1, self.recipe):.3g}. Likely causes: {causes}.{good}",
+            self.history,
+        )
+
+    def keep(self) -> None:
+        """Write a checkpoint; all processes take part, and the first one writes."""
+        self.refuse_non_finite(self.meter.loss, *self.stepper.model.parameters())
+        self.history.seconds = self.seconds()
+        optimizer = self.stepper.optimizer.state_dict()["state"]
+        tensors = {
+            "model": self.stepper.model.state_dict(),
+            "optimizer": {
+                f"{i}.{name}": value for i, of_i in optimizer.items() for name, value in of_i.items()
+            },
+            "batches": self.batches.state(),
+            "meter": self.meter.state(),
+            "random": {name: self.gather(state) for name, state in random_state(self.run).items()},
+        }
+        facts = {
+            "step": self.step,
+            "rows": self.history.rows,
+            "evaluations": self.history.evaluations,
+            "seconds": self.history.seconds,
+            "scaler": self.stepper.scaler.state_dict(),
+        }
+        if self.is_main:
+            flat = {
+                f"{part}.{name}": value
+                for part, of_part in tensors.items()
+                for name, value in of_part.items()
+            }
+            self.keeper.write(self.step, flat, facts)
+
+    def gather(self, own: Tensor) -> Tensor:
+        """The same tensor of all processes: (n) -> (processes, n)."""
+        return self.accelerator.gather(own[None].to(self.run.device)) if self.processes > 1 else own[None]
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
+        """Go on from a checkpoint."""
+        parts = defaultdict(dict)
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value
+        optimizer = defaultdict(dict)
+        for name, value in parts["optimizer"].items():
+            i, _, rest = name.partition(".")
+            optimizer[int(i)][rest] = value
+        self.stepper.model.load_state_dict(parts["model"])
+        groups = self.stepper.optimizer.state_dict()["param_groups"]
+        self.stepper.optimizer.load_state_dict({"state": dict(optimizer), "param_groups": groups})
+        self.stepper.scaler.load_state_dict(facts["scaler"])
+        self.batches.restore(parts["batches"])
+        self.meter.restore(parts["meter"], self.run.device)
+        own = {name: states[self.accelerator.process_index] for name, states in parts["random"].items()}
+        set_random_state(own, self.run)
+        evaluations = [Evaluation(*evaluation) for evaluation in facts["evaluations"]]
+        self.step, self.history = facts["step"], History(facts["rows"], evaluations, facts["seconds"])
+
+
+def random_state(run: Run) -> dict[str, Tensor]:
+    """The state of PyTorch's random generators, of the CPU and of the device, each uint8 (n,)."""
+    states = {"cpu": torch.get_rng_state()}
+    if run.device.type != "cpu":
+        states[run.device.type] = getattr(torch, run.device.type).get_rng_state()
+    return states
+
+
+def set_random_state(states: dict[str, Tensor], run: Run) -> None:
+    """Give PyTorch's random generators the state that `random_state` returned."""
+    torch.set_rng_state(states["cpu"])
+    if run.device.type != "cpu":
+        getattr(torch, run.device.type).set_rng_state(states[run.device.type])

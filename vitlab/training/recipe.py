@@ -1,0 +1,73 @@
+"""How to train: the numbers of tables 3 and 4, the schedule, and the optimizer."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults suit the course's model on Fashion-MNIST; tables 3 and 4 are the paper's.
+
+    `learning_rate` is reached after `warmup_steps` in a straight line and falls to zero as a cosine.
+    `optimizer` is "adamw" (betas 0.9 and 0.999) or "sgd" (momentum 0.9). `augment` shifts and flips images.
+    `clip_norm` is the largest gradient norm (0: no clipping). Raises ValueError for values out of range.
+
+    >>> Recipe(steps=200).warmup_steps
+    20
+    """
+
+    steps: int = 1000
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warmup_steps: int | None = None  # None: a tenth of the steps
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.0
+    optimizer: str = "adamw"
+    augment: bool = True
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.warmup_steps is None:
+            object.__setattr__(self, "warmup_steps", self.steps // 10)
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1; got {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate is above 0; got {self.learning_rate}")
+        for name in ("weight_decay", "clip_norm", "label_smoothing", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is at least 0; got {getattr(self, name)}")
+        if self.label_smoothing >= 1:
+            raise ValueError(f"label_smoothing is below 1; got {self.label_smoothing}")
+        if self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(f"optimizer is 'adamw' or 'sgd'; got {self.optimizer!r}")
+
+
+def learning_rate_at(step: int, recipe: Recipe) -> float:
+    """The learning rate of step 0, 1, …: linear warm-up, then half a cosine down to zero (table 3, table 4).
+
+    >>> recipe = Recipe(steps=100, warmup_steps=10, learning_rate=1.0)
+    >>> [round(learning_rate_at(step, recipe), 3) for step in (0, 9, 10, 55, 99)]
+    [0.1, 1.0, 1.0, 0.5, 0.0]
+    """
+    if step < recipe.warmup_steps:
+        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    progress = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return recipe.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW or SGD with weight decay on matrices only: not on norms, biases, class token or positions."""
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    spared = {name for name, p in trainable if p.ndim < 2 or name.endswith(("cls_token", "pos_embed"))}
+    groups = [
+        {"params": [p for name, p in trainable if name not in spared], "weight_decay": recipe.weight_decay},
+        {"params": [p for name, p in trainable if name in spared], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.999), fused=True)

@@ -1,0 +1,95 @@
+"""Checkpoints of a training under way: written whole, found whole, and used only by the same training."""
+
+import hashlib
+import json
+import warnings
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from vitlab.checkpoints import write_whole
+from vitlab.data import Dataset
+from vitlab.runtime import Run
+from vitlab.training.recipe import Recipe
+from vitlab.vit import count_parameters
+
+KEPT = 2  # checkpoints: the last, and one before it should that be damaged
+
+
+class Keeper:
+    """The checkpoints of one training in one folder: step-000000020-<its SHA-256>.safetensors.
+
+    `identity` says what the training is, as plain values by name. A checkpoint holds named tensors, and
+    `facts`, which go through JSON.
+    """
+
+    def __init__(self, folder: str | Path, identity: dict):
+        self.folder, self.identity = Path(folder), json.loads(json.dumps(identity))
+        self.good: list[Path] = []
+
+    def write(self, step: int, tensors: dict[str, Tensor], facts: dict) -> None:
+        """Keep a checkpoint, and remove all but the last `KEPT` good ones."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = safetensors.torch.save(
+            {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()},
+            {"identity": json.dumps(self.identity), "facts": json.dumps(facts)},
+        )
+        path = self.folder / f"step-{step:09}-{digest(content)}.safetensors"
+        write_whole(path, content)
+        self.good = [*self.good, path][-KEPT:]
+        for file in self.folder.glob("*step-*.safetensors*"):  # half-written ones begin with a dot
+            if file not in self.good:
+                file.unlink()
+
+    def newest(self) -> tuple[dict[str, Tensor], dict] | None:
+        """Tensors and facts of the newest whole checkpoint, or None. A warning names damaged ones.
+
+        Raises ValueError for a checkpoint of another training, naming the first difference.
+        """
+        for path in sorted(self.folder.glob("step-*.safetensors"), reverse=True):
+            if not path.stem.endswith("-" + digest(path.read_bytes())):
+                warnings.warn(f"{path} is damaged, so the checkpoint before it is used", stacklevel=3)
+                continue
+            with safetensors.safe_open(path, framework="pt") as file:
+                found = {name: json.loads(text) for name, text in file.metadata().items()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            self.refuse_another(path, found["identity"])
+            self.good = [path]
+            return tensors, found["facts"]
+        return None
+
+    def refuse_another(self, path: Path, found: dict) -> None:
+        """Raise ValueError if a checkpoint is of another training than this one."""
+        for name in self.identity | found:
+            there, here = found.get(name), self.identity.get(name)
+            if there != here:
+                raise ValueError(
+                    f"{path} is of another training: its {name} is {there!r}, this one's is {here!r}. To go "
+                    "on with that one, make them the same; to begin anew, name another checkpoint_dir"
+                )
+
+
+def digest(content: bytes) -> str:
+    """The first 16 digits of the SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def identity(model: nn.Module, train_data: Dataset, recipe: Recipe, run: Run, processes: int) -> dict:
+    """What decides a training's course, but for its initial weights, as plain values by name."""
+    config = getattr(model, "config", None)
+    images, labels = (tensor.cpu().contiguous() for tensor in (train_data.images, train_data.labels))
+    n, *shape = images.shape
+    content = hashlib.sha256(images.numpy())
+    content.update(labels.numpy())
+    return {
+        "model": f"{type(model).__name__} with {count_parameters(model):,} parameters",
+        **(asdict(config) if is_dataclass(config) else {}),
+        **asdict(recipe),
+        "data": f"{n:,} images of {'×'.join(map(str, shape))}, SHA-256 {content.hexdigest()[:16]}",
+        "precision": run.precision,
+        "device": run.device.type,
+        "number of processes": processes,
+    }

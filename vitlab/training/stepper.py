@@ -1,0 +1,70 @@
+"""One training step, in one process or in several that share a batch."""
+
+import functools
+import os
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.runtime import Run
+from vitlab.training.recipe import Recipe, make_optimizer
+from vitlab.training.tasks import Outcome, Task, classification
+
+
+class Stepper:
+    """Takes training steps: forward, backward, clipping and a move of the weights, in the run's precision.
+
+    `accelerator` (of the library accelerate) knows the other processes, if there are any: their gradients
+    are averaged. All begin with the first one's weights; each draws its own random numbers.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, run: Run, task: Task | None = None):
+        self.recipe, self.run = recipe, run
+        self.accelerator = join_processes(run)
+        self.model = model.to(run.device)
+        task = task or functools.partial(classification, label_smoothing=recipe.label_smoothing)
+        self.learner = self.accelerator.prepare_model(Learner(self.model, task))
+        self.optimizer = make_optimizer(self.model, recipe)
+        self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.precision == "fp16")
+
+    def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Outcome:
+        """One step on one batch; returns the task's outcome, detached."""
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        with self.run.autocast():
+            outcome = self.learner(images, labels)
+        self.accelerator.backward(self.scaler.scale(outcome.loss))
+        if self.recipe.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        return outcome._replace(loss=outcome.loss.detach())
+
+
+class Learner(nn.Module):
+    """A model and its task as one module: gradients are shared, whatever the task does with the model."""
+
+    def __init__(self, model: nn.Module, task: Task):
+        super().__init__()
+        self.model, self.task = model, task
+
+    def forward(self, images: Tensor, labels: Tensor) -> Outcome:
+        return self.task(self.model, images, labels)
+
+
+def join_processes(run: Run):
+    """An `Accelerator` that joins the processes which torchrun or accelerate started, if they did."""
+    from accelerate import Accelerator
+
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    accelerator = Accelerator(
+        mixed_precision="no",  # `run` decides this, and the device
+        device_placement=False,
+        cpu=several and run.device.type == "cpu",
+    )
+    if accelerator.process_index:
+        torch.manual_seed(torch.initial_seed() + accelerator.process_index)
+    return accelerator
