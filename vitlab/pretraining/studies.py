@@ -163,7 +163,7 @@ def masked_patches(
     seeds: Iterable[int] = range(3),
     learning_rates: Sequence[float] = (5e-4, 2e-3),
     pretraining_steps: int = 1000,
-    steps: int = 200,
+    steps: int = 300,
     batch_size: int = 64,
     test_images: int = 10_000,
 ) -> Study:
