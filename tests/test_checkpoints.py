@@ -158,10 +158,10 @@ def test_a_file_that_does_not_say_its_model_is_a_vit(tmp_path):
 
 
 def test_only_known_models_are_saved(tmp_path):
-    with pytest.raises(ValueError, match="takes vitlab's ViT or ResNet; got Linear"):
+    with pytest.raises(ValueError, match="takes vitlab's ViT, ResNet, MaskedPatchViT; got Linear"):
         vitlab.save_checkpoint(torch.nn.Linear(2, 2), tmp_path / "x.safetensors")
     stranger = type("ViT", (torch.nn.Linear,), {})(2, 2)
-    with pytest.raises(ValueError, match="takes vitlab's ViT or ResNet; got ViT"):
+    with pytest.raises(ValueError, match="takes vitlab's ViT, ResNet, MaskedPatchViT; got ViT"):
         vitlab.save_checkpoint(stranger, tmp_path / "x.safetensors")
 
 

@@ -110,7 +110,7 @@ def test_a_loss_that_breaks_is_a_failed_run(tmp_path, monkeypatch):
     study = data_size(**(TINY | dict(images=[100], seeds=[0])))
     rows = run_study(study, tmp_path / "s.csv", CPU, progress=False)
     assert [row["status"] for row in rows] == ["failed"] * 2
-    assert "nan" in rows[0]["message"]
+    assert rows[0]["message"].startswith("NonFiniteLossError: ")
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -15,11 +15,17 @@ from vitlab import files
 
 # What can be saved: the model's class, the module that has it and its config's class. By name, because some
 # of these modules are above this one.
-KINDS = {"ViT": ("vitlab.vit", "ViTConfig"), "ResNet": ("vitlab.resnet", "ResNetConfig")}
+KINDS = {
+    "ViT": ("vitlab.vit", "ViTConfig"),
+    "ResNet": ("vitlab.resnet", "ResNetConfig"),
+    "MaskedPatchViT": ("vitlab.pretraining.masked", "ViTConfig"),
+}
 
 
 def save_checkpoint(model: nn.Module, path: str | Path) -> Path:
-    """Write the weights and config of a `ViT` or a `ResNet` to one safetensors file, and return its path.
+    """Write a vitlab model's weights and config to one safetensors file, and return its path.
+
+    The models are `ViT`, `ResNet` and `MaskedPatchViT`.
 
     The file is written beside `path` and moved into place when it is complete, so that a full disk or a kill
     leaves an old file as it was. Raises ValueError for another model, OSError where the disk says no.
@@ -31,7 +37,7 @@ def save_checkpoint(model: nn.Module, path: str | Path) -> Path:
     """
     kind = type(model).__name__
     if kind not in KINDS or not isinstance(model, classes(kind)[0]):
-        raise ValueError(f"save_checkpoint takes vitlab's {' or '.join(KINDS)}; got {kind}")
+        raise ValueError(f"save_checkpoint takes vitlab's {', '.join(KINDS)}; got {kind}")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

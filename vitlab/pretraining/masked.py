@@ -108,11 +108,16 @@ class MaskedPatchViT(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    @property
+    def config(self) -> ViTConfig:
+        """The config of the ViT; the rest of the model follows from it."""
+        return self.vit.config
+
     def forward(self, images: Tensor, corruption: Corruption | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, M, classes), fp32, and true classes (B, M) of the corrupted patches.
 
-        Without `corruption` one is drawn; in evaluation mode always the same, so that measurements can be
-        compared. Raises ValueError for images of another shape than the config's.
+        Without `corruption` one is drawn; in evaluation mode always the same one for a batch of this size, so
+        that measurements can be compared. Raises ValueError for images of another shape than the config's.
         """
         config = self.vit.config
         wanted = (config.in_chans, *as_pair(config.image_size))

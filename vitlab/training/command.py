@@ -6,6 +6,7 @@ import hashlib
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import Field, asdict, fields
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from vitlab.resnet import ResNet, ResNetConfig
 from vitlab.runtime import start
 from vitlab.training.loop import train
 from vitlab.training.recipe import Recipe
+from vitlab.training.tasks import Task, classification
 from vitlab.vit import ViT, ViTConfig, count_parameters
 
 MODELS = {"vit": (ViT, ViTConfig), "resnet": (ResNet, ResNetConfig)}
@@ -25,10 +27,19 @@ NONE = {"warmup_steps": "a tenth of the steps", "representation_size": "no hidde
 SCENES = 20_000, 4_000  # training scenes unless --images says otherwise, and test scenes
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Train a ViT or a ResNet from the shell, and save its checkpoint and card."""
+def main(
+    arguments: list[str] | None = None,
+    program: str = "python -m vitlab.training",
+    task: Task | None = None,
+    prepare: Callable[[nn.Module], nn.Module] | None = None,
+) -> None:
+    """Train a model from the shell, and save its checkpoint and card.
+
+    `program` is what was typed before the arguments. For another `task` than classification, `prepare` makes
+    the model for it from the classifier that the options describe.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = make_parser()
+    parser = make_parser(program)
     options, unknown = parser.parse_known_args(arguments)
     given = vars(options)
     try:
@@ -42,13 +53,15 @@ def main(arguments: list[str] | None = None) -> None:
         run = start(seed=recipe.seed, precision=options.precision)
         print(run)
         model = make_model(options, shape, train_data)
+        model = prepare(model) if prepare else model
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    history = train(model, train_data, test_data, recipe, run)
+    history = train(model, train_data, test_data, recipe, run, task=task)
     path = checkpoints.save_checkpoint(model, options.out)
     card = {
         "data": f"{what}: {', '.join(train_data.classes)}",
-        "command": shlex.join(["python", "-m", "vitlab.training", *arguments]),
+        "command": f"{program} {shlex.join(arguments)}",
+        "task": (task or classification).__name__,
         "parameters": count_parameters(model),
         "test_accuracy": history.accuracy,
         "training_images": recipe.steps * recipe.batch_size,
@@ -62,11 +75,10 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"test accuracy {history.accuracy:.2%}; wrote {path} and its card")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(program: str) -> argparse.ArgumentParser:
     """The options; those of recipe and model are only in the result where the user gave them."""
-    parser = argparse.ArgumentParser(
-        "python -m vitlab.training", description=main.__doc__, allow_abbrev=False
-    )
+    description = main.__doc__.partition("\n")[0]
+    parser = argparse.ArgumentParser(program, description=description, allow_abbrev=False)
     parser.add_argument(
         "--out", type=Path, required=True, help="the .safetensors file to write; its card goes beside"
     )

@@ -29,7 +29,7 @@ def evaluate(
     (2.3026, 1.0)
     """
     run = run or here()
-    check_data(model, dataset, "the data set")
+    check_data(model, dataset, "the data set", task)
     was_training = model.training
     model.eval().to(run.device)
     task, loss, correct, counted = task or classification, 0.0, 0.0, 0
@@ -44,10 +44,15 @@ def evaluate(
     return float(loss) / counted, float(correct) / counted
 
 
-def check_data(model: nn.Module, dataset: Dataset, what: str) -> None:
-    """Raise ValueError for an empty data set, or for labels outside the classes that the model knows."""
+def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None = None) -> None:
+    """Raise ValueError for an empty data set, or for labels outside the classes that the model knows.
+
+    What labels mean to another task than classification is that task's affair.
+    """
     if not len(dataset.labels):
         raise ValueError(f"{what} is empty")
+    if task not in (None, classification):
+        return
     lowest, highest = int(dataset.labels.min()), int(dataset.labels.max())
     config = getattr(model, "config", None)  # a model from elsewhere need not say how many classes it has
     classes = len(dataset.classes) if config is None else config.num_classes

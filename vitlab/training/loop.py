@@ -60,9 +60,9 @@ def train(
     '2.3026'
     """
     run = run or here()
-    check_data(model, train_data, "train_data")
+    check_data(model, train_data, "train_data", task)
     if test_data is not None:
-        check_data(model, test_data, "test_data")
+        check_data(model, test_data, "test_data", task)
     was_training = model.training
     training = Training(Stepper(model, recipe, run, task), train_data, checkpoint_dir)
     history = training.history
