@@ -1,11 +1,11 @@
 """Images per second of vitlab and its peers at equal sizes, forward and in training: `make bench`.
 
-The contenders take turns of a fraction of a second, round after round, so that whatever else the machine
-does hits all of them alike; a speed is the median over the rounds. Ways of computing: "fp32" is a library as
-it comes; "bf16" is autocast and the fused optimizer; "bf16 eager" also turns off PyTorch's fused attention,
-where a library has a switch for that. The share of peak compares with a large matrix product in the same
-precision, which takes its turns among the others. On one CPU thread (`--threads 1`) the clock is the
-processor time, which stands still while other programs run.
+Each library has a process of its own, as its users have it, and they take turns of a fraction of a second,
+round after round, so that whatever else the machine does hits all of them alike; a speed is the median over
+the rounds. Ways of computing: "fp32" is a library as it comes; "bf16" is autocast and the fused optimizer;
+"bf16 eager" also turns off PyTorch's fused attention, where a library has a switch for that. The share of
+peak compares with a large matrix product in the same precision, which takes its turns among the others. On
+one CPU thread (`--threads 1`) the clock is the processor time, which stands still while other programs run.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,12 +39,11 @@ OURS, MATMUL = "vitlab", "matmul"
 
 
 class Contender(NamedTuple):
-    """Something to be timed: `run()` once works through `amount` images (or FLOPs, for a matrix product)."""
+    """Something to be timed: `run()` works through `amount` images (or FLOPs, for a matrix product)."""
 
-    library: str
-    way: str
     run: Callable[[], object]
     amount: float
+    repeats: int = 1
 
 
 class Speed(NamedTuple):
@@ -56,26 +57,54 @@ class Speed(NamedTuple):
     share_of_peak: float
 
 
-def contenders(case: Case, mode: str, device: torch.device) -> list[Contender]:
-    """Every library in every way of computing, each with a model of its own, and the matrix products."""
-    c = case.config
+READY: dict[str, Contender] = {}  # what this process measures: the ways of computing of one library
+
+
+def prepare(library: str, name: str, mode: str, device: torch.device) -> list[str]:
+    """Make a library's models for a case, one for each way of computing; the ways."""
+    READY.clear()
+    for way in ways(library):
+        contender = contender_for(library, way, CASES[name], mode, device)
+        take_turn(contender._replace(repeats=2), device)  # kernels are chosen, the optimizer's state is made
+        repeats = max(1, math.ceil(TURN / take_turn(contender, device)))
+        READY[way] = contender._replace(repeats=repeats)
+    return list(READY)
+
+
+def turn(way: str, device: torch.device) -> float:
+    """Amount per second in one turn of what was prepared."""
+    contender = READY[way]
+    return contender.repeats * contender.amount / take_turn(contender, device)
+
+
+def take_turn(contender: Contender, device: torch.device) -> float:
+    """Seconds that a contender's repeats take."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
+    begin = clock()
+    for _ in range(contender.repeats):
+        contender.run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock() - begin
+
+
+def ways(library: str) -> list[str]:
+    return ["fp32", "bf16", *(["bf16 eager"] if library in EAGER else [])]
+
+
+def contender_for(library: str, way: str, case: Case, mode: str, device: torch.device) -> Contender:
+    if library == MATMUL:
+        return matmul(way, device)
+    c, run = case.config, Run(device, precision(way))
     images = torch.randn(case.batch_size, c.in_chans, c.image_size, c.image_size, device=device)
     labels = torch.randint(c.num_classes, (case.batch_size,), device=device)
-    ways = [(name, way) for way in PRECISIONS if way != "fp16" for name in [OURS, *peers_of(c)]]
-    ways += [(name, "bf16 eager") for name in EAGER]
-    field = [matmul(way, device) for way in ("fp32", "bf16")]
-    for library, way in ways:
-        run = Run(device, precision(way))
-        make = ViT if library == OURS else PEERS[library]
-        model = (make(c, eager=True) if way == "bf16 eager" else make(c)).to(device)
-        if mode == "forward":
-            step = forward(model, images, run)
-        elif library == OURS:
-            step = our_step(model, images, labels, run)
-        else:
-            step = peer_step(model, images, labels, run)
-        field.append(Contender(library, way, step, case.batch_size))
-    return field
+    make = ViT if library == OURS else PEERS[library]
+    model = (make(c, eager=True) if way == "bf16 eager" else make(c)).to(device)
+    if mode == "forward":
+        return Contender(forward(model, images, run), case.batch_size)
+    step = our_step if library == OURS else peer_step
+    return Contender(step(model, images, labels, run), case.batch_size)
 
 
 def precision(way: str) -> str:
@@ -119,38 +148,35 @@ def matmul(way: str, device: torch.device) -> Contender:
     """A product of two matrices large enough to show what the machine can do, small enough for a turn."""
     side = 1536 if device.type == "cpu" else 8192
     a, b = torch.randn(2, side, side, device=device).to(PRECISIONS[way])
-    return Contender(MATMUL, way, lambda: a @ b, 2.0 * side**3)
+    return Contender(lambda: a @ b, 2.0 * side**3)
 
 
-def measure(field: list[Contender], seconds: float, device: torch.device) -> list[float]:
-    """Median amount per second of each contender, in rounds of turns for about `seconds`."""
-    repeats = []
-    for contender in field:
-        take_turn(contender, 2, device)  # the first calls choose kernels and make the optimizer's state
-        repeats.append(max(1, math.ceil(TURN / take_turn(contender, 1, device))))
+class Library:
+    """A library in a process of its own."""
+
+    def __init__(self, name: str, threads: int):
+        self.name = name
+        self.process = ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (threads,))
+
+    def ask(self, function: Callable, *arguments):
+        """What a function returns in that process."""
+        return self.process.submit(function, *arguments).result()
+
+
+def measure(
+    libraries: list[Library], name: str, mode: str, seconds: float, device: torch.device
+) -> dict[tuple[str, str], float]:
+    """Median speed by library and way, over rounds of turns for about `seconds`."""
+    field = [(lib, way) for lib in libraries for way in lib.ask(prepare, lib.name, name, mode, device)]
     rounds, begin = [], time.perf_counter()
     while len(rounds) < LEAST_ROUNDS or time.perf_counter() - begin < seconds:
-        turns = [take_turn(contender, n, device) for contender, n in zip(field, repeats, strict=True)]
-        rounds.append([n * c.amount / turn for c, n, turn in zip(field, repeats, turns, strict=True)])
-    return [statistics.median(speeds) for speeds in zip(*rounds, strict=True)]
+        rounds.append([library.ask(turn, way, device) for library, way in field])
+    medians = map(statistics.median, zip(*rounds, strict=True))
+    return {(library.name, way): speed for (library, way), speed in zip(field, medians, strict=True)}
 
 
-def take_turn(contender: Contender, repeats: int, device: torch.device) -> float:
-    """Seconds that `repeats` runs take."""
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    clock = time.process_time if alone else time.perf_counter
-    begin = clock()
-    for _ in range(repeats):
-        contender.run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return clock() - begin
-
-
-def speeds(name: str, mode: str, seconds: float, device: torch.device) -> list[Speed]:
+def speeds(name: str, mode: str, measured: dict[tuple[str, str], float]) -> list[Speed]:
     """The rows of one case in one mode, fastest first."""
-    field = contenders(CASES[name], mode, device)
-    measured = dict(zip([(c.library, c.way) for c in field], measure(field, seconds, device), strict=True))
     flops = MODES[mode] * count_flops(CASES[name].config)
     rows = [
         Speed(name, mode, library, way, speed, speed * flops / measured[MATMUL, precision(way)])
@@ -206,21 +232,23 @@ def main() -> None:
     parser.add_argument("--configs", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--seconds", type=float, default=240, help="to measure for, all in all")
-    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's choice")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--out", type=Path, help="a CSV file to write the table to")
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
     run, rows, found = here(), [], {}
+    libraries = [Library(name, options.threads) for name in (MATMUL, OURS, *PEERS)]
     share = options.seconds / len(options.configs) / sum(MODES[mode] for mode in options.modes)
     print(run)
     for name, mode in itertools.product(options.configs, options.modes):
-        measured = speeds(name, mode, share * MODES[mode], run.device)
+        able = [lib for lib in libraries if lib.name in (MATMUL, OURS, *peers_of(CASES[name].config))]
+        measured = speeds(name, mode, measure(able, name, mode, share * MODES[mode], run.device))
         print(f"\n{mode} ({name}): {CASES[name]}\n\n{speed_table(measured)}", flush=True)
         found[mode, name] = ratios(measured)
         rows += measured
     print(summary(found))
-    print(*(line for name in options.configs for line in differences(CASES[name].config)), sep="\n")
+    for name in options.configs:
+        print(*(f"({name}) {line}" for line in differences(CASES[name].config)), sep="\n")
     if options.out:
         write_csv(rows, options.out)
 

@@ -38,17 +38,33 @@ def test_another_model_is_no_peer(monkeypatch):
 
 
 def test_speed_is_the_median_of_the_rounds(monkeypatch):
-    seconds = iter([9.0, 0.1, 9.0, 0.3] + [0.2, 0.1, 7.0, 0.3, 0.4, 0.1])  # warm-up, then three rounds
-    monkeypatch.setattr(bench, "take_turn", lambda contender, repeats, device: next(seconds))
-    slow, fast = (bench.Contender("vitlab", way, None, amount=100) for way in ("fp32", "bf16"))
-    # one turn of `slow` is two runs (0.15 s at 0.1 s each), and one of `fast` a single run
-    assert bench.measure([slow, fast], 0, CPU) == pytest.approx([2 * 100 / 0.4, 100 / 0.1])
+    speeds = {("vitlab", "bf16"): iter([7.0, 9.0, 8.0]), ("timm", "fp32"): iter([1.0, 100.0, 2.0])}
+
+    class Library:
+        def __init__(self, name):
+            self.name = name
+
+        def ask(self, function, *arguments):
+            if function is bench.prepare:
+                return [way for library, way in speeds if library == self.name]
+            return next(speeds[self.name, arguments[0]])
+
+    measured = bench.measure([Library("vitlab"), Library("timm")], "a", "training", 0, CPU)
+    assert measured == {("vitlab", "bf16"): 8.0, ("timm", "fp32"): 2.0}
+
+
+def test_a_turn_is_long_enough_and_counts_every_run(monkeypatch):
+    seconds = iter([9.0, 0.1] * 2 + [0.25])  # of warm-up and of one run, in both ways; then of a turn
+    monkeypatch.setattr(bench, "take_turn", lambda contender, device: next(seconds))
+    assert bench.prepare("vitlab", "a", "forward", CPU) == ["fp32", "bf16"]
+    assert bench.READY["bf16"].repeats == 2  # of 0.1 s each, for turns of 0.15 s
+    assert bench.turn("bf16", CPU) == 2 * peers.CASES["a"].batch_size / 0.25
 
 
 def test_a_turn_runs_what_it_times():
     calls = []
-    contender = bench.Contender("vitlab", "fp32", lambda: calls.append(torch.ones(1000).sum()), amount=1)
-    assert bench.take_turn(contender, 3, CPU) > 0
+    contender = bench.Contender(lambda: calls.append(torch.ones(1000).sum()), amount=1, repeats=3)
+    assert bench.take_turn(contender, CPU) > 0
     assert len(calls) == 3
 
 
