@@ -120,6 +120,20 @@ def test_the_last_block_leaves_out_only_what_nobody_reads(config):
     assert of_one.get_total_flops() < 0.3 * of_all.get_total_flops()
 
 
+def test_blocks_can_be_replaced_by_others():
+    class Own(vitlab.Block):
+        def forward(self, x):
+            return super().forward(x)
+
+    model, images = ViT(ViTConfig()).double(), torch.randn(2, 1, 28, 28).double()
+    torch.nn.init.normal_(model.head.weight)
+    logits, sizes = model(images), dict(embed_dim=96, num_heads=4, mlp_dim=192)
+    own = torch.nn.Sequential(*(Own(**sizes) for _ in range(4))).double()
+    own.load_state_dict(model.blocks.state_dict())
+    model.blocks = own
+    torch.testing.assert_close(model(images), logits)
+
+
 def test_logits_are_fp32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert ViT(ViTConfig(pos_embed="none"))(torch.randn(2, 1, 28, 28)).dtype == torch.float32
