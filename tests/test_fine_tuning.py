@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import vitlab
-from vitlab import ViT, ViTConfig, fine_tuning, studies
+from vitlab import ViT, ViTConfig, files, fine_tuning, studies
 from vitlab.data import Dataset, image_folder, scenes
 from vitlab.fine_tuning import __main__ as command
 from vitlab.fine_tuning.studies import datasets
@@ -173,19 +173,19 @@ def test_draws_are_balanced_distinct_and_seeded():
         fine_tuning.few_per_class(data, 21)
 
 
-def test_a_study_gives_every_method_the_same_nested_draws():
+def test_a_study_gives_every_learner_the_same_nested_draws():
     data = small_data()
     data = data._replace(images=torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1).expand(60, 1, 2, 2))
-    seen = {}
+    seen, asked = {}, data.subset([0, 1])
 
     def record(name):
-        def method(draw, seed):
+        def learn(draw, seed):
             seen[name, seed, len(draw.labels) // 3] = set(draw.images[:, 0, 0, 0].tolist())
-            return 100 * seed + len(draw.labels)
+            return lambda dataset: 100 * seed + len(draw.labels) + (0 if dataset is asked else 0.5)
 
-        return method
+        return learn
 
-    found = fine_tuning.few_label_study({"a": record("a"), "b": record("b")}, data, [2, 5], draws=2)
+    found = fine_tuning.few_label_study({"a": record("a"), "b": record("b")}, data, asked, [2, 5], draws=2)
     assert {name: table.tolist() for name, table in found.items()} == dict.fromkeys(
         "ab", [[6, 15], [106, 115]]
     )
@@ -194,7 +194,7 @@ def test_a_study_gives_every_method_the_same_nested_draws():
         assert seen["a", seed, 2] < seen["a", seed, 5]
     assert seen["a", 0, 5] != seen["a", 1, 5]
     with pytest.raises(ValueError, match="at least 1; got 0"):
-        fine_tuning.few_label_study({}, data, [1], draws=0)
+        fine_tuning.few_label_study({}, data, data, [1], draws=0)
 
 
 @pytest.mark.parametrize("size", [14, (28, 56), 42])
@@ -301,9 +301,9 @@ def test_the_contenders_are_what_they_are_called():
     wanted = {"fine-tuned": fine_tuning.adapt(model, 2, in_chans=3)}
     torch.manual_seed(4)
     wanted["scratch"] = ViT(wanted["fine-tuned"].config)
-    methods = {
-        "fine-tuned": fine_tuning.fine_tuned(model, test, recipe, run),
-        "scratch": fine_tuning.from_scratch(model, test, recipe, run),
+    learners = {
+        "fine-tuned": fine_tuning.fine_tuned(model, recipe, run),
+        "scratch": fine_tuning.from_scratch(model, recipe, run),
     }
     original = LABELS.train
     LABELS.train = lambda start, *rest, **kwargs: (
@@ -311,7 +311,7 @@ def test_the_contenders_are_what_they_are_called():
         original(start, *rest, **kwargs),
     )
     try:
-        found = {name: method(data, 4) for name, method in methods.items()}
+        found = {name: learn(data, 4)(test) for name, learn in learners.items()}
     finally:
         LABELS.train = original
     for start, (name, begun) in zip(seen, wanted.items(), strict=True):
@@ -328,10 +328,10 @@ def test_the_probes_read_features_and_pixels():
     body = fine_tuning.adapt(model, 2, in_chans=3)
     read = [fine_tuning.features(body, part, run) for part in (data, test)]
     wanted = fine_tuning.linear_probe(read[0], data.labels, read[1], test.labels, 0.3)
-    assert fine_tuning.probe(model, test, 0.3, run)(data, 0) == wanted
+    assert fine_tuning.probe(model, 0.3, run)(data, 0)(test) == wanted
     flat = [part.images.flatten(1).float() for part in (data, test)]
     wanted = fine_tuning.linear_probe(flat[0], data.labels, flat[1], test.labels, 0.3)
-    assert fine_tuning.pixel_probe(test, 0.3)(data, 0) == wanted
+    assert fine_tuning.pixel_probe(0.3)(data, 0)(test) == wanted
 
 
 def test_the_learner_s_own_folder_goes_the_same_way(tmp_path):
@@ -345,14 +345,14 @@ def test_the_learner_s_own_folder_goes_the_same_way(tmp_path):
     learnt, asked = fine_tuning.hold_out(image_folder(tmp_path, image_size=16), share=0.25)
     assert (len(learnt.labels), len(asked.labels)) == (12, 4)
     recipe = fine_tuning.fine_tuning_recipe(20, 0.03, "adamw", batch_size=8)
-    methods = {
-        "fine-tuned": fine_tuning.fine_tuned(tiny(), asked, recipe, run),
-        "scratch": fine_tuning.from_scratch(tiny(), asked, recipe, run),
-        "probe": fine_tuning.probe(tiny(), asked, 0.1, run),
-        "pixels": fine_tuning.pixel_probe(asked, 0.1),
+    learners = {
+        "fine-tuned": fine_tuning.fine_tuned(tiny(), recipe, run),
+        "scratch": fine_tuning.from_scratch(tiny(), recipe, run),
+        "probe": fine_tuning.probe(tiny(), 0.1, run),
+        "pixels": fine_tuning.pixel_probe(0.1),
     }
-    found = fine_tuning.few_label_study(methods, learnt, [2, 4], draws=2)
-    assert {name: table.shape for name, table in found.items()} == dict.fromkeys(methods, (2, 2))
+    found = fine_tuning.few_label_study(learners, learnt, asked, [2, 4], draws=2)
+    assert {name: table.shape for name, table in found.items()} == dict.fromkeys(learners, (2, 2))
     assert all(table[:, -1].mean() == 1 for table in found.values())
 
 
@@ -426,10 +426,10 @@ def test_results_come_back_in_the_form_of_a_study():
 def test_pools_share_nothing():
     pool, held_out, test = datasets("cut-outs", 50)
     assert pool.images.shape == (3000, 3, 28, 28)
-    assert held_out.images.shape == (1000, 3, 28, 28)
+    assert held_out.images.shape == (50, 3, 28, 28)
     assert test.images.shape == (50, 3, 28, 28)
     rows = {image.numpy().tobytes() for part in (pool, held_out, test) for image in part.images}
-    assert len(rows) == 4050
+    assert len(rows) == 3100
     assert pool.labels.bincount().min() >= 200  # enough for the draws, which then differ
 
 
@@ -440,11 +440,12 @@ def test_a_row_of_the_study_is_made_by_its_command(tmp_path):
     probe, pixels = studies.read_rows(tmp_path / "few_labels.csv")
     assert "study few_labels --only seed=1 target=cut-outs labels=5 method=probe" in probe["command"]
     assert (probe["status"], pixels["status"]) == ("done", "done")
-    pool, _, test = datasets("cut-outs", 1000)
+    pool, held_out, test = datasets("cut-outs", 1000)
     draw = fine_tuning.few_per_class(pool, 5, 1)
-    flat = [part.images.flatten(1).float() for part in (draw, test)]
-    wanted = fine_tuning.linear_probe(flat[0], draw.labels, flat[1], test.labels, pixels["ridge"])
-    assert pixels["test_accuracy"] == round(wanted, 4)
+    for part, column in ((test, "test_accuracy"), (held_out, "held_out_accuracy")):
+        flat = [images.flatten(1).float() for images in (draw.images, part.images)]
+        wanted = fine_tuning.linear_probe(flat[0], draw.labels, flat[1], part.labels, pixels["ridge"])
+        assert pixels[column] == round(wanted, 4)
 
 
 @pytest.mark.parametrize("words", ["study nothing", "study few_labels --only labels=7", "study --labels 5"])
@@ -452,3 +453,32 @@ def test_what_the_command_does_not_know_is_refused(words, capsys):
     with pytest.raises(SystemExit):
         command.main(words.split())
     assert re.search("few_labels|5, 10, 20, 50, 100|--labels", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("few_labels", 5), ("fine_tuning_choices", 3)])
+def test_what_ships_was_made_by_the_study_as_it_is(name, seeds):
+    """Every row has settings that the study has today, is done, and stands beside those of other seeds."""
+    path = files.root("results") / "results" / f"{name}.csv"
+    if not path.exists():
+        pytest.skip(f"no results of {name} ship")
+    study, rows = fine_tuning.STUDIES[name](), studies.read_results(name)
+    assert rows == studies.rows_of(study, path)
+    assert len(rows) == len(study.runs)
+    assert {row["status"] for row in rows} == {"done"}
+    points = [tuple(row[setting] for setting in study.settings if setting != "seed") for row in rows]
+    assert set(map(points.count, points)) == {seeds}
+    command = f"python -m vitlab.fine_tuning study {name} --only "
+    assert all(row["command"].startswith(command) for row in rows)
+
+
+def test_the_rates_and_ridges_taken_are_those_that_were_best():
+    """`CHOICES` against the shipped results on held-out images, to within their spread."""
+    if not (files.root("results") / "results" / "fine_tuning_choices.csv").exists():
+        pytest.skip("no results of fine_tuning_choices ship")
+    rows = studies.read_results("fine_tuning_choices")
+    names = ("method", "optimizer", "learning_rate", "ridge")
+    found = studies.summarise(rows, "held_out_accuracy", names)
+    for run in fine_tuning.few_labels().runs:
+        mean, deviation, _ = found[tuple(run[name] for name in names)]
+        best = max(value for key, (value, *_) in found.items() if key[0] == run["method"])
+        assert mean + max(deviation, 0.01) >= best, run

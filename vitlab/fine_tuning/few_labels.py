@@ -14,7 +14,8 @@ from vitlab.runtime import Run
 from vitlab.training import Recipe, evaluate, train
 from vitlab.vit import ViT
 
-Method = Callable[[Dataset, int], float]  # a draw of few labels and its seed -> accuracy in [0, 1]
+Measure = Callable[[Dataset], float]  # a data set -> accuracy on it, in [0, 1]
+Learner = Callable[[Dataset, int], Measure]  # a draw of few labels and its seed -> what was learnt from it
 
 
 def few_per_class(dataset: Dataset, per_class: int, seed: int = 0) -> Dataset:
@@ -37,81 +38,86 @@ def few_per_class(dataset: Dataset, per_class: int, seed: int = 0) -> Dataset:
 
 
 def few_label_study(
-    methods: Mapping[str, Method],
+    learners: Mapping[str, Learner],
     dataset: Dataset,
+    test_data: Dataset,
     per_class: Sequence[int],
     draws: int = 3,
 ) -> dict[str, Tensor]:
-    """What each method makes of few labels: name -> (draws, len(per_class)).
+    """Test accuracy of learners with few labels: name -> (draws, len(per_class)).
 
-    A method takes a draw and its seed, and returns its accuracy. All methods get the same draws; within one
-    seed the smaller draws are part of the larger. Raises ValueError for fewer than one draw, and what
-    `few_per_class` raises.
+    All learners get the same draws from `dataset`; within one seed the smaller draws are part of the larger.
+    Raises ValueError for fewer than one draw, and what `few_per_class` raises.
 
     >>> data = Dataset(torch.zeros(6, 1, 4, 4, dtype=torch.uint8), torch.arange(6) % 2, ["a", "b"])
-    >>> few_label_study({"labels": lambda draw, seed: len(draw.labels)}, data, [1, 3], draws=2)
-    {'labels': tensor([[2., 6.],
-            [2., 6.]])}
+    >>> lucky = lambda draw, seed: lambda dataset: len(draw.labels) / 10
+    >>> few_label_study({"lucky": lucky}, data, data, [1, 3], draws=2)
+    {'lucky': tensor([[0.2000, 0.6000],
+            [0.2000, 0.6000]])}
     """
     if draws < 1:
         raise ValueError(f"draws is at least 1; got {draws}")
-    results = {name: torch.zeros(draws, len(per_class)) for name in methods}
+    results = {name: torch.zeros(draws, len(per_class)) for name in learners}
     for seed in range(draws):
         for place, count in enumerate(per_class):
             draw = few_per_class(dataset, count, seed)
-            for name, method in methods.items():
-                results[name][seed, place] = method(draw, seed)
+            for name, learn in learners.items():
+                results[name][seed, place] = learn(draw, seed)(test_data)
     return results
 
 
-def fine_tuned(model: ViT, test_data: Dataset, recipe: Recipe, run: Run | None = None) -> Method:
-    """For `few_label_study`: `model`, adapted to the draw with a zero head, and all of it trained.
+def fine_tuned(model: ViT, recipe: Recipe, run: Run | None = None) -> Learner:
+    """For `few_label_study`: `model` with a zero head, adapted to the draw's images, and all of it trained.
 
-    The recipe's seed is the draw's. What is measured is the accuracy on `test_data`, here and below.
+    The recipe's seed is the draw's.
 
     >>> from vitlab import ViTConfig
     >>> from vitlab.fine_tuning import fine_tuning_recipe
     >>> blank = Dataset(torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4) % 2, ["cat", "dog"])
-    >>> fine_tuned(ViT(ViTConfig()), blank, fine_tuning_recipe(steps=1, learning_rate=0.03))(blank, 0)
+    >>> learn = fine_tuned(ViT(ViTConfig()), fine_tuning_recipe(steps=1, learning_rate=0.03))
+    >>> learn(blank, 0)(blank)
     0.5
     """
-    return lambda draw, seed: trained(adapt_to(model, draw), draw, test_data, replace(recipe, seed=seed), run)
+    return lambda draw, seed: trained(adapt_to(model, draw), draw, replace(recipe, seed=seed), run)
 
 
-def from_scratch(model: ViT, test_data: Dataset, recipe: Recipe, run: Run | None = None) -> Method:
+def from_scratch(model: ViT, recipe: Recipe, run: Run | None = None) -> Learner:
     """For `few_label_study`: the same model with fresh weights, drawn by the seed."""
 
-    def method(draw: Dataset, seed: int) -> float:
+    def learn(draw: Dataset, seed: int) -> Measure:
         config = adapt_to(model, draw).config
         with torch.random.fork_rng():  # the caller's random numbers are not touched
             torch.manual_seed(seed)
             fresh = ViT(config)
-        return trained(fresh, draw, test_data, replace(recipe, seed=seed), run)
+        return trained(fresh, draw, replace(recipe, seed=seed), run)
 
-    return method
+    return learn
 
 
-def trained(model: ViT, draw: Dataset, test_data: Dataset, recipe: Recipe, run: Run | None) -> float:
+def trained(model: ViT, draw: Dataset, recipe: Recipe, run: Run | None) -> Measure:
     """The accuracy of a model after its training on a draw."""
     train(model, draw, None, recipe, run, progress=False)
-    return evaluate(model, test_data, run)[1]
+    return lambda dataset: evaluate(model, dataset, run)[1]
 
 
-def probe(model: ViT, test_data: Dataset, ridge: float, run: Run | None = None) -> Method:
+def probe(model: ViT, ridge: float, run: Run | None = None) -> Learner:
     """For `few_label_study`: a linear probe on the features of `model`, adapted to the images and frozen."""
-    body = adapt_to(model, test_data)
-    return probe_on(lambda dataset: features(body, dataset, run), test_data, ridge)
+    return probe_on(lambda dataset: features(adapt_to(model, dataset), dataset, run), ridge)
 
 
-def pixel_probe(test_data: Dataset, ridge: float) -> Method:
+def pixel_probe(ridge: float) -> Learner:
     """For `few_label_study`: a linear probe on the images themselves, without any network."""
-    return probe_on(lambda dataset: dataset.images.flatten(1) / 255, test_data, ridge)
+    return probe_on(lambda dataset: dataset.images.flatten(1) / 255, ridge)
 
 
-def probe_on(read: Callable[[Dataset], Tensor], test_data: Dataset, ridge: float) -> Method:
-    """A linear probe on what `read` makes of images, (n, D); the test images are read once."""
-    test_features = read(test_data)
-    return lambda draw, seed: linear_probe(read(draw), draw.labels, test_features, test_data.labels, ridge)
+def probe_on(read: Callable[[Dataset], Tensor], ridge: float) -> Learner:
+    """A linear probe on what `read` makes of images, (n, D)."""
+
+    def learn(draw: Dataset, seed: int) -> Measure:
+        known = read(draw)
+        return lambda dataset: linear_probe(known, draw.labels, read(dataset), dataset.labels, ridge)
+
+    return learn
 
 
 def cut_out(scenes: Scenes, image_size: int, margin: float = 0.1) -> Dataset:

@@ -13,7 +13,8 @@ from vitlab import data
 from vitlab.checkpoints import bundled, load_checkpoint
 from vitlab.data import Dataset
 from vitlab.fine_tuning.few_labels import (
-    Method,
+    Learner,
+    Measure,
     cut_out,
     few_per_class,
     fine_tuned,
@@ -26,8 +27,6 @@ from vitlab.runtime import Run
 from vitlab.studies import Row, Study, grid
 
 POOL = 3000  # training scenes that few labels are drawn from
-HELD_OUT = 1000  # training scenes besides, on which learning rates are chosen
-
 RIDGES = (0.01, 0.1, 1.0)
 
 # How each contender learns, as `fine_tuning_choices` found best on held-out images.
@@ -51,7 +50,8 @@ def few_labels(
 
     The checkpoint knows grey garments on black, 28 pixels wide. The targets are garments in colour, tilted,
     on photographs: "scenes" of 48 pixels, where they lie anywhere, and "cut-outs" of 28, where they fill the
-    image. `labels` of each class are drawn by the seed.
+    image. `labels` of each class are drawn by the seed. Every contender is measured twice: on test
+    scenes, which lie on other photographs than the training scenes, and on held-out ones, on the same.
 
     >>> len(few_labels().runs)
     200
@@ -67,7 +67,7 @@ def fine_tuning_choices(
     seeds: Iterable[int] = range(3),
     labels: int = 50,
     checkpoint: str = "fashion_mnist_vit",
-    test_images: int = HELD_OUT,
+    test_images: int = 1000,
 ) -> Study:
     """Which learning rate, for SGD as in table 4, for AdamW, and from scratch? Which ridge for the probes?
 
@@ -93,7 +93,7 @@ def fine_tuning_choices(
         for seed in seeds
         for method, choice in tried
     ]
-    return Study("fine_tuning_choices", "Which learning rate, and which ridge?", runs, measure_held_out)
+    return Study("fine_tuning_choices", "Which learning rate, and which ridge?", runs, measure_choice)
 
 
 def complete(settings: Row, choice: Row, checkpoint: str, test_images: int) -> Row:
@@ -106,50 +106,52 @@ def complete(settings: Row, choice: Row, checkpoint: str, test_images: int) -> R
 
 
 def measure_few_labels(settings: Row, run: Run) -> Row:
-    """Test accuracy of one contender with one draw."""
-    pool, _, test = datasets(settings["target"], settings["test_images"])
-    return dict(test_accuracy=round(accuracy_on(test, pool, settings, run), 4))
+    """Accuracy of one contender with one draw: on new photographs, and on those that it has learnt with."""
+    _, held_out, test = datasets(settings["target"], settings["test_images"])
+    accuracy = learn(settings, run)
+    return dict(test_accuracy=round(accuracy(test), 4), held_out_accuracy=round(accuracy(held_out), 4))
 
 
-def measure_held_out(settings: Row, run: Run) -> Row:
-    """The same, on the held-out part of the training images."""
-    pool, held_out, _ = datasets(settings["target"], settings["test_images"])
-    held_out = held_out.subset(range(settings["test_images"]))
-    return dict(held_out_accuracy=round(accuracy_on(held_out, pool, settings, run), 4))
+def measure_choice(settings: Row, run: Run) -> Row:
+    """The same, without the test."""
+    _, held_out, _ = datasets(settings["target"], settings["test_images"])
+    return dict(held_out_accuracy=round(learn(settings, run)(held_out), 4))
 
 
-def accuracy_on(measured: Dataset, pool: Dataset, settings: Row, run: Run) -> float:
-    """What a contender makes of the seed's draw, measured on a data set."""
+def learn(settings: Row, run: Run) -> Measure:
+    """What the contender that the settings name makes of the draw of their seed."""
+    pool, _, _ = datasets(settings["target"], settings["test_images"])
     draw = few_per_class(pool, settings["labels"], settings["seed"])
-    return contender(measured, settings, run)(draw, settings["seed"])
+    return learner(settings, run)(draw, settings["seed"])
 
 
-def contender(measured: Dataset, settings: Row, run: Run) -> Method:
-    """The method that the settings name."""
+def learner(settings: Row, run: Run) -> Learner:
+    """A contender by its name, with the settings' recipe or ridge."""
     if settings["method"] == "pixels":
-        return pixel_probe(measured, settings["ridge"])
+        return pixel_probe(settings["ridge"])
     model = load_checkpoint(bundled(settings["checkpoint"]))
     if settings["method"] == "probe":
-        return probe(model, measured, settings["ridge"], run)
+        return probe(model, settings["ridge"], run)
     names = ("steps", "learning_rate", "optimizer", "batch_size")
     recipe = fine_tuning_recipe(**{name: settings[name] for name in names})
-    start = {"fine-tuned": fine_tuned, "scratch": from_scratch}[settings["method"]]
-    return start(model, measured, recipe, run)
+    return {"fine-tuned": fine_tuned, "scratch": from_scratch}[settings["method"]](model, recipe, run)
 
 
 @functools.lru_cache(maxsize=2)
 def datasets(target: str, test_images: int) -> tuple[Dataset, Dataset, Dataset]:
     """The images of a target: to draw labels from, held out of training, and to test on."""
-    training = data.scenes(POOL + HELD_OUT, seed=0)
+    training = data.scenes(POOL + test_images, seed=0)
     test = data.scenes(test_images, seed=0, split="test")
     if target == "cut-outs":
         training, test = cut_out(training, 28), cut_out(test, 28)
     else:
         training, test = training.dataset, test.dataset
-    return training.subset(range(POOL)), training.subset(range(POOL, POOL + HELD_OUT)), test
+    return training.subset(range(POOL)), training.subset(range(POOL, POOL + test_images)), test
 
 
-def few_label_results(rows: list[Row], target: str) -> tuple[list[int], dict[str, Tensor]]:
+def few_label_results(
+    rows: list[Row], target: str, result: str = "test_accuracy"
+) -> tuple[list[int], dict[str, Tensor]]:
     """The rows of `few_labels` as `few_label_study` returns them: labels, and method -> (seeds, len(labels)).
 
     What is missing or failed is nan. Raises ValueError where no row has the target.
@@ -169,7 +171,7 @@ def few_label_results(rows: list[Row], target: str) -> tuple[list[int], dict[str
     for row in rows:
         if row["status"] == "done":
             place = seeds.index(row["seed"]), labels.index(row["labels"])
-            tables[row["method"]][place] = row["test_accuracy"]
+            tables[row["method"]][place] = row[result]
     return labels, tables
 
 
