@@ -138,3 +138,10 @@ class Encoder(nn.Sequential):
 
     def __init__(self, depth: int, **block):
         super().__init__(*(Block(**block) for _ in range(depth)))
+
+    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
+        """All tokens, or only the first `num_queries`; the last block then makes no others."""
+        *blocks, last = self
+        for block in blocks:
+            x = block(x)
+        return last(x) if num_queries is None else last(x, num_queries)

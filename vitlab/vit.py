@@ -235,13 +235,12 @@ class ViT(nn.Module):
 
         With a class token the last block makes that token alone, as nobody reads the others.
         """
-        *blocks, last = self.blocks
         x = self.embed(images)
-        for block in blocks:
-            x = block(x)
-        # a block of the reader's own need not know how to make one token
-        alone = type(last) is Block and self.config.pool == "token"
-        x = last(x, num_queries=1) if alone else last(x)
+        # blocks of the reader's own need not know how to make one token
+        alone = (
+            type(self.blocks) is Encoder and type(self.blocks[-1]) is Block and self.config.pool == "token"
+        )
+        x = self.blocks(x, num_queries=1) if alone else self.blocks(x)
         return self.pool(self.norm(x)).to(self.norm.weight.dtype)
 
     def forward(self, images: Tensor) -> Tensor:
