@@ -101,6 +101,23 @@ def test_a_folder_is_split_within_each_class():
     assert not torch.equal(held_out.images, other.images)
 
 
+def test_started_again_it_goes_on_from_its_checkpoints(tmp_path, monkeypatch):
+    arguments = f"{SMALL} --checkpoint_dir {tmp_path}/steps"
+    model, card = run(tmp_path, arguments)
+    monkeypatch.setattr(vitlab.training.Stepper, "step", None)  # so that a further step would fail
+    again, same_card = run(tmp_path, arguments)
+    assert all(map(torch.equal, model.parameters(), again.parameters()))
+    assert same_card["test_accuracy"] == card["test_accuracy"]
+
+
+def test_a_broken_loss_ends_with_its_causes_and_without_a_checkpoint(tmp_path):
+    with pytest.raises(
+        SystemExit, match="vitlab.training: the loss became NaN or infinite by step 2.*clip_norm=1"
+    ):
+        run(tmp_path, f"{SMALL} --optimizer sgd --learning_rate 1e38 --clip_norm 0 --warmup_steps 0")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

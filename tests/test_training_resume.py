@@ -233,7 +233,7 @@ def test_checkpoints_are_safetensors_of_which_two_are_kept(tmp_path):
     run(Recipe(steps=30, batch_size=16), tmp_path)
     assert [path.name[:14] for path in sorted(tmp_path.iterdir())] == ["step-000000025", "step-000000030"]
     for path in tmp_path.iterdir():
-        assert {"model.cls_token", "batches.generator", "random.cpu"} <= safetensors.torch.load_file(
+        assert {"model/cls_token", "batches/generator", "random/cpu"} <= safetensors.torch.load_file(
             path
         ).keys()
 

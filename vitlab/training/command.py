@@ -17,7 +17,9 @@ from vitlab.data import Dataset
 from vitlab.resnet import ResNet, ResNetConfig
 from vitlab.runtime import start
 from vitlab.training.loop import train
+from vitlab.training.processes import Processes
 from vitlab.training.recipe import Recipe
+from vitlab.training.stopping import NonFiniteLossError
 from vitlab.training.tasks import Task, classification
 from vitlab.vit import ViT, ViTConfig, count_parameters
 
@@ -51,28 +53,46 @@ def main(
         shape = shape_options(given)
         what, train_data, test_data = load_data(options, recipe.seed)
         run = start(seed=recipe.seed, precision=options.precision)
-        print(run)
         model = make_model(options, shape, train_data)
         model = prepare(model) if prepare else model
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    history = train(model, train_data, test_data, recipe, run, task=task)
-    path = checkpoints.save_checkpoint(model, options.out)
+    processes = Processes(run)
+    if processes.is_main:
+        print(run)
+    kept = dict(checkpoint_dir=options.checkpoint_dir)
+    try:
+        history = train(model, train_data, test_data, recipe, run, task=task, **kept)
+    except (NonFiniteLossError, MemoryError) as error:
+        sys.exit(f"{program}: {error}")
+    processes.accelerator.end_training()
+    if not processes.is_main:
+        return
+    machine = repr(run)
+    if processes.count > 1:
+        program = program.replace("python", f"torchrun --nproc-per-node={processes.count}", 1)
+        machine = f"{processes.count} processes, each on {machine}"
     card = {
         "data": f"{what}: {', '.join(train_data.classes)}",
         "command": f"{program} {shlex.join(arguments)}",
         "task": (task or classification).__name__,
-        "parameters": count_parameters(model),
-        "test_accuracy": history.accuracy,
+        "test_accuracy": history.accuracy if history.evaluations else None,
         "training_images": recipe.steps * recipe.batch_size,
         "minutes": round(history.seconds / 60, 1),
         "interrupted": history.interrupted,
-        "machine": repr(run),
+        "machine": machine,
         "recipe": asdict(recipe),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
+    save(model, options.out, card)
+    print(f"test accuracy {history.accuracy:.2%}; wrote {options.out} and its card")
+
+
+def save(model: nn.Module, path: Path, card: dict) -> None:
+    """Write the checkpoint, and beside it the card, with the number of parameters and the SHA-256."""
+    checkpoints.save_checkpoint(model, path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    card = card | {"parameters": count_parameters(model), "sha256": sha256}
     checkpoints.write_whole(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
-    print(f"test accuracy {history.accuracy:.2%}; wrote {path} and its card")
 
 
 def make_parser(program: str) -> argparse.ArgumentParser:
@@ -97,8 +117,14 @@ def make_parser(program: str) -> argparse.ArgumentParser:
         help="go on from this ViT, a shipped checkpoint's name or a file, resized to the images; its head is "
         "kept where the number of classes is the same",
     )
+    parser.add_argument(
+        "--checkpoint_dir",
+        type=Path,
+        help="keep checkpoints in this folder, and go on from the newest when started again",
+    )
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: the fastest here")
-    for title, kind in (("recipe", Recipe), ("--model vit", ViTConfig), ("--model resnet", ResNetConfig)):
+    kinds = {"recipe": Recipe} | {f"--model {name}": config for name, (_, config) in MODELS.items()}
+    for title, kind in kinds.items():
         group = parser.add_argument_group(title)
         for option in fields(kind):
             if option.name not in BY_THE_DATA:
@@ -147,10 +173,8 @@ def load_data(options: argparse.Namespace, seed: int) -> tuple[str, Dataset, Dat
     elif options.data == "fashion_mnist":
         if options.image_size not in (None, 28):
             raise ValueError(f"Fashion-MNIST has 28 pixels; got --image_size {options.image_size}")
-        what, sets = (
-            "Fashion-MNIST, training split",
-            [data.fashion_mnist("train"), data.fashion_mnist("test")],
-        )
+        what = "Fashion-MNIST, training split"
+        sets = [data.fashion_mnist(part) for part in ("train", "test")]
     elif not Path(options.data).is_dir():
         raise ValueError(f"--data is fashion_mnist, scenes or a folder of images; got {options.data!r}")
     else:

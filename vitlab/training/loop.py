@@ -1,7 +1,6 @@
 """The one training loop (appendix B.1)."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,7 +65,7 @@ def train(
     was_training = model.training
     training = Training(Stepper(model, recipe, run, task), train_data, checkpoint_dir)
     history = training.history
-    if not training.is_main:
+    if not training.processes.is_main:
         test_data = on_step = None
     test_data = test_data and test_data.to(run.device)
     try:
@@ -98,20 +97,21 @@ class Training:
 
     def __init__(self, stepper: Stepper, train_data: Dataset, checkpoint_dir: str | Path | None = None):
         self.stepper, self.recipe, self.run = stepper, stepper.recipe, stepper.run
-        self.accelerator = stepper.accelerator
-        self.is_main, self.processes = self.accelerator.is_main_process, self.accelerator.num_processes
+        self.processes = stepper.processes
         self.batches = Batches(
             train_data.to(self.run.device),
             self.recipe.batch_size,
             torch.Generator().manual_seed(self.recipe.seed),
             self.recipe.augment,
-            part=(self.accelerator.process_index, self.processes),
+            part=(self.processes.index, self.processes.count),
         )
         self.step, self.history, self.meter = 0, History(), Meter()
         self.rows_every = max(1, self.recipe.steps // 100)
         self.keeper = None
+        if self.processes.count > 1 or checkpoint_dir is not None:
+            what = identity(stepper.model, train_data, self.recipe, self.run, self.processes.count)
+            self.processes.refuse_disagreement(what)
         if checkpoint_dir is not None:
-            what = identity(stepper.model, train_data, self.recipe, self.run, self.processes)
             self.keeper = Keeper(checkpoint_dir, what)
             if found := self.keeper.newest():
                 self.restore(*found)
@@ -126,16 +126,17 @@ class Training:
         from tqdm.auto import tqdm
 
         total = self.recipe.steps
-        hidden = not (progress and self.is_main)
+        hidden = not (progress and self.processes.is_main)
         bar = tqdm(total=total, initial=self.step, disable=hidden, unit="step", dynamic_ncols=True)
-        with bar, out_of_memory(self.recipe.batch_size, "batch_size", self.processes):
+        with bar, out_of_memory(self.recipe.batch_size, "batch_size", self.processes.count):
             while self.step < total and not self.history.interrupted:
                 images, labels = next(self.batches)
                 learning_rate = learning_rate_at(self.step, self.recipe)
                 self.meter.add(self.stepper.step(images, labels, learning_rate), len(labels))
                 self.step += 1
                 if self.step == 1 or self.step == total or self.step % self.rows_every == 0:
-                    row = {"step": self.step, "learning_rate": learning_rate, **self.meter.read(self.total)}
+                    means = self.meter.read(self.processes.total)
+                    row = {"step": self.step, "learning_rate": learning_rate, **means}
                     self.history.rows.append(row)
                     bar.update(self.step - bar.n)
                     bar.set_postfix_str(summary(row))
@@ -145,48 +146,37 @@ class Training:
     def end_step(self, stop: bool) -> None:
         """Stop if asked to, and write a checkpoint if one is due: when a row is full, or at the stop."""
         row_added = self.history.rows[-1]["step"] == self.step
-        if self.processes == 1:
+        if self.processes.count == 1:
             self.history.interrupted = stop
         elif row_added:  # together, as nobody can take a step alone
-            self.history.interrupted = self.total([stop]) != [0]
+            self.history.interrupted = self.processes.total([stop]) != [0]
         due = row_added and (self.step // self.rows_every) % 5 == 0
         if self.keeper and (due or self.history.interrupted or self.step == self.recipe.steps):
             self.keep()
-
-    def total(self, numbers: list[float]) -> list[float]:
-        """Each number added up over all processes."""
-        if self.processes == 1:
-            return numbers
-        own = torch.tensor(numbers, dtype=torch.float64, device=self.run.device)
-        return self.accelerator.reduce(own, "sum").tolist()
 
     def refuse_non_finite(self, *values: float | Tensor) -> None:
         """Raise NonFiniteLossError where a loss or a weight is NaN or infinite."""
         if all(bool(torch.as_tensor(value).isfinite().all()) for value in values):
             return
-        causes = likely_causes(self.history, self.recipe, self.run.precision)
-        good = (
-            f" The last good checkpoint is {self.keeper.good[-1]}" if self.keeper and self.keeper.good else ""
-        )
-        raise NonFiniteLossError(
+        message = (
             f"the loss became NaN or infinite by step {self.step}, at the learning rate "
-            f"{learning_rate_at(self.step - 1, self.recipe):.3g}. Likely causes: {causes}.{good}",
-            self.history,
+            f"{learning_rate_at(self.step - 1, self.recipe):.3g}. Likely causes: "
+            f"{likely_causes(self.history, self.recipe, self.run.precision)}."
         )
+        if self.keeper and self.keeper.good:
+            message += f" The last good checkpoint is {self.keeper.good[-1]}"
+        raise NonFiniteLossError(message, self.history)
 
     def keep(self) -> None:
         """Write a checkpoint; all processes take part, and the first one writes."""
         self.refuse_non_finite(self.meter.loss, *self.stepper.model.parameters())
         self.history.seconds = self.seconds()
-        optimizer = self.stepper.optimizer.state_dict()["state"]
         tensors = {
             "model": self.stepper.model.state_dict(),
-            "optimizer": {
-                f"{i}.{name}": value for i, of_i in optimizer.items() for name, value in of_i.items()
-            },
+            "optimizer": self.stepper.optimizer.state_dict()["state"],
             "batches": self.batches.state(),
             "meter": self.meter.state(),
-            "random": {name: self.gather(state) for name, state in random_state(self.run).items()},
+            "random": {name: self.processes.gather(state) for name, state in random_state(self.run).items()},
         }
         facts = {
             "step": self.step,
@@ -195,35 +185,19 @@ class Training:
             "seconds": self.history.seconds,
             "scaler": self.stepper.scaler.state_dict(),
         }
-        if self.is_main:
-            flat = {
-                f"{part}.{name}": value
-                for part, of_part in tensors.items()
-                for name, value in of_part.items()
-            }
-            self.keeper.write(self.step, flat, facts)
+        if self.processes.is_main:
+            self.keeper.write(self.step, tensors, facts)
 
-    def gather(self, own: Tensor) -> Tensor:
-        """The same tensor of all processes: (n) -> (processes, n)."""
-        return self.accelerator.gather(own[None].to(self.run.device)) if self.processes > 1 else own[None]
-
-    def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
+    def restore(self, tensors: dict[str, dict], facts: dict) -> None:
         """Go on from a checkpoint."""
-        parts = defaultdict(dict)
-        for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = value
-        optimizer = defaultdict(dict)
-        for name, value in parts["optimizer"].items():
-            i, _, rest = name.partition(".")
-            optimizer[int(i)][rest] = value
-        self.stepper.model.load_state_dict(parts["model"])
+        self.stepper.model.load_state_dict(tensors["model"])
+        optimizer = {int(i): state for i, state in tensors.get("optimizer", {}).items()}
         groups = self.stepper.optimizer.state_dict()["param_groups"]
-        self.stepper.optimizer.load_state_dict({"state": dict(optimizer), "param_groups": groups})
+        self.stepper.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
         self.stepper.scaler.load_state_dict(facts["scaler"])
-        self.batches.restore(parts["batches"])
-        self.meter.restore(parts["meter"], self.run.device)
-        own = {name: states[self.accelerator.process_index] for name, states in parts["random"].items()}
+        self.batches.restore(tensors["batches"])
+        self.meter.restore(tensors["meter"], self.run.device)
+        own = {name: states[self.processes.index].clone() for name, states in tensors["random"].items()}
         set_random_state(own, self.run)
         evaluations = [Evaluation(*evaluation) for evaluation in facts["evaluations"]]
         self.step, self.history = facts["step"], History(facts["rows"], evaluations, facts["seconds"])
@@ -238,7 +212,7 @@ def random_state(run: Run) -> dict[str, Tensor]:
 
 
 def set_random_state(states: dict[str, Tensor], run: Run) -> None:
-    """Give PyTorch's random generators the state that `random_state` returned."""
+    """Give PyTorch's random generators the state that `random_state` returned (views they misread)."""
     torch.set_rng_state(states["cpu"])
     if run.device.type != "cpu":
         getattr(torch, run.device.type).set_rng_state(states[run.device.type])

@@ -22,19 +22,19 @@ KEPT = 2  # checkpoints: the last, and one before it should that be damaged
 class Keeper:
     """The checkpoints of one training in one folder: step-000000020-<its SHA-256>.safetensors.
 
-    `identity` says what the training is, as plain values by name. A checkpoint holds named tensors, and
-    `facts`, which go through JSON.
+    `identity` says what the training is, as plain values by name. A checkpoint holds tensors, in dicts of
+    dicts, and `facts`, which go through JSON.
     """
 
     def __init__(self, folder: str | Path, identity: dict):
         self.folder, self.identity = Path(folder), json.loads(json.dumps(identity))
         self.good: list[Path] = []
 
-    def write(self, step: int, tensors: dict[str, Tensor], facts: dict) -> None:
+    def write(self, step: int, tensors: dict[str, dict], facts: dict) -> None:
         """Keep a checkpoint, and remove all but the last `KEPT` good ones."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = safetensors.torch.save(
-            {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()},
+            {name: tensor.detach().cpu().clone() for name, tensor in flatten(tensors).items()},
             {"identity": json.dumps(self.identity), "facts": json.dumps(facts)},
         )
         path = self.folder / f"step-{step:09}-{digest(content)}.safetensors"
@@ -44,7 +44,7 @@ class Keeper:
             if file not in self.good:
                 file.unlink()
 
-    def newest(self) -> tuple[dict[str, Tensor], dict] | None:
+    def newest(self) -> tuple[dict[str, dict], dict] | None:
         """Tensors and facts of the newest whole checkpoint, or None. A warning names damaged ones.
 
         Raises ValueError for a checkpoint of another training, naming the first difference.
@@ -58,7 +58,7 @@ class Keeper:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             self.refuse_another(path, found["identity"])
             self.good = [path]
-            return tensors, found["facts"]
+            return unflatten(tensors), found["facts"]
         return None
 
     def refuse_another(self, path: Path, found: dict) -> None:
@@ -70,6 +70,33 @@ class Keeper:
                     f"{path} is of another training: its {name} is {there!r}, this one's is {here!r}. To go "
                     "on with that one, make them the same; to begin anew, name another checkpoint_dir"
                 )
+
+
+def flatten(tree: dict, prefix: str = "") -> dict[str, Tensor]:
+    """Tensors in dicts of dicts as one dict, by the names on the way to each.
+
+    >>> import torch
+    >>> flatten({"optimizer": {0: {"step": torch.tensor(3)}}})
+    {'optimizer/0/step': tensor(3)}
+    """
+    flat = {}
+    for name, branch in tree.items():
+        flat |= (
+            flatten(branch, f"{prefix}{name}/") if isinstance(branch, dict) else {f"{prefix}{name}": branch}
+        )
+    return flat
+
+
+def unflatten(flat: dict[str, Tensor]) -> dict:
+    """The dicts of dicts that `flatten` was given, where all names are strings."""
+    tree = {}
+    for names, tensor in flat.items():
+        *way, last = names.split("/")
+        branch = tree
+        for name in way:
+            branch = branch.setdefault(name, {})
+        branch[last] = tensor
+    return tree
 
 
 def digest(content: bytes) -> str:

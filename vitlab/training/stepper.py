@@ -1,12 +1,12 @@
 """One training step, in one process or in several that share a batch."""
 
 import functools
-import os
 
 import torch
 from torch import Tensor, nn
 
 from vitlab.runtime import Run
+from vitlab.training.processes import Processes
 from vitlab.training.recipe import Recipe, make_optimizer
 from vitlab.training.tasks import Outcome, Task, classification
 
@@ -14,13 +14,16 @@ from vitlab.training.tasks import Outcome, Task, classification
 class Stepper:
     """Takes training steps: forward, backward, clipping and a move of the weights, in the run's precision.
 
-    `accelerator` (of the library accelerate) knows the other processes, if there are any: their gradients
-    are averaged. All begin with the first one's weights; each draws its own random numbers.
+    In several processes all begin with the first one's weights, and gradients are averaged over them. Each
+    draws random numbers of its own.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, run: Run, task: Task | None = None):
         self.recipe, self.run = recipe, run
-        self.accelerator = join_processes(run)
+        self.processes = Processes(run)
+        self.accelerator = self.processes.accelerator
+        if self.processes.index:
+            torch.manual_seed(torch.initial_seed() + self.processes.index)
         self.model = model.to(run.device)
         task = task or functools.partial(classification, label_smoothing=recipe.label_smoothing)
         self.learner = self.accelerator.prepare_model(Learner(self.model, task))
@@ -53,18 +56,3 @@ class Learner(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Outcome:
         return self.task(self.model, images, labels)
-
-
-def join_processes(run: Run):
-    """An `Accelerator` that joins the processes which torchrun or accelerate started, if they did."""
-    from accelerate import Accelerator
-
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    accelerator = Accelerator(
-        mixed_precision="no",  # `run` decides this, and the device
-        device_placement=False,
-        cpu=several and run.device.type == "cpu",
-    )
-    if accelerator.process_index:
-        torch.manual_seed(torch.initial_seed() + accelerator.process_index)
-    return accelerator
