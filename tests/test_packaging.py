@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import statistics
 import subprocess
 import sys
 import tomllib
@@ -79,6 +80,34 @@ def test_readme_and_ci_give_the_same_commands():
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M)
     named = re.findall(r"\bmake ([a-z]+)\b", readme + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     assert set(named) <= set(targets)
+
+
+# --- imports -----------------------------------------------------------------------------------------------
+
+COST_OF_IMPORTS = """
+import time
+begin = time.process_time()
+import torch
+torch_alone = time.process_time() - begin
+import vitlab
+from importlib.util import find_spec
+for name in vitlab.__all__:
+    if not find_spec(f"vitlab.{name}"):  # the classes and functions; plots and widgets are for notebooks
+        getattr(vitlab, name)
+print((time.process_time() - begin) / torch_alone)
+import sys
+print(*{"accelerate", "ipywidgets", "matplotlib", "timm", "torchvision", "transformers"} & set(sys.modules))
+"""
+
+
+@pytest.mark.slow
+def test_all_classes_and_functions_load_in_the_time_of_torch():
+    """In processor time, which stands still while other programs run."""
+    command = [sys.executable, "-c", COST_OF_IMPORTS]
+    runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(3)]
+    ratios, heavy = zip(*(run.stdout.splitlines() for run in runs), strict=True)
+    assert set(heavy) == {""}
+    assert statistics.median(map(float, ratios)) <= 1.1
 
 
 # --- the wheel ---------------------------------------------------------------------------------------------
