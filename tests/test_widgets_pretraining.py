@@ -13,8 +13,8 @@ from PIL import Image
 import vitlab
 from vitlab import History, Recipe, ViT, ViTConfig
 from vitlab.data import Dataset
-from vitlab.training import Evaluation
-from vitlab.widgets import LiveCurves, RecipeExplorer
+from vitlab.training import Evaluation, NonFiniteLossError
+from vitlab.widgets import DebugExplorer, LiveCurves, RecipeExplorer
 
 CPU = vitlab.start(device="cpu", precision="fp32")
 
@@ -121,6 +121,18 @@ def test_the_button_comes_back_when_a_training_fails(explorer):
     assert explorer.button.description.startswith("Train")
 
 
+def test_a_training_that_breaks_leaves_its_curve(explorer, monkeypatch):
+    broken = History(rows=[row(1), row(2, loss=float("nan"))])
+
+    def train(*_arguments, **_options):
+        raise NonFiniteLossError("the loss is nan", broken)
+
+    monkeypatch.setattr("vitlab.widgets.pretraining.train", train)
+    assert explorer.train() is broken
+    assert "the loss ends at nan" in explorer.caption
+    assert not explorer.button.disabled
+
+
 def test_a_patch_size_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="not divisible by 5"):
         RecipeExplorer(halves(100, 0), halves(100, 1), patch_size=5)
@@ -211,3 +223,71 @@ def test_the_stored_output_is_the_last_picture(monkeypatch):
     stored = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
     assert stored.size == live.size
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == live.widget.model_id
+
+
+# --------------------------------------------------------------------------------------------- DebugExplorer
+
+CAUSES = dict(
+    A="rate too high", B="norms decayed", C="heads too thin", D="no warm-up", E="patch too large"
+)  # what the lesson's text and its exercise rely on
+
+
+def greys() -> Dataset:
+    """Noise with a grey stripe at the left that tells the class."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (256, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(256) % 10
+    images[:, :, :, :10] = 25 * labels.to(torch.uint8)[:, None, None, None]
+    return Dataset(images, labels, list("abcdefghij"))
+
+
+@pytest.fixture(scope="module")
+def patients():
+    return DebugExplorer(greys(), greys(), CPU, steps=30)
+
+
+def test_each_run_has_the_one_fault_that_it_stands_for(patients):
+    shapes = {name: (signs.tokens, signs.head_width) for name, signs in patients.signs.items()}
+    sound = (17, 24)
+    assert shapes == dict(healthy=sound, A=sound, B=sound, C=(17, 2), D=sound, E=(2, 24))
+    scales = {name: signs.norm_scale for name, signs in patients.signs.items()}
+    assert scales.pop("B") < 0.8
+    assert min(scales.values()) > 0.9
+    first = {name: signs.losses[:10].max() for name, signs in patients.signs.items()}
+    assert max(first, key=first.get) == "D"
+    assert {len(signs.losses) for signs in patients.signs.values()} == {30}
+
+
+def test_the_healthy_run_is_the_one_that_train_makes(patients):
+    """All but the fault is the lesson's loop: the healthy run's losses are those of `vitlab.train`."""
+    torch.manual_seed(0)
+    recipe = Recipe(steps=30, batch_size=64, augment=False)
+    history = vitlab.train(ViT(ViTConfig(patch_size=7)), greys(), None, recipe, CPU, progress=False)
+    losses = torch.tensor([row["loss"] for row in history.rows])
+    torch.testing.assert_close(patients.signs["healthy"].losses, losses, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", "ABCDE")
+def test_only_the_right_diagnosis_is_called_right(patients, name):
+    patients.set(name=name)
+    said = {}
+    for cause in patients.controls["diagnosis"].options:
+        patients.set(diagnosis=cause)
+        said[cause] = patients.caption.splitlines()[-1]
+    assert said.pop("?") == "Choose a diagnosis."
+    assert said.pop(CAUSES[name]) == f"Your diagnosis, {CAUSES[name]}: right."
+    assert said == {cause: f"Your diagnosis, {cause}: not so." for cause in said}
+    assert len(said) == 4
+
+
+def test_the_caption_has_the_signs_and_every_run_its_picture(patients):
+    pictures = set()
+    for name in "ABCDE":
+        patients.set(name=name, diagnosis="?")
+        signs, healthy = patients.signs[name], patients.signs["healthy"]
+        last = [sum(run.losses[-10:].tolist()) / 10 for run in (signs, healthy)]
+        assert f"mean of the last ten {last[0]:.2f} ({last[1]:.2f})" in patients.caption
+        assert f"test accuracy {signs.accuracy:.0%} ({healthy.accuracy:.0%})" in patients.caption
+        assert f"numbers in a head {signs.head_width} (24)" in patients.caption
+        pictures.add(decoded(patients.picture).tobytes())
+    assert len(pictures) == 5

@@ -1,4 +1,4 @@
-"""Lesson 04, pre-training: exercises 4.1–4.4 and predictions 4.a–4.f."""
+"""Lesson 04, pre-training: exercises 4.1–4.4 and predictions 4.a–4.g."""
 
 import math
 
@@ -8,73 +8,7 @@ from torch import nn
 from vitlab.checks.engine import Exercise
 from vitlab.checks.predictions import Prediction
 
-# ---------------------------------------------------------------------------------------- 4.1 cross_entropy
-
-
-def _logit_cases(generator):
-    def case(batch, classes, smoothing, size=2.0, dtype=torch.float32):
-        logits = size * torch.randn(batch, classes, dtype=dtype, generator=generator)
-        return logits, torch.randint(classes, (batch,), generator=generator), smoothing
-
-    yield case(4, 3, 0.0)
-    yield case(5, 10, 0.1)
-    yield case(3, 7, 0.3, dtype=torch.float64)
-    yield case(6, 4, 0.2, size=300.0)  # the softmax of such scores holds exact zeros
-
-
-def _by_terms(logits, labels, smoothing, spread=None):
-    """The mean over images of -Σ target · log p, one term at a time; `spread` is what a wrong class gets."""
-    losses = []
-    for scores, label in zip(logits.tolist(), labels.tolist(), strict=True):
-        classes, highest = len(scores), max(scores)
-        log_sum = highest + math.log(sum(math.exp(score - highest) for score in scores))
-        share = smoothing / classes if spread is None else spread(smoothing, classes)
-        first = 1 - smoothing + smoothing / classes if spread is None else 1 - smoothing
-        targets = [first if c == label else share for c in range(classes)]
-        losses.append(-sum(t * (score - log_sum) for t, score in zip(targets, scores, strict=True)))
-    return torch.tensor(losses, dtype=logits.dtype)
-
-
-def _cross_entropy(logits, labels, smoothing):
-    return _by_terms(logits, labels, smoothing).mean()
-
-
-def _summed(logits, labels, smoothing):
-    return _by_terms(logits, labels, smoothing).sum()
-
-
-def _mean_over_classes_too(logits, labels, smoothing):
-    return _by_terms(logits, labels, smoothing).mean() / logits.shape[1]
-
-
-def _not_smoothed(logits, labels, smoothing):
-    return _by_terms(logits, labels, 0.0).mean()
-
-
-def _spread_over_the_others(logits, labels, smoothing):
-    return _by_terms(logits, labels, smoothing, lambda s, classes: s / (classes - 1)).mean()
-
-
-def _added_on_top(logits, labels, smoothing):
-    """Target 1 for the right class and s / K for each: the targets add up to 1 + s."""
-    whole, even = _by_terms(logits, labels, 0.0), _by_terms(logits, labels, 1.0)
-    return (whole + smoothing * even).mean()
-
-
-def _softmax_twice(logits, labels, smoothing):
-    return _by_terms(logits.softmax(dim=-1), labels, smoothing).mean()
-
-
-def _without_minus(logits, labels, smoothing):
-    return -_by_terms(logits, labels, smoothing).mean()
-
-
-def _log_of_softmax(logits, labels, smoothing):
-    targets = nn.functional.one_hot(labels, logits.shape[1]) * (1 - smoothing) + smoothing / logits.shape[1]
-    return -(targets * logits.softmax(dim=-1).log()).sum(dim=-1).mean()
-
-
-# ---------------------------------------------------------------------------------------- 4.2 train_step
+# ---------------------------------------------------------------------------------------- 4.1 train_step
 
 
 def _batch_cases(generator):
@@ -177,7 +111,7 @@ def _trained_on_probabilities(model, optimizer, images, labels, clip_norm):
     return loss
 
 
-# ---------------------------------------------------------------------------------------- 4.3 learning_rate
+# ---------------------------------------------------------------------------------------- 4.2 learning_rate
 
 
 def _schedule_cases(generator):
@@ -232,15 +166,121 @@ def _never_falls(step, steps, warmup_steps, peak):
     return _learning_rate(step, steps, warmup_steps, peak) if step < warmup_steps else peak
 
 
+# ---------------------------------------------------------------------------------------- 4.3 diagnose
+
+HEALTHY, NO_WARMUP, TOO_HIGH = "healthy", "no warm-up", "rate too high"
+DECAYED, LARGE, THIN = "norms decayed", "patch too large", "heads too thin"
+
+
+def _curve(generator, first, end, steps=100, spike=0.0, at=3):
+    """A loss that starts at ln 10, falls from `first` to `end`, and may jump by `spike` at a step."""
+    progress = torch.linspace(0, 1, steps)
+    losses = end + (first - end) * torch.exp(-6 * progress)
+    losses += spike * torch.exp(-((torch.arange(steps) - at) ** 2) / 8.0)
+    return losses + 0.03 * torch.randn(steps, generator=generator)
+
+
+def _sick_runs(generator):
+    def run(norm_scale=1.0, tokens=17, head_width=24, first=2.3, end=0.8, **shape):
+        return _curve(generator, first, end, **shape), norm_scale, tokens, head_width
+
+    yield run()
+    yield run(spike=2.5)
+    yield run(spike=3.5, end=2.1)
+    yield run(end=1.9)
+    yield run(end=1.4)
+    yield run(end=2.2, spike=2.0, at=60)
+    yield run(norm_scale=0.1, end=2.2)
+    yield run(norm_scale=0.4, end=0.9)
+    yield run(tokens=2, end=0.7)
+    yield run(tokens=5, end=0.8)
+    yield run(head_width=1, end=0.8)
+    yield run(head_width=2, end=0.9)
+    yield run(tokens=50, head_width=32, norm_scale=1.05, steps=150)
+    yield run(tokens=197, head_width=64, norm_scale=0.97, end=0.5)
+
+
+def _told_apart(
+    losses,
+    norm_scale,
+    tokens,
+    head_width,
+    start=3.0,
+    early=10,
+    high=1.1,
+    width=8,
+    fewest=10,
+    scale=0.8,
+):
+    """The shapes first, then the norms, then the beginning of the curve, then its end."""
+    values = losses.tolist()
+    if tokens < fewest:
+        return LARGE
+    if head_width < width:
+        return THIN
+    if norm_scale < scale:
+        return DECAYED
+    if max(values[:early]) > start:
+        return NO_WARMUP
+    return TOO_HIGH if sum(values[-10:]) / 10 > high else HEALTHY
+
+
+def _diagnose(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width)
+
+
+def _end_before_beginning(losses, norm_scale, tokens, head_width):
+    told = _diagnose(losses, norm_scale, tokens, head_width)
+    return TOO_HIGH if told == NO_WARMUP and losses[-10:].mean() > 1.1 else told
+
+
+def _jump_anywhere(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, early=len(losses))
+
+
+def _jump_above_ln10(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, start=2.2)
+
+
+def _never_healthy(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, high=0.0)
+
+
+def _norms_not_asked(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, scale=0.0)
+
+
+def _end_before_norms(losses, norm_scale, tokens, head_width):
+    told = _diagnose(losses, norm_scale, tokens, head_width)
+    return TOO_HIGH if told == DECAYED and losses[-10:].mean() > 1.1 else told
+
+
+def _tokens_not_asked(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, fewest=0)
+
+
+def _only_one_patch(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, fewest=3)
+
+
+def _heads_not_asked(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, width=0)
+
+
+def _heads_as_in_the_paper(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, width=64)
+
+
 # ---------------------------------------------------------------------------------------- 4.4 colour_class
 
 
 def _patch_cases(generator):
     for batch, number, patch_size in ((2, 6, 2), (3, 4, 4), (1, 9, 3)):
-        shape = (batch, number, 3 * patch_size**2)
-        base = torch.randint(0, 256, (batch, number, 3, 1), generator=generator)
-        noise = torch.randint(-60, 61, (batch, number, 3, patch_size**2), generator=generator)
-        yield ((base + noise).clamp(0, 255).to(torch.uint8).view(shape),)
+        base = 2 * torch.rand(batch, number, 3, 1, generator=generator) - 1
+        noise = torch.rand(batch, number, 3, patch_size**2, generator=generator) - 0.5
+        patches = (base + noise).clamp(-1, 1)
+        patches[:, 0] = 1  # pure white, the end of the last level
+        yield (patches.view(batch, number, 3 * patch_size**2),)
 
 
 def _means(patches):
@@ -254,16 +294,20 @@ def _means(patches):
     return means
 
 
-def _joined(levels, weights=(64, 8, 1)):
+def _levels(means):
+    return ((means + 1) * 4).floor().clamp(0, 7)
+
+
+def _joined(levels, weights=(1, 8, 64)):
     return sum(weight * levels[..., c] for c, weight in enumerate(weights)).long()
 
 
 def _colour_class(patches):
-    return _joined((_means(patches) / 32).floor())
+    return _joined(_levels(_means(patches)))
 
 
-def _blue_first(patches):
-    return _joined((_means(patches) / 32).floor(), (1, 8, 64))
+def _red_counts_most(patches):
+    return _joined(_levels(_means(patches)), (64, 8, 1))
 
 
 def _channels_last(patches):
@@ -273,66 +317,33 @@ def _channels_last(patches):
 
 
 def _rounded(patches):
-    return _joined((_means(patches) / 32).round())
+    return _joined(((_means(patches) + 1) * 4).round().clamp(0, 7))
 
 
-def _eight_levels_of_256(patches):
-    return _joined((_means(patches) / 8).floor())
+def _white_is_eight(patches):
+    return _joined(((_means(patches) + 1) * 4).floor())
 
 
-def _overflowing(patches):
-    """Summed in uint8, where 255 + 1 is 0."""
-    batch, number, length = patches.shape
-    sums = patches.view(batch, number, 3, length // 3).sum(dim=-1, dtype=torch.uint8)
-    return _joined(sums // (length // 3) // 32)
+def _eight_times_the_range(patches):
+    return _joined(((_means(patches) + 1) * 8).floor().clamp(0, 7))
 
 
-def _levels_before_the_mean(patches):
-    return _joined(_means(patches // 32).floor())
+def _levels_of_pixels(patches):
+    levels = ((patches + 1) * 4).floor().clamp(0, 7)
+    return _joined(_means(levels).floor())
 
 
 def _grey(patches):
-    return (_means(patches).mean(dim=-1) / 32).floor().long()
+    return _levels(_means(patches).mean(dim=-1)).long()
 
 
 def _levels_only(patches):
-    return (_means(patches) / 32).floor().long()
+    return _levels(_means(patches)).long()
 
 
 EXERCISES = [
     Exercise(
         "4.1",
-        "cross-entropy with label smoothing",
-        cases=_logit_cases,
-        oracle=_cross_entropy,
-        mistakes=[
-            (_summed, "the losses of the batch are added up; the loss is their mean."),
-            (
-                _mean_over_classes_too,
-                "the mean is also over the classes; add up over them, then mean over images.",
-            ),
-            (_not_smoothed, "smoothing is not used; the targets are (1 - s) · one-hot + s / K."),
-            (
-                _spread_over_the_others,
-                "s is shared by the K - 1 wrong classes; it is shared by all K, the right one too.",
-            ),
-            (
-                _added_on_top,
-                "the right class still gets 1, so the targets add up to 1 + s; give it 1 - s + s / K.",
-            ),
-            (_softmax_twice, "the softmax is taken twice; logits go straight into log_softmax."),
-            (
-                _without_minus,
-                "the minus is missing: logarithms of probabilities are negative, a loss is not.",
-            ),
-            (
-                _log_of_softmax,
-                "the logarithm of a softmax that is 0 is -inf; log_softmax computes both at once, safely.",
-            ),
-        ],
-    ),
-    Exercise(
-        "4.2",
         "one training step",
         cases=_batch_cases,
         oracle=_train_step,
@@ -369,7 +380,7 @@ EXERCISES = [
         ],
     ),
     Exercise(
-        "4.3",
+        "4.2",
         "warm-up and cosine",
         cases=_schedule_cases,
         oracle=_learning_rate,
@@ -387,22 +398,58 @@ EXERCISES = [
         ],
     ),
     Exercise(
+        "4.3",
+        "debug this run",
+        cases=_sick_runs,
+        oracle=_diagnose,
+        mistakes=[
+            (
+                _end_before_beginning,
+                "a jump at the start may end high as well; ask for the jump before you look at the end.",
+            ),
+            (
+                _jump_anywhere,
+                "the jump of a missing warm-up is in the first ten steps; this finds any jump.",
+            ),
+            (
+                _jump_above_ln10,
+                "every run starts near ln 10 = 2.3 and wobbles; a jump is well above it, at 3 or more.",
+            ),
+            (_never_healthy, "healthy runs are called sick; a last loss near 1 or below is a good one here."),
+            (
+                _end_before_norms,
+                "decayed norms end high as well; look at the norms before you blame the rate.",
+            ),
+            (
+                _norms_not_asked,
+                "the scales of the norms are not looked at; they start at 1 and stay near it.",
+            ),
+            (_only_one_patch, "5 tokens are still too few: patches of a quarter of the image."),
+            (_tokens_not_asked, "the tokens are not counted; 2 of them are one patch and the class token."),
+            (_heads_not_asked, "the width of a head is not looked at; 1 or 2 numbers make poor keys."),
+            (
+                _heads_as_in_the_paper,
+                "64 is the paper's width of a head; the healthy runs here have 24 and 32.",
+            ),
+        ],
+    ),
+    Exercise(
         "4.4",
         "the colour to predict",
         cases=_patch_cases,
         oracle=_colour_class,
         tolerance=0,
         mistakes=[
-            (_blue_first, "the colours are in the reverse order; the class is 64 · red + 8 · green + blue."),
+            (_red_counts_most, "the colours are in the reverse order; it is red + 8 · green + 64 · blue."),
             (_channels_last, "the patch is read as (P, P, C); its numbers are in the order (C, P, P)."),
             (
                 _rounded,
-                "the mean is rounded to the nearest level; levels are the whole part of mean / 32, 0 to 7.",
+                "the level is rounded to the nearest; it is the whole part of (mean + 1) · 4.",
             ),
-            (_eight_levels_of_256, "this makes 32 levels of width 8; three bits are 8 levels of width 32."),
-            (_overflowing, "the sum overflows: bytes end at 255, so turn them into floats before adding up."),
+            (_white_is_eight, "pure white gets level 8; there are 8 levels, 0 to 7, so clamp it."),
+            (_eight_times_the_range, "from -1 to 1 it is 2, so 8 levels are 4 to a unit, not 8."),
             (
-                _levels_before_the_mean,
+                _levels_of_pixels,
                 "each pixel is put into a level first; take the mean first, then its level.",
             ),
             (_grey, "this is the level of the grey mean; each of the three colours has its own."),
@@ -479,6 +526,30 @@ PREDICTIONS = [
     ),
     Prediction(
         "4.e",
+        "A ViT and a ResNet with equally many operations for an image learn from 500 to 60,000 images of "
+        "Fashion-MNIST, in 1,000 steps. Where is the ViT ahead?",
+        [
+            (
+                "Nowhere",
+                "At every size the ResNet leads by several points. The paper's ViTs needed many millions.",
+            ),
+            (
+                "With few images",
+                "There it is furthest behind: what a CNN knows about images from the start counts most.",
+            ),
+            (
+                "With many images",
+                "So it is in the paper, with millions. 60,000, each seen once, are not many in that sense.",
+            ),
+            (
+                "Everywhere",
+                "It would be, had the ResNet fewer operations or steps; here both have as many.",
+            ),
+        ],
+        right=0,
+    ),
+    Prediction(
+        "4.f",
         "Scrambled images, in training and in the test. Which kind of model can no longer learn as well?",
         [
             (
@@ -501,18 +572,27 @@ PREDICTIONS = [
         right=2,
     ),
     Prediction(
-        "4.f",
-        "Two trainings of 120 steps: (A) the right peak, but no warm-up; (B) ten times the right peak, with "
-        "warm-up. Which ends better?",
+        "4.g",
+        "ViTs with patches of 4, 7, 14 and 28 pixels learn Fashion-MNIST for 500 steps each, on batches of "
+        "the same size. Which one is right most often then?",
         [
-            ("A", "Warm-up guards the start. A rate that is too high does harm at every step after it."),
-            ("B", "Warm-up makes the start gentle; then the rate is ten times too high all the same."),
             (
-                "Both alike: AdamW adapts its steps",
-                "To the gradients' sizes. How far it goes is still the rate.",
+                "4 × 4: the finest view",
+                "In a long training it wins, as in the paper. After 500 steps it is the last of the four.",
             ),
-            ("Neither learns anything", "Most small pre-norm models start well enough without warm-up."),
+            (
+                "7 × 7: a good compromise",
+                "It is third: better than 4 × 4, and behind those with fewer tokens to learn about.",
+            ),
+            (
+                "14 × 14: four patches",
+                "So short a training favours few, large tokens; and each image costs a tenth of the work.",
+            ),
+            (
+                "28 × 28: one patch",
+                "It comes close, although its attention has one patch to look at: it is a perceptron.",
+            ),
         ],
-        right=0,
+        right=2,
     ),
 ]

@@ -35,11 +35,12 @@ from vitlab.widgets.encoder import HeadExplorer
 from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.fine_tuning import LabelsExplorer, ResolutionExplorer
 from vitlab.widgets.patching import PatchExplorer
-from vitlab.widgets.pretraining import LiveCurves, RecipeExplorer
+from vitlab.widgets.pretraining import DebugExplorer, LiveCurves, RecipeExplorer
 
 __all__ = [
     "AttentionMapExplorer",
     "DataPathExplorer",
+    "DebugExplorer",
     "Explorer",
     "FilterExplorer",
     "HeadExplorer",

@@ -1,15 +1,26 @@
 """Lesson 04: a recipe and what it does to a small model, and the curves of a training while it runs."""
 
 import time
+from typing import NamedTuple
 
 import ipywidgets
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from vitlab import plots
-from vitlab.data import Dataset
+from vitlab.data import Dataset, batches
 from vitlab.runtime import Run, here
-from vitlab.training import History, Recipe, learning_rate_at, train
+from vitlab.training import (
+    History,
+    NonFiniteLossError,
+    Recipe,
+    evaluate,
+    learning_rate_at,
+    make_optimizer,
+    train,
+)
 from vitlab.vit import ViT, ViTConfig
 from vitlab.widgets.explorer import Explorer, figure
 
@@ -18,7 +29,18 @@ KEPT = 3  # trainings whose curves stay on the picture: more cannot be told apar
 EVERY = 0.25  # seconds between two pictures of a running training, at least
 SHARE = 0.1  # of the training's time that drawing may take, at most
 BATCH = 64
-SAMPLED = 200  # points of a learning-rate curve
+HIGHEST = 4  # of the losses shown of a run that fails; what is above is cut off
+DECAY = 20  # of the norms that are decayed: in 100 steps it does what a usual one does in 100,000
+
+# What is wrong with a run: changes to its recipe, and to its model.
+FAULTS = {
+    "healthy": ({}, {}),
+    "rate too high": ({"learning_rate": 2e-2}, {}),
+    "norms decayed": ({}, {}),
+    "heads too thin": ({}, {"num_heads": 48}),
+    "no warm-up": ({"learning_rate": 2e-2, "warmup_steps": 0}, {}),
+    "patch too large": ({}, {"patch_size": 28}),
+}
 
 
 class LiveCurves(Explorer):
@@ -137,6 +159,8 @@ class RecipeExplorer(Explorer):
             history = train(
                 model, data, self.test_data, recipe, self.run or here(), progress=False, evaluations=1
             )
+        except NonFiniteLossError as error:  # a rate that is far too high: its curve is worth a look as well
+            history = error.history
         finally:
             self.button.disabled, self.button.description = False, "Train a small ViT by this recipe"
         self.trained.pop(key, None)
@@ -173,6 +197,111 @@ class RecipeExplorer(Explorer):
         )
         history = self.trained.get((peak, warmup, steps, images))
         return drawing, caption + (_ending(history) if history else "Not trained yet by this recipe.")
+
+
+class Signs(NamedTuple):
+    """What a training leaves to judge it by."""
+
+    losses: Tensor  # (steps,), in nats
+    norm_scale: float  # mean size of the LayerNorms' scales at the end; 1 at the start
+    tokens: int
+    head_width: int  # D / heads
+    accuracy: float  # on test images, in [0, 1]
+    seconds: float  # of the processor
+
+
+class DebugExplorer(Explorer):
+    """Five trainings that fail, A to E, each for a reason of its own, beside a healthy one.
+
+    All are trained when it is made: ViTs of 28 x 28 grey images with D = 96 and four layers. The controls
+    choose a run and a diagnosis; the caption has the run's signs, and says whether the diagnosis is right.
+    `signs` maps "healthy" and the letters to `Signs`.
+
+    >>> blank = Dataset(torch.zeros(64, 1, 28, 28).byte(), torch.arange(64) % 10, list("abcdefghij"))
+    >>> explorer = DebugExplorer(blank, blank, steps=2)
+    >>> explorer.signs["A"].tokens, explorer.signs["A"].head_width
+    (17, 24)
+    """
+
+    def __init__(self, train_data: Dataset, test_data: Dataset, run: Run | None = None, steps: int = 100):
+        run = run or here()
+        trained = [_trained_with(fault, train_data, test_data, run, steps) for fault in FAULTS]
+        self.signs = dict(zip(["healthy", *"ABCDE"], trained, strict=True))
+        causes = [fault for fault in FAULTS if fault != "healthy"]
+        controls = {
+            "name": ipywidgets.ToggleButtons(options=list("ABCDE"), description="run"),
+            "diagnosis": ipywidgets.Dropdown(options=["?", *sorted(causes)], description="your diagnosis"),
+        }
+        super().__init__(self.draw, controls, size=SIZE)
+
+    def draw(self, name: str, diagnosis: str) -> tuple[Figure, str]:
+        """Left the chosen run's loss beside the healthy one's, right all five; in words its signs."""
+        drawing = figure(SIZE)
+        left, right = drawing.subplots(1, 2, sharey=True)
+        healthy = self.signs["healthy"]
+        for ax, names in ((left, [name]), (right, "ABCDE")):
+            ax.plot(healthy.losses, "--", color="0.5", lw=2, label="healthy")
+            for i, letter in enumerate(names):
+                dash, colour = plots.DASHES[i % 4], plots.COLOURS[i % 4]
+                ax.plot(self.signs[letter].losses, dash, color=colour, label=letter, lw=1.2 + 0.8 * (i > 3))
+            ax.set(xlabel="step", ylim=(0, HIGHEST))
+            ax.grid(alpha=0.3)
+            ax.legend(fontsize=9, ncols=3)
+        left.set(ylabel="training loss (nats)", title=f"run {name}")
+        right.set(title="all five")
+        verdict = "Choose a diagnosis."
+        if diagnosis != "?":
+            right_one = list(FAULTS)[1 + "ABCDE".index(name)]
+            verdict = f"Your diagnosis, {diagnosis}: " + ("right." if diagnosis == right_one else "not so.")
+        return drawing, _in_words(name, self.signs[name], healthy) + verdict
+
+
+def _trained_with(fault: str, train_data: Dataset, test_data: Dataset, run: Run, steps: int) -> Signs:
+    """Train a ViT with one thing wrong; the loop is written out, as `train` does not decay norms."""
+    in_recipe, in_model = FAULTS[fault]
+    recipe = Recipe(**({"steps": steps, "batch_size": BATCH, "augment": False} | in_recipe))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = ViT(ViTConfig(**({"patch_size": 7} | in_model))).to(run.device)
+    optimizer, losses, begin = make_optimizer(model, recipe), [], time.process_time()
+    if fault == "norms decayed":
+        optimizer.param_groups[1]["weight_decay"] = DECAY
+    data = batches(train_data.to(run.device), BATCH, recipe.seed, augment=False, steps=steps)
+    for step, (images, labels) in enumerate(data):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, recipe)
+        with run.autocast():
+            loss = F.cross_entropy(model(images).float(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        optimizer.step()
+        losses.append(loss.detach())
+    seconds, config = time.process_time() - begin, model.config
+    scales = [p for name, p in model.named_parameters() if "norm" in name and name.endswith("weight")]
+    return Signs(
+        torch.stack(losses).cpu(),
+        float(torch.cat(scales).detach().abs().mean()),
+        config.num_tokens,
+        config.embed_dim // config.num_heads,
+        evaluate(model, test_data, run)[1],
+        seconds,
+    )
+
+
+def _in_words(name: str, signs: Signs, healthy: Signs) -> str:
+    """The signs of a run, those of the healthy one in brackets."""
+    parts = [
+        ("highest of the first ten losses {:.2f}", [x.losses[:10].max() for x in (signs, healthy)]),
+        ("mean of the last ten {:.2f}", [x.losses[-10:].mean() for x in (signs, healthy)]),
+        ("mean scale of the norms {:.2f}", [signs.norm_scale, healthy.norm_scale]),
+        ("tokens {}", [signs.tokens, healthy.tokens]),
+        ("numbers in a head {}", [signs.head_width, healthy.head_width]),
+        ("test accuracy {:.0%}", [signs.accuracy, healthy.accuracy]),
+        ("processor time {:.1f}", [signs.seconds / healthy.seconds, 1]),
+    ]
+    words = [f"{text.format(own)} ({text[text.index('{') :].format(other)})" for text, (own, other) in parts]
+    return f"Run {name}, in brackets the healthy one: {'; '.join(words)}.\n"
 
 
 def _progress(history: History, recipe: Recipe) -> str:
