@@ -21,6 +21,7 @@ quick: .venv/test.installed ## the inner loop: lint and unit tests
 
 bench: .venv/bench.installed ## speed beside timm, vit-pytorch, Hugging Face and torchvision, for about ten minutes
 	.venv/bin/python tests/benchmarks/bench.py
+	.venv/bin/python tests/benchmarks/time_to_accuracy.py
 
 colab: need-REPO .venv/test.installed ## point the Colab cells to a repository: REPO=owner/name (REPO= takes it out)
 	.venv/bin/python tests/notebook_tools.py stamp "$(REPO)"

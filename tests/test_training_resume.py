@@ -97,6 +97,7 @@ print(json.dumps([attempt("killed", step) for step in json.loads(sys.argv[1])] +
 """
 
 
+@pytest.mark.slow
 def test_killed_at_three_steps_it_ends_as_if_nothing_had_happened(tmp_path):
     steps = sorted(random.Random(0).sample(range(2, 60), 3))
     (tmp_path / "killed").mkdir()

@@ -79,14 +79,18 @@ def turn(way: str, device: torch.device) -> float:
 
 def take_turn(contender: Contender, device: torch.device) -> float:
     """Seconds that a contender's repeats take."""
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    clock = time.process_time if alone else time.perf_counter
     begin = clock()
     for _ in range(contender.repeats):
         contender.run()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return clock() - begin
+
+
+def clock() -> float:
+    """Seconds: of this process on one CPU thread, of the wall otherwise."""
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    return time.process_time() if alone else time.perf_counter()
 
 
 def ways(library: str) -> list[str]:

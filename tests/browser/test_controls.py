@@ -1,0 +1,70 @@
+"""Every control of every explorer does something: moved in the browser, picture or caption must change."""
+
+import lab
+import notebook_tools as tools
+import pytest
+
+pytestmark = pytest.mark.slow
+
+# An explorer is the box of widgets round one picture.
+EXPLORERS = ".jp-OutputArea-output .widget-vbox:has(> .widget-image)"
+
+
+def shown(explorer) -> tuple[str, str]:
+    """What an explorer shows: its picture's address, which changes with the picture, and its caption."""
+    return explorer.locator("img").first.get_attribute("src"), explorer.locator(".widget-html").inner_text()
+
+
+def wait_for_change(page, explorer, before: tuple[str, str]) -> bool:
+    for _ in range(100):
+        if shown(explorer) != before:
+            return True
+        page.wait_for_timeout(50)
+    return False
+
+
+def moved(page, explorer, *ways) -> bool:
+    """Whether one of the ways to move a control, tried in turn, changes what is shown."""
+    for way in ways:
+        before = shown(explorer)
+        way()
+        if wait_for_change(page, explorer, before):
+            return True
+    return False
+
+
+def slider_moves(explorer):
+    for handle in explorer.locator(".noUi-handle").all():
+        yield (
+            handle.evaluate("h => h.closest('.widget-inline-hbox').innerText"),
+            [lambda key=key, handle=handle: handle.press(key) for key in ("ArrowRight", "ArrowLeft")],
+        )
+
+
+def dropdown_moves(explorer):
+    for select in explorer.locator("select").all():
+        values = select.locator("option").evaluate_all("all => all.map(o => o.value)")
+        yield (
+            select.evaluate("s => s.closest('.widget-inline-hbox').innerText.split('\\n')[0]"),
+            [lambda value=value, select=select: select.select_option(value) for value in reversed(values)],
+        )
+
+
+@pytest.mark.parametrize("name", [path.stem for path in tools.notebook_paths()])
+def test_every_slider_and_dropdown_changes_what_is_shown(browser, served, name):
+    page, page_errors = lab.new_page(browser)
+    lab.open_notebook(page, served[0], name)
+    lab.run_all(page)
+    explorers = page.locator(EXPLORERS).all()
+    assert explorers
+    idle = []
+    for explorer in explorers:
+        explorer.scroll_into_view_if_needed()
+        for control, ways in [*slider_moves(explorer), *dropdown_moves(explorer)]:
+            if not moved(page, explorer, *ways):
+                idle.append(control)
+        assert explorer.locator(".vitlab-error").count() == 0, shown(explorer)[1]
+    assert idle == []
+    assert lab.output_errors(page) == []
+    assert page_errors == []
+    page.close()
