@@ -1,7 +1,6 @@
 """New head, new grid, probe and draws, against numpy, loops and the model they come from."""
 
 import re
-import sys
 import time
 from copy import deepcopy
 from dataclasses import replace
@@ -17,7 +16,6 @@ from vitlab.data import Dataset, image_folder, scenes
 from vitlab.fine_tuning import __main__ as command
 from vitlab.fine_tuning.studies import datasets
 
-LABELS = sys.modules["vitlab.fine_tuning.few_labels"]  # the function few_labels hides it
 CPU = dict(device="cpu", precision="fp32")
 
 
@@ -287,10 +285,32 @@ def stripes(n: int, channels: int = 1) -> Dataset:
     return Dataset(images + noise.byte(), torch.arange(n) % 2, ["upper", "lower"])
 
 
+def test_half_a_training_is_no_result(monkeypatch, tmp_path):
+    """Ctrl-C within a training ends a study; no row says that the run was done."""
+
+    def train(*arguments, **keywords):
+        return vitlab.train(*arguments, on_step=press, **keywords)
+
+    def press(history):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fine_tuning.recipes, "train", train)
+    recipe, data = fine_tuning.fine_tuning_recipe(3, 0.03), stripes(8)
+    learn = fine_tuning.from_scratch(tiny(), recipe, vitlab.start(**CPU))
+    with pytest.raises(KeyboardInterrupt):
+        fine_tuning.few_label_study({"scratch": learn}, data, data, [2], draws=1)
+    with pytest.raises(KeyboardInterrupt):
+        fine_tuning.try_learning_rates(tiny, data, data, recipe, [0.03], vitlab.start(**CPU))
+    study = fine_tuning.few_labels(labels=[1], seeds=[0], targets=["cut-outs"], methods=["scratch"])
+    with pytest.raises(KeyboardInterrupt):
+        studies.run_study(study, tmp_path / "few.csv", vitlab.start(**CPU), progress=False)
+    assert not (tmp_path / "few.csv").exists()
+
+
 # --- few labels --------------------------------------------------------------------------------------------
 
 
-def test_the_contenders_are_what_they_are_called():
+def test_the_contenders_are_what_they_are_called(monkeypatch):
     """Each against its own few lines, on colour images for a model of grey ones."""
     model, data, run = tiny(), stripes(40, channels=3), vitlab.start(**CPU)
     test = stripes(20, channels=3)
@@ -305,15 +325,13 @@ def test_the_contenders_are_what_they_are_called():
         "fine-tuned": fine_tuning.fine_tuned(model, recipe, run),
         "scratch": fine_tuning.from_scratch(model, recipe, run),
     }
-    original = LABELS.train
-    LABELS.train = lambda start, *rest, **kwargs: (
-        seen.append({name: w.clone() for name, w in start.state_dict().items()}),
-        original(start, *rest, **kwargs),
-    )
-    try:
-        found = {name: learn(data, 4)(test) for name, learn in learners.items()}
-    finally:
-        LABELS.train = original
+
+    def train(start, *rest, **kwargs):
+        seen.append({name: w.clone() for name, w in start.state_dict().items()})
+        return vitlab.train(start, *rest, **kwargs)
+
+    monkeypatch.setattr(fine_tuning.recipes, "train", train)
+    found = {name: learn(data, 4)(test) for name, learn in learners.items()}
     for start, (name, begun) in zip(seen, wanted.items(), strict=True):
         assert all(torch.equal(w, begun.state_dict()[key]) for key, w in start.items())
         vitlab.train(begun, data, None, replace(recipe, seed=4), run, progress=False)

@@ -10,8 +10,9 @@ from torch import Tensor
 from vitlab.data import Dataset, Scenes
 from vitlab.fine_tuning.adapting import adapt_to
 from vitlab.fine_tuning.probing import features, linear_probe
+from vitlab.fine_tuning.recipes import train_to_the_end
 from vitlab.runtime import Run
-from vitlab.training import Recipe, evaluate, train
+from vitlab.training import Recipe, evaluate
 from vitlab.vit import ViT
 
 Measure = Callable[[Dataset], float]  # a data set -> accuracy on it, in [0, 1]
@@ -96,7 +97,7 @@ def from_scratch(model: ViT, recipe: Recipe, run: Run | None = None) -> Learner:
 
 def trained(model: ViT, draw: Dataset, recipe: Recipe, run: Run | None) -> Measure:
     """The accuracy of a model after its training on a draw."""
-    train(model, draw, None, recipe, run, progress=False)
+    train_to_the_end(model, draw, recipe, run)
     return lambda dataset: evaluate(model, dataset, run)[1]
 
 
