@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from vitlab import ViT, ViTConfig, attention_rollout, mean_attention_distance, record_attention
-from vitlab.attention import class_map, discard_smallest, patch_distances
+from vitlab.attention import class_map, discard_smallest, patch_distances, recording_bytes
+from vitlab.encoder import attention_scores
 
 SMALL = dict(image_size=(8, 12), patch_size=4, embed_dim=12, depth=3, num_heads=2, mlp_dim=16)
 
@@ -34,6 +36,13 @@ def random_weights(*shape):
 
 def observers(model):
     return [block.attn.observers for block in model.blocks]
+
+
+def hooks(model):
+    return [(*module._forward_hooks, *module._forward_pre_hooks) for module in model.modules()]
+
+
+EVERYTHING = ("queries", "keys", "values", "scores", "attention_outputs", "mlp_outputs", "block_outputs")
 
 
 # ------------------------------------------------------------------------------------------- recording
@@ -94,13 +103,14 @@ def test_nothing_is_left_behind_after_an_exception(model, images):
         fill_and_fail(model, images, records)
     (record,) = records
     assert observers(model) == [[], [], []]
+    assert not any(hooks(model))
     assert record.weights.shape == (3, 5, 2, 7, 7)  # what was recorded before is kept
     model(images)
     assert record.weights.shape == (3, 5, 2, 7, 7)
 
 
 def fill_and_fail(model, images, records):
-    with record_attention(model) as record:
+    with record_attention(model, also=EVERYTHING) as record:
         records.append(record)
         model(images)
         model(torch.zeros(1, 1, 28, 28))
@@ -111,7 +121,7 @@ def test_recordings_nest(model, images):
         model(images[:1])
         with record_attention(model) as inner:
             model(images[1:3])
-        assert observers(model) == [[append] for append in (passes.append for passes in outer.layers)]
+        assert [len(attached) for attached in observers(model)] == [1, 1, 1]
         model(images[3:])
     assert (outer.weights.shape[1], inner.weights.shape[1]) == (5, 2)
     assert torch.equal(inner.weights, outer.weights[:, 1:3])
@@ -123,6 +133,144 @@ def test_weights_are_fp32_under_autocast(model, images):
         model(images)
     assert record.weights.dtype == torch.float32
     torch.testing.assert_close(record.weights.sum(-1), torch.ones(3, 5, 2, 7), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("layers", [[0], [2, 0], [-1], [-1, 1], range(1, 3)])
+def test_layers_are_chosen_in_the_order_asked_for(model, images, layers):
+    with record_attention(model) as whole, torch.no_grad():
+        model(images)
+    with record_attention(model, layers, also=["block_outputs"]) as record, torch.no_grad():
+        model(images)
+    torch.testing.assert_close(record.weights, whole.weights[list(layers)], atol=1e-6, rtol=1e-5)
+    assert len(record["block_outputs"]) == len(layers)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([3], "layers are 0 to 2, or -1 to -3 from the end; got 3"),
+        ([-4], "got -4"),
+        ([1.0], "got 1.0"),
+        ([], "one or more different layers"),
+        ([0, -3], "one or more different layers"),
+    ],
+)
+def test_layers_that_are_not_there(model, layers, words):
+    with pytest.raises(ValueError, match=words), record_attention(model, layers):
+        pass
+    assert not any(observers(model) + hooks(model))
+
+
+def test_intermediates_by_hand(model, images):
+    """Every name, against the parts of the blocks called one after the other."""
+    with record_attention(model, also=EVERYTHING) as record, torch.no_grad():
+        logits = model(images)
+    with torch.no_grad():
+        x = model.embed(images)
+        for layer, block in enumerate(model.blocks):
+            qkv = block.attn.qkv(block.norm1(x))
+            for i, name in enumerate(("queries", "keys", "values")):  # a head after a head in each third
+                heads = [
+                    qkv[..., 12 * i + 6 * head : 12 * i + 6 * (head + 1)].unsqueeze(1) for head in range(2)
+                ]
+                torch.testing.assert_close(record[name][layer], torch.cat(heads, dim=1))
+            attended = block.attn(block.norm1(x))
+            torch.testing.assert_close(record["attention_outputs"][layer], attended)
+            x = x + attended
+            torch.testing.assert_close(record["mlp_outputs"][layer], block.mlp(block.norm2(x)))
+            x = x + block.mlp(block.norm2(x))
+            torch.testing.assert_close(record["block_outputs"][layer], x)
+        torch.testing.assert_close(logits, model.head(model.norm(x)[:, 0]))
+        torch.testing.assert_close(logits, model(images))
+    scores = attention_scores(record["queries"], record["keys"])
+    torch.testing.assert_close(record["scores"], scores)
+    assert torch.equal(record["scores"].softmax(-1), record.weights)
+    assert observers(model) == [[], [], []]
+    assert not any(hooks(model))
+
+
+def test_only_the_class_tokens_row(model, images):
+    with record_attention(model, also=["scores"]) as whole, torch.no_grad():
+        model(images)
+    with record_attention(model, also=["scores"], rows="class") as record, torch.no_grad():
+        model(images)
+    assert record.weights.shape == (3, 5, 2, 1, 7)
+    assert torch.equal(record.weights, whole.weights[..., :1, :])
+    assert torch.equal(record["scores"], whole["scores"][..., :1, :])
+    assert torch.equal(class_map(record.weights, (2, 3)), class_map(whole.weights, (2, 3)))
+    assert record.weights.untyped_storage().nbytes() == 3 * 5 * 2 * 7 * 4  # no view of the whole
+
+
+@pytest.mark.parametrize("rows", ["all", "class"])
+@pytest.mark.parametrize("also", [(), EVERYTHING])
+def test_a_recording_takes_the_bytes_it_says(model, images, also, rows):
+    with record_attention(model, [0, -1], also, rows) as record, torch.no_grad():
+        model(images)
+    kept = sum(
+        tensor.untyped_storage().nbytes()
+        for layers in record.passes.values()
+        for tensor in itertools.chain(*layers)
+    )
+    assert kept == recording_bytes(model, 5, [0, -1], also, rows)
+    shown = [record[name].untyped_storage().nbytes() for name in record.passes]
+    assert sum(shown) == kept
+    for name, layers in record.passes.items():  # they were moved, not copied
+        assert layers[0][0].data_ptr() == record[name].data_ptr() == record[name].data_ptr()
+
+
+def test_what_does_not_fit_is_refused_beforehand(model, images):
+    needed = recording_bytes(model, batch_size=5)
+    with record_attention(model, memory_limit=2 * needed) as record, torch.no_grad():
+        model(images)
+        model(images)
+        assert record.weights.shape[1] == 10
+        with pytest.raises(ValueError, match="3 layers for 5 images of 7 tokens .* 0.00 GB are left"):
+            model(images)
+    assert record.weights.shape[1] == 10
+    with record_attention(model, memory_limit=needed, rows="class"), torch.no_grad():
+        for _ in range(7):
+            model(images)
+
+
+def test_much_is_told_beforehand(model, images, monkeypatch):
+    monkeypatch.setattr("vitlab.attention.recording.MUCH", recording_bytes(model, batch_size=5) - 1)
+    with record_attention(model) as record, torch.no_grad():
+        with pytest.warns(UserWarning, match="recording weights in 3 layers for 5 images of 7 tokens takes"):
+            model(images)
+    assert record.weights.shape[1] == 5
+    monkeypatch.setattr("vitlab.attention.recording.MUCH", recording_bytes(model, batch_size=5))
+    with record_attention(model), torch.no_grad(), warnings.catch_warnings(action="error"):
+        model(images)
+
+
+def test_what_was_not_asked_for_is_not_there(model, images):
+    with record_attention(model, also="keys") as record, torch.no_grad():
+        model(images)
+    with pytest.raises(ValueError, match="'scores' was not recorded, only weights, keys"):
+        record["scores"]
+    with pytest.raises(ValueError, match="also takes queries, .*; got 'logits'"):
+        with record_attention(model, also=["logits"]):
+            pass
+    with pytest.raises(ValueError, match="'all' or 'class'; got 'cls'"):
+        with record_attention(model, rows="cls"):
+            pass
+    with pytest.raises(ValueError, match="no class token"):
+        with record_attention(ViT(ViTConfig(**SMALL, pool="mean")), rows="class"):
+            pass
+
+
+def test_a_layer_that_took_no_part_is_told(model, images):
+    with record_attention(model) as record, torch.no_grad():
+        model.blocks[0](model.embed(images))
+    with pytest.raises(ValueError, match=r"every recorded layer .*\[1, 0, 0\] times"):
+        record.weights  # noqa: B018
+
+
+def test_an_encoder_alone_is_recorded(model, images):
+    with record_attention(model.blocks, also=["block_outputs"]) as record, torch.inference_mode():
+        tokens = model.blocks(model.embed(images))
+    torch.testing.assert_close(record["block_outputs"][-1], tokens)
+    assert record.weights.shape == (3, 5, 2, 7, 7)
 
 
 def test_recording_without_class_token(images):

@@ -1,0 +1,46 @@
+"""How far attention reaches (figure 7 right, appendix D.7), and what has to be known to read that."""
+
+import torch
+from torch import Tensor
+
+
+def mean_attention_distance(
+    weights: Tensor, grid_size: tuple[int, int], patch_size: int, cls: str = "drop"
+) -> Tensor:
+    """Mean distance between a patch and what it attends to, in pixels: (L, B, heads, T, T) -> (L, heads).
+
+    Figure 7 (right) and appendix D.7: distances between patch centres, weighted by attention, averaged
+    over queries and images. The class token has no place, so its row and column are left out; with
+    `cls="drop"` (as in published code) what remains of a row no longer sums to 1, which makes a head that
+    looks at the class token seem local; with "renormalise" rows are divided by what remains. Without a
+    class token both agree. Raises ValueError where tokens and grid do not fit.
+
+    >>> uniform = torch.full((1, 1, 1, 196, 196), 1 / 196)
+    >>> round(mean_attention_distance(uniform, (14, 14), 16).item(), 1)
+    116.5
+    """
+    rows, columns = grid_size
+    prefix = weights.shape[-1] - rows * columns
+    if weights.ndim != 5 or prefix not in (0, 1):
+        raise ValueError(
+            f"weights of a {rows} x {columns} grid have the shape (L, B, heads, T, T) with "
+            f"T = {rows * columns}, or one more with a class token; got {tuple(weights.shape)}"
+        )
+    if cls not in ("drop", "renormalise"):
+        raise ValueError(f"cls is 'drop' or 'renormalise'; got {cls!r}")
+    weights = weights[..., prefix:, prefix:]
+    if cls == "renormalise":
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+    distances = patch_distances(grid_size, patch_size).to(weights)
+    return (weights * distances).sum(dim=-1).mean(dim=(1, 3))
+
+
+def patch_distances(grid_size: tuple[int, int], patch_size: int) -> Tensor:
+    """Distances between the centres of all pairs of patches in pixels, (N, N).
+
+    >>> patch_distances((1, 3), 16)[0].tolist()
+    [0.0, 16.0, 32.0]
+    """
+    rows, columns = grid_size
+    places = torch.cartesian_prod(torch.arange(float(rows)), torch.arange(float(columns)))  # (N, 2)
+    return torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist") * patch_size

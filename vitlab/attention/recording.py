@@ -1,0 +1,253 @@
+"""Recording what a forward pass makes inside: attention weights, and more on request."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.encoder import Attention, Block, attention_scores
+from vitlab.vit import ViT
+
+HEADWISE = ("queries", "keys", "values", "scores")  # (B, heads, T, d), the scores (B, heads, T, T)
+OUTPUTS = ("attention_outputs", "mlp_outputs", "block_outputs")  # (B, T, D)
+MUCH = 500_000_000  # bytes; a recording that takes more says so before it starts
+
+
+@dataclass
+class AttentionRecord:
+    """Filled by the forward passes made inside `record_attention`.
+
+    `record.weights` is also `record["weights"]`; what else was asked for has its name in the brackets.
+    """
+
+    passes: dict[str, list[list[Tensor]]]  # by name: one list a layer, one tensor a forward pass
+    joined: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> Tensor:
+        """(L, B, heads, T, T) in fp32; rows are queries and sum to 1. Several passes are joined along B.
+
+        With `rows="class"` the last two are (1, T). Raises ValueError while no forward pass was recorded.
+        """
+        return self["weights"]
+
+    @property
+    def layers(self) -> list[list[Tensor]]:
+        """The weights as they came: one list a layer, one tensor (B, heads, T, T) a forward pass."""
+        return self.passes["weights"]
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.passes:
+            raise ValueError(
+                f"{name!r} was not recorded, only {', '.join(self.passes)}; record_attention(model, "
+                f"also=[…]) takes {', '.join(HEADWISE + OUTPUTS)}"
+            )
+        layers = self.passes[name]
+        if not any(layers):
+            raise ValueError(
+                "no forward pass was recorded; call model(images) inside `with record_attention(model)`"
+            )
+        if len({len(passes) for passes in layers}) > 1:
+            raise ValueError(
+                f"not every recorded layer took part in every forward pass ({[len(p) for p in layers]} times)"
+            )
+        if name not in self.joined or len(layers[0]) > 1:
+            self.joined[name] = join(layers)
+        return self.joined[name]
+
+
+def join(layers: list[list[Tensor]]) -> Tensor:
+    """Stack layers, each joined along B. Without gradients they are moved, so that memory holds them once."""
+    if any(tensor.requires_grad for passes in layers for tensor in passes):
+        return torch.stack([torch.cat(passes) for passes in layers])
+    first = layers[0][0]
+    images = sum(len(tensor) for tensor in layers[0])
+    whole = first.new_empty(len(layers), images, *first.shape[1:])
+    for place, passes in zip(whole, layers, strict=True):
+        torch.cat(passes, out=place)
+        passes[:] = [place]
+    return whole
+
+
+@contextmanager
+def record_attention(
+    model: nn.Module,
+    layers: Iterable[int] | None = None,
+    also: Iterable[str] = (),
+    rows: str = "all",
+    memory_limit: float | None = None,
+) -> Iterator[AttentionRecord]:
+    """Record the attention weights of every layer while the block runs; afterwards nothing is left behind.
+
+    The weights are those that the model uses, so gradients can be taken through them. `layers` chooses
+    some, counted from 0, or from the end as -1, -2, …; the record has them in the order asked for. `also`
+    names what else to keep: "queries", "keys", "values" (L, B, heads, T, d), "scores" before the softmax,
+    made again from queries and keys, and "attention_outputs", "mlp_outputs", "block_outputs" (L, B, T, D).
+    With `rows="class"` only the class token's row of weights and scores is kept, (L, B, heads, 1, T).
+
+    `recording_bytes` says what a recording will take. One of more than half a gigabyte warns before it
+    starts, and one larger than `memory_limit` bytes (default: the memory that is free) is refused. Raises
+    ValueError for that, for a model that has no `vitlab.Attention` in it, and for a layer that is not there.
+
+    >>> from vitlab import ViT, ViTConfig
+    >>> model = ViT(ViTConfig())
+    >>> with record_attention(model, layers=[0, -1], also=["block_outputs"]) as record, torch.no_grad():
+    ...     logits = model(torch.zeros(2, 1, 28, 28))
+    >>> record.weights.shape, record["block_outputs"].shape
+    (torch.Size([2, 2, 4, 50, 50]), torch.Size([2, 2, 50, 96]))
+    """
+    also = check_names(also, rows)
+    numbers, attentions = chosen(model, Attention, layers)
+    blocks = chosen(model, Block, layers)[1] if {*also} & {*OUTPUTS} else []
+    if rows == "class" and isinstance(model, ViT) and not model.config.num_prefix_tokens:
+        raise ValueError("this model has no class token; record all rows, with rows='all'")
+    record = AttentionRecord({name: [[] for _ in attentions] for name in ("weights", *also)})
+    first = attentions[numbers.index(min(numbers))]
+    with ExitStack() as undo:
+        guard = partial(check_memory, record, attentions, rows, memory_limit)
+        undo.enter_context(first.register_forward_pre_hook(guard))
+        for layer, attention in enumerate(attentions):
+            keep = {name: passes[layer].append for name, passes in record.passes.items()}
+            undo.enter_context(observing(attention, partial(keep_weights, keep, rows)))
+            if {*also} & {*HEADWISE}:
+                undo.enter_context(
+                    attention.qkv.register_forward_hook(partial(keep_heads, attention, keep, rows))
+                )
+        for layer, block in enumerate(blocks):
+            undo.enter_context(block.register_forward_pre_hook(all_tokens, with_kwargs=True))
+            for name, module in zip(OUTPUTS, (block.attn, block.mlp, block), strict=True):
+                if name in also:
+                    keep = record.passes[name][layer].append
+                    undo.enter_context(module.register_forward_hook(partial(keep_output, keep)))
+        yield record
+
+
+def check_names(also: Iterable[str], rows: str) -> list[str]:
+    """`also` as a list without repetition; raises ValueError for names that there are not."""
+    also = [also] if isinstance(also, str) else list(dict.fromkeys(also))
+    for name in also:
+        if name not in HEADWISE + OUTPUTS:
+            raise ValueError(f"also takes {', '.join(HEADWISE + OUTPUTS)}; got {name!r}")
+    if rows not in ("all", "class"):
+        raise ValueError(f"rows is 'all' or 'class'; got {rows!r}")
+    return also
+
+
+def chosen(
+    model: nn.Module, kind: type[nn.Module], layers: Iterable[int] | None
+) -> tuple[list[int], list[nn.Module]]:
+    """The numbers, from 0, of the layers asked for, and the module of this kind in each."""
+    found = [module for module in model.modules() if isinstance(module, kind)]
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} has no vitlab.{kind.__name__} layer, so there is nothing of it to record"
+        )
+    numbers = list(range(len(found)) if layers is None else [layers] if isinstance(layers, int) else layers)
+    for number in numbers:
+        if not isinstance(number, int) or not -len(found) <= number < len(found):
+            raise ValueError(
+                f"this model's layers are 0 to {len(found) - 1}, or -1 to {-len(found)} from the end; "
+                f"got {number!r}"
+            )
+    numbers = [number % len(found) for number in numbers]
+    if not numbers or len({*numbers}) < len(numbers):
+        raise ValueError(f"layers names one or more different layers; got {layers!r}")
+    return numbers, [found[number] for number in numbers]
+
+
+@contextmanager
+def observing(attention: Attention, observer) -> Iterator[None]:
+    """Have an attention layer call `observer` with its weights while the block runs."""
+    attention.observers.append(observer)
+    try:
+        yield
+    finally:
+        attention.observers.remove(observer)
+
+
+def keep_weights(keep: dict, rows: str, weights: Tensor) -> None:
+    keep["weights"](weights if rows == "all" else weights[:, :, :1].clone())
+
+
+def keep_heads(attention: Attention, keep: dict, rows: str, module, args, qkv: Tensor) -> None:
+    """A hook on the one matrix from which queries, keys and values come."""
+    made = dict(zip(HEADWISE, attention.heads(qkv), strict=False))
+    if "scores" in keep:
+        scores = attention_scores(made["queries"], made["keys"])
+        made["scores"] = scores if rows == "all" else scores[:, :, :1]
+    for name in made.keys() & keep.keys():
+        keep[name](made[name].clone())  # the three are views of one tensor, which would be kept whole
+
+
+def keep_output(keep, module, args, output: Tensor) -> None:
+    keep(output)
+
+
+def all_tokens(block: Block, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """A hook that has the last block make all tokens, where the model would read the class token alone."""
+    return args[:1], {}
+
+
+def recording_bytes(
+    model: ViT, batch_size: int, layers: Iterable[int] | None = None, also: Iterable[str] = (), rows="all"
+) -> int:
+    """Bytes that `record_attention` with the same arguments keeps of one forward pass, in fp32.
+
+    For a model on the meta device, too. Raises ValueError where `record_attention` does.
+
+    >>> from vitlab import ViTConfig
+    >>> with torch.device("meta"):
+    ...     model = ViT(ViTConfig.from_name("B/16"))
+    >>> recording_bytes(model, batch_size=32), recording_bytes(model, batch_size=32, rows="class")
+    (715327488, 3631104)
+    """
+    names = ["weights", *check_names(also, rows)]
+    _, attentions = chosen(model, Attention, layers)
+    return bytes_of(attentions, names, rows, batch_size, model.config.num_tokens)
+
+
+def bytes_of(attentions: list[Attention], names: Iterable[str], rows: str, images: int, tokens: int) -> int:
+    """Bytes of the named intermediates of some layers in fp32."""
+    numbers = 0
+    for attention in attentions:
+        square = attention.num_heads * tokens * (tokens if rows == "all" else 1)
+        numbers += sum(
+            square if name in ("weights", "scores") else tokens * attention.qkv.in_features for name in names
+        )
+    return 4 * images * numbers
+
+
+def check_memory(
+    record: AttentionRecord, attentions: list[Attention], rows: str, limit: float | None, module, args: tuple
+) -> None:
+    """A hook before a forward pass's first attention: refuse what does not fit, warn of what is much."""
+    images, tokens, _ = args[0].shape
+    taken = sum(tensor.nbytes for layers in record.passes.values() for passes in layers for tensor in passes)
+    needed = bytes_of(attentions, record.passes, rows, images, tokens)
+    device = args[0].device
+    free = free_memory(device) if limit is None else limit - taken
+    words = (
+        f"recording {', '.join(record.passes)} in {len(attentions)} layers for {images} images of {tokens} "
+        f"tokens takes {needed / 1e9:.2f} GB"
+    )
+    less = "Fewer images, fewer layers (layers=[-1]) or the class token's row alone (rows='class') take less"
+    if needed > free:
+        raise ValueError(f"{words}, and {max(free, 0) / 1e9:.2f} GB are left. {less}")
+    if needed > MUCH and device.type != "meta":
+        warnings.warn(f"{words}. {less}", stacklevel=2)
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that are free on a device; infinity where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":") for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024 if device.type == "cpu" else float("inf")
+    except (OSError, KeyError):
+        return float("inf")

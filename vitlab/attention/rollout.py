@@ -1,0 +1,65 @@
+"""Attention rollout (appendix D.8): how much of each patch reaches the class token through all layers."""
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+
+def attention_rollout(weights: Tensor, head_fusion: str = "mean", discard_ratio: float = 0.0) -> Tensor:
+    """How much of each input token reaches each output token: (L, B, heads, T, T) -> (B, T, T).
+
+    Rows sum to 1. Abnar & Zuidema 2020, used in appendix D.8: heads are fused, the residual connection
+    enters as ½A + ½I, rows are normalised, and the layers' matrices are multiplied, the last layer
+    leftmost. `head_fusion` is "mean" (the paper's), "max" or "min"; `discard_ratio` in [0, 1) sets that
+    share of the smallest entries of each fused map to zero, keeping entry (0, 0). Raises ValueError for
+    other values or shapes.
+
+    >>> attention_rollout(torch.full((4, 2, 3, 5, 5), 0.2)).sum(-1).allclose(torch.ones(2, 5))
+    True
+    """
+    fusions = {
+        "mean": lambda w: w.mean(dim=2),
+        "max": lambda w: w.amax(dim=2),
+        "min": lambda w: w.amin(dim=2),
+    }
+    if weights.ndim != 5 or weights.shape[-1] != weights.shape[-2]:
+        raise ValueError(f"weights have the shape (L, B, heads, T, T); got {tuple(weights.shape)}")
+    if head_fusion not in fusions:
+        raise ValueError(f"head_fusion is one of {', '.join(fusions)}; got {head_fusion!r}")
+    if not 0 <= discard_ratio < 1:
+        raise ValueError(f"discard_ratio is at least 0 and below 1; got {discard_ratio}")
+    fused = discard_smallest(fusions[head_fusion](weights), discard_ratio)  # (L, B, T, T)
+    identity = torch.eye(fused.shape[-1], dtype=fused.dtype, device=fused.device)
+    layers = fused / 2 + identity / 2
+    layers = layers / layers.sum(dim=-1, keepdim=True)
+    rollout = layers[0]
+    for layer in layers[1:]:
+        rollout = layer @ rollout
+    return rollout
+
+
+def discard_smallest(maps: Tensor, ratio: float) -> Tensor:
+    """Set the smallest `ratio` of the entries of each (T, T) map to zero, except entry (0, 0)."""
+    flat = maps.flatten(start_dim=-2)
+    count = int(flat.shape[-1] * ratio)
+    smallest = flat.topk(count, dim=-1, largest=False).indices
+    kept = flat.scatter(-1, smallest, 0.0)
+    kept[..., 0] = flat[..., 0]
+    return kept.view_as(maps)
+
+
+def class_map(attention: Tensor, grid_size: tuple[int, int]) -> Tensor:
+    """The class token's row without its own entry, on the grid: (..., T, T) -> (..., h, w).
+
+    Raises ValueError where the tokens are not one class token and the grid's patches.
+
+    >>> class_map(torch.full((2, 13, 13), 1 / 13), (3, 4)).shape
+    torch.Size([2, 3, 4])
+    """
+    rows, columns = grid_size
+    if attention.shape[-1] != rows * columns + 1:
+        raise ValueError(
+            f"a class token and a {rows} x {columns} grid make {rows * columns + 1} tokens; "
+            f"got {attention.shape[-1]}"
+        )
+    return rearrange(attention[..., 0, 1:], "... (h w) -> ... h w", h=rows)
