@@ -106,8 +106,9 @@ def occlusion(
 ) -> Tensor:
     """How far the class's probability falls where a grey square hides a part of the image.
 
-    Zeiler & Fergus 2013 (arXiv 1311.2901, section 4.2). The square is `window` patches wide and moves by `stride` (default: as much), so that a grid of h x w
-    patches takes about h·w / stride² forward passes. A patch gets the mean of the squares that hide it.
+    Zeiler & Fergus 2013 (arXiv 1311.2901, section 4.2). The square is `window` patches wide and moves by
+    `stride` (default: as much), so that a grid of h x w patches takes about h·w / stride² forward passes. A
+    patch gets the mean of the squares that hide it.
 
     >>> from vitlab import ViTConfig
     >>> occlusion(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), classes=0).shape
