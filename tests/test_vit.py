@@ -101,7 +101,15 @@ def test_no_classes_gives_the_pooled_features():
     torch.testing.assert_close(mean(images), mean.forward_features(images).mean(dim=1))
 
 
-@pytest.mark.parametrize("config", [ViTConfig(), ViTConfig(pool="mean"), ViTConfig(depth=1)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        ViTConfig(),
+        ViTConfig(pool="mean"),
+        ViTConfig(depth=1),
+        ViTConfig(head_dim=10, qkv_bias=False, patch_norm=True),
+    ],
+)
 def test_the_last_block_leaves_out_only_what_nobody_reads(config):
     torch.manual_seed(0)
     model = ViT(config).double()
@@ -134,6 +142,17 @@ def test_blocks_can_be_replaced_by_others():
     torch.testing.assert_close(model(images), logits)
 
 
+def test_mean_pooling_beside_a_class_token_and_a_norm_after_it():
+    torch.manual_seed(0)
+    model = ViT(ViTConfig(pool="mean", unread_class_token=True, norm_after_pool=True, num_classes=0)).double()
+    torch.nn.init.normal_(model.cls_token)
+    images = torch.randn(2, 1, 28, 28).double()
+    tokens = model.forward_features(images)
+    assert tokens.shape == (2, 50, 96)
+    torch.testing.assert_close(tokens, model.blocks(model.embed(images)))
+    torch.testing.assert_close(model(images), model.norm(tokens[:, 1:].mean(dim=1)))
+
+
 def test_logits_are_fp32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert ViT(ViTConfig(pos_embed="none"))(torch.randn(2, 1, 28, 28)).dtype == torch.float32
@@ -144,7 +163,12 @@ def test_double_precision_stays_double():
 
 
 @pytest.mark.parametrize(
-    "config", [ViTConfig(), ViTConfig.from_name("Ti/16", image_size=(64, 96), num_classes=5)]
+    "config",
+    [
+        ViTConfig(),
+        ViTConfig(head_dim=40, qkv_bias=False),
+        ViTConfig.from_name("Ti/16", image_size=(64, 96), num_classes=5),
+    ],
 )
 def test_flops_are_torchs_count(config):
     model = ViT(config).to("meta")
@@ -177,6 +201,8 @@ def test_attention_bytes_are_those_of_a_recording():
         (dict(num_classes=-1), "num_classes is a whole number of at least 0; got -1"),
         (dict(dropout=1.0), "dropout"),
         (dict(norm_eps=0.0), "norm_eps is above 0"),
+        (dict(head_dim=0), "head_dim is None .* or at least 1; got 0"),
+        (dict(unread_class_token=True), "reads the class token; unread_class_token goes with pool='mean'"),
         (dict(representation_size=0), "representation_size is None or at least 1; got 0"),
         (dict(image_size=28.0), "positive whole number or a pair"),
         (dict(image_size=(28, 28, 28)), "positive whole number or a pair"),

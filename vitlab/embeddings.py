@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vitlab.patches import grid_size
+from vitlab.patches import grid_size, patchify
 
 
 class PatchEmbed(nn.Module):
@@ -15,19 +15,31 @@ class PatchEmbed(nn.Module):
 
     `proj` is a convolution whose stride equals its kernel: each output sees exactly one patch, so it is
     `patchify` followed by one matrix of (P²C, D), under the name and shape that published weights have.
+    With `norm`, as in vit-pytorch, a LayerNorm goes over the P²C numbers of each patch before, and another
+    over the D numbers after.
 
     >>> PatchEmbed(patch_size=4, in_chans=3, embed_dim=96)(torch.zeros(2, 3, 8, 12)).shape
     torch.Size([2, 6, 96])
     """
 
-    def __init__(self, patch_size: int, in_chans: int, embed_dim: int):
+    def __init__(
+        self, patch_size: int, in_chans: int, embed_dim: int, norm: bool = False, norm_eps: float = 1e-6
+    ):
         super().__init__()
         self.patch_size = patch_size
         self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
+        self.norms = None
+        if norm:
+            widths = (in_chans * patch_size**2, embed_dim)
+            self.norms = nn.ModuleList(nn.LayerNorm(width, eps=norm_eps) for width in widths)
 
     def forward(self, images: Tensor) -> Tensor:
         grid_size(tuple(images.shape[-2:]), self.patch_size)  # a convolution would silently drop the rest
-        return rearrange(self.proj(images), "b d h w -> b (h w) d")
+        if self.norms is None:
+            return rearrange(self.proj(images), "b d h w -> b (h w) d")
+        before, after = self.norms
+        patches = before(patchify(images, self.patch_size))  # (B, N, P²C)
+        return after(F.linear(patches, self.proj.weight.flatten(1), self.proj.bias))
 
 
 def sincos2d(grid: tuple[int, int], embed_dim: int, temperature: float = 10_000.0) -> Tensor:

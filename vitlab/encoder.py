@@ -33,22 +33,30 @@ def attention_weights(queries: Tensor, keys: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Multi-head self-attention: (B, T, D) -> (B, T, D) (appendix A, equations 5 to 8).
 
-    Queries, keys and values come from one matrix, in that order, each head-major. One attention, two
-    paths: while `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, and on a CPU,
-    the weights are made explicitly; elsewhere PyTorch's fused kernel makes the same output without ever
-    storing them.
+    Queries, keys and values come from one matrix, in that order, each head-major; a head is D / heads wide
+    unless `head_dim` says otherwise, as in weights of other libraries. One attention, two paths: while
+    `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, and on a CPU, the weights are
+    made explicitly; elsewhere PyTorch's fused kernel makes the same output without ever storing them.
 
     >>> Attention(embed_dim=96, num_heads=4)(torch.zeros(2, 50, 96)).shape
     torch.Size([2, 50, 96])
     """
 
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0):
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        qkv_bias: bool = True,
+        head_dim: int | None = None,
+    ):
         super().__init__()
-        if embed_dim % num_heads:
+        if head_dim is None and embed_dim % num_heads:
             raise ValueError(f"embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
-        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.head_dim = head_dim or embed_dim // num_heads
+        self.qkv = nn.Linear(embed_dim, 3 * num_heads * self.head_dim, bias=qkv_bias)
+        self.proj = nn.Linear(num_heads * self.head_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)
         self.observers: list[Callable[[Tensor], None]] = []
 
@@ -58,17 +66,18 @@ class Attention(nn.Module):
             q, k, v = self.heads(self.qkv(x))
             x = self.attend(q, k, v)[:, :, :num_queries]  # (B, heads, queries, d)
         else:
-            widths = [x.shape[-1], 2 * x.shape[-1]]
-            of_q, of_kv = zip(self.qkv.weight.split(widths), self.qkv.bias.split(widths), strict=True)
+            widths = [self.proj.in_features, 2 * self.proj.in_features]
+            biases = (None, None) if self.qkv.bias is None else self.qkv.bias.split(widths)
+            of_q, of_kv = zip(self.qkv.weight.split(widths), biases, strict=True)
             (q,) = self.heads(F.linear(x[:, :num_queries], *of_q))
             x = self.attend(q, *self.heads(F.linear(x, *of_kv)))
         return self.dropout(self.proj(rearrange(x, "b h t d -> b t (h d)")))
 
     def heads(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys, values, or some of them, head by head: (B, T, n·D) -> n times (B, heads, T, d)."""
-        d = self.qkv.in_features // self.num_heads
+        """Queries, keys, values, or some of them, head by head: (B, T, n·h·d) -> n times (B, h, T, d)."""
+        sizes = dict(h=self.num_heads, d=self.head_dim)
         # one copy here spares each of the products that follow a copy of its own
-        return rearrange(x, "b t (n h d) -> n b h t d", h=self.num_heads, d=d).contiguous().unbind()
+        return rearrange(x, "b t (n h d) -> n b h t d", **sizes).contiguous().unbind()
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """softmax(q kᵀ / √d) v: (B, heads, queries, d), (B, heads, T, d) twice -> (B, heads, queries, d)."""
@@ -116,10 +125,12 @@ class Block(nn.Module):
         gelu: str = "erf",
         norm_eps: float = 1e-6,
         dropout: float = 0.0,
+        qkv_bias: bool = True,
+        head_dim: int | None = None,
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dim, eps=norm_eps)
-        self.attn = Attention(embed_dim, num_heads, dropout)
+        self.attn = Attention(embed_dim, num_heads, dropout, qkv_bias, head_dim)
         self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, mlp_dim, gelu, dropout)
 

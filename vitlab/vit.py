@@ -29,6 +29,10 @@ class ViTConfig:
     token) or "mean" (the mean over patches; then there is no class token, appendix D.3). `pos_embed` is
     "learned", "sincos2d" or "none" (appendix D.4). `representation_size` adds the hidden tanh layer that the
     pre-training head has (section 3.1). `num_classes=0` makes the model return the pooled features.
+    The last five are for weights of other libraries: `qkv_bias` False (vit-pytorch); `head_dim` other than
+    D / heads; `patch_norm`, a LayerNorm before and after the patch projection (vit-pytorch);
+    `norm_after_pool`, where the mean is normalised and not what it is taken of, and `unread_class_token`, one
+    that is there although the mean over patches is read (both timm's average pooling).
     Raises ValueError on creation where the numbers do not fit together.
 
     >>> ViTConfig(image_size=(28, 56), patch_size=7).grid_size
@@ -49,6 +53,11 @@ class ViTConfig:
     norm_eps: float = 1e-6
     representation_size: int | None = None
     dropout: float = 0.0
+    qkv_bias: bool = True
+    head_dim: int | None = None
+    patch_norm: bool = False
+    norm_after_pool: bool = False
+    unread_class_token: bool = False
 
     def __post_init__(self):
         if not isinstance(self.image_size, int):
@@ -62,7 +71,7 @@ class ViTConfig:
             value = getattr(self, field)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{field} is a whole number of at least {least}; got {value!r}")
-        if self.embed_dim % self.num_heads:
+        if self.head_dim is None and self.embed_dim % self.num_heads:
             fits = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
             near = sorted(sorted(fits, key=lambda n: abs(n - self.num_heads))[:4])
             raise ValueError(
@@ -78,6 +87,10 @@ class ViTConfig:
             )
         if self.representation_size is not None and self.representation_size < 1:
             raise ValueError(f"representation_size is None or at least 1; got {self.representation_size!r}")
+        if self.head_dim is not None and self.head_dim < 1:
+            raise ValueError(f"head_dim is None (D / heads) or at least 1; got {self.head_dim!r}")
+        if self.unread_class_token and self.pool == "token":
+            raise ValueError("pool='token' reads the class token; unread_class_token goes with pool='mean'")
         if not self.norm_eps > 0:
             raise ValueError(f"norm_eps is above 0; got {self.norm_eps!r}")
         if not 0 <= self.dropout < 1:
@@ -113,12 +126,17 @@ class ViTConfig:
     @property
     def num_prefix_tokens(self) -> int:
         """Tokens before the patches: 1 with a class token, else 0."""
-        return int(self.pool == "token")
+        return int(self.pool == "token" or self.unread_class_token)
 
     @property
     def num_tokens(self) -> int:
-        """T: the patches and, with `pool="token"`, the class token."""
+        """T: the patches and, where there is one, the class token."""
         return self.num_patches + self.num_prefix_tokens
+
+    @property
+    def heads_dim(self) -> int:
+        """The width of all heads together: D, unless `head_dim` says otherwise."""
+        return self.embed_dim if self.head_dim is None else self.num_heads * self.head_dim
 
     @property
     def patch_dim(self) -> int:
@@ -142,8 +160,8 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = c = config
-        self.patch_embed = PatchEmbed(c.patch_size, c.in_chans, c.embed_dim)
-        if c.pool == "token":
+        self.patch_embed = PatchEmbed(c.patch_size, c.in_chans, c.embed_dim, c.patch_norm, c.norm_eps)
+        if c.num_prefix_tokens:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
         if c.pos_embed == "learned":
             self.pos_embed = nn.Parameter(torch.empty(1, c.num_tokens, c.embed_dim))
@@ -155,7 +173,8 @@ class ViT(nn.Module):
             self.register_buffer("pos_embed", table)
         self.dropout = nn.Dropout(c.dropout)
         block = dict(embed_dim=c.embed_dim, num_heads=c.num_heads, mlp_dim=c.mlp_dim, gelu=c.gelu)
-        self.blocks = Encoder(c.depth, **block, norm_eps=c.norm_eps, dropout=c.dropout)
+        block |= dict(norm_eps=c.norm_eps, dropout=c.dropout, qkv_bias=c.qkv_bias, head_dim=c.head_dim)
+        self.blocks = Encoder(c.depth, **block)
         self.norm = nn.LayerNorm(c.embed_dim, eps=c.norm_eps)
         width = c.representation_size or c.embed_dim
         if c.representation_size:
@@ -172,7 +191,8 @@ class ViT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         lecun_normal_(self.patch_embed.proj.weight)
         nn.init.zeros_(self.patch_embed.proj.bias)
         if self.config.representation_size:
@@ -216,19 +236,25 @@ class ViT(nn.Module):
         The class token is put in front and positions are added, in the precision that the patches have.
         """
         x = patches
-        if self.config.pool == "token":
+        if self.config.num_prefix_tokens:
             x = torch.cat([self.cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)  # (B, N+1, D)
         if self.config.pos_embed != "none":
             x = x + self.pos_embed.to(x.dtype)
         return self.dropout(x)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """All tokens after the final norm: (B, C, H, W) -> (B, T, D) (equation 4's LN, on every token)."""
-        return self.norm(self.blocks(self.embed(images)))
+        """All tokens after the final norm: (B, C, H, W) -> (B, T, D) (equation 4's LN, on every token).
+
+        With `norm_after_pool` the tokens are as the encoder leaves them: that norm is for their mean alone.
+        """
+        x = self.blocks(self.embed(images))
+        return x if self.config.norm_after_pool else self.norm(x)
 
     def pool(self, tokens: Tensor) -> Tensor:
         """What the head reads: (B, T, D) -> (B, D), class token or mean (equation 4, appendix D.3)."""
-        return tokens[:, 0] if self.config.pool == "token" else tokens.mean(dim=1)
+        if self.config.pool == "token":
+            return tokens[:, 0]
+        return tokens[:, self.config.num_prefix_tokens :].mean(dim=1)
 
     def pooled_features(self, images: Tensor) -> Tensor:
         """What the head reads: (B, C, H, W) -> (B, D), fp32.
@@ -241,7 +267,8 @@ class ViT(nn.Module):
             type(self.blocks) is Encoder and type(self.blocks[-1]) is Block and self.config.pool == "token"
         )
         x = self.blocks(x, num_queries=1) if alone else self.blocks(x)
-        return self.pool(self.norm(x)).to(self.norm.weight.dtype)
+        pooled = self.norm(self.pool(x)) if self.config.norm_after_pool else self.pool(self.norm(x))
+        return pooled.to(self.norm.weight.dtype)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.pooled_features(images)  # (B, D)
@@ -281,14 +308,14 @@ def count_flops(config: ViTConfig) -> int:
 
 def multiply_adds(config: ViTConfig) -> dict[str, int]:
     """Multiply-adds of one image's forward pass by part: projection, qkv, scores, mixing, proj, mlp, head."""
-    c, t, d = config, config.num_tokens, config.embed_dim
+    c, t, d, a = config, config.num_tokens, config.embed_dim, config.heads_dim
     pooled = c.representation_size or d
     return {
         "patch_embed": c.num_patches * c.patch_dim * d,
-        "qkv": c.depth * t * d * 3 * d,
-        "scores": c.depth * t * t * d,
-        "values": c.depth * t * t * d,
-        "proj": c.depth * t * d * d,
+        "qkv": c.depth * t * d * 3 * a,
+        "scores": c.depth * t * t * a,
+        "values": c.depth * t * t * a,
+        "proj": c.depth * t * a * d,
         "mlp": c.depth * 2 * t * d * c.mlp_dim,
         "head": pooled * c.num_classes + (d * pooled if c.representation_size else 0),
     }

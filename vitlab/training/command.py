@@ -25,7 +25,11 @@ from vitlab.vit import ViT, ViTConfig, count_parameters
 
 MODELS = {"vit": (ViT, ViTConfig), "resnet": (ResNet, ResNetConfig)}
 BY_THE_DATA = ("image_size", "in_chans", "num_classes")  # fields that the data decides
-NONE = {"warmup_steps": "a tenth of the steps", "representation_size": "no hidden layer in the head"}
+NONE = {  # what None means, as a default
+    "warmup_steps": "a tenth of the steps",
+    "representation_size": "no hidden layer in the head",
+    "head_dim": "embed_dim / num_heads",
+}
 SCENES = 20_000, 4_000  # training scenes unless --images says otherwise, and test scenes
 
 
