@@ -27,9 +27,9 @@ from vitlab.runtime import Run
 from vitlab.studies import Row, Study, grid
 
 POOL = 3000  # training scenes that few labels are drawn from
-RIDGES = (0.01, 0.1, 1.0)
+RIDGES = (0.01, 0.1, 1.0, 10.0)
 
-# How each contender learns, as `fine_tuning_choices` found best on held-out images.
+# How each contender learns: the best in `fine_tuning_choices`, or within the spread of the best.
 CHOICES = {
     "fine-tuned": dict(optimizer="adamw", learning_rate=1e-3, ridge=None),
     "scratch": dict(optimizer="adamw", learning_rate=1e-3, ridge=None),
