@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vitlab import data
 from vitlab.data import synthetic
@@ -187,33 +187,39 @@ def test_tints_are_those_of_hsv():
 
 
 def distance_to(photo: Image.Image, image: np.ndarray, outside: np.ndarray) -> float:
-    """How near any piece of a photograph, at any of the zooms, mirrored or not, comes to an image.
+    """How near any piece of a photograph, at any of the zooms, turned any way, comes to an image.
 
     Mean difference in grey levels over the pixels `outside` the garment.
     """
+    return min(
+        distance_upright(way(photo), image, outside)
+        for turned in (lambda p: p, lambda p: p.transpose(Image.Transpose.TRANSPOSE))
+        for mirrored in (lambda p: p, ImageOps.mirror)
+        for flipped in (lambda p: p, ImageOps.flip)
+        for way in [lambda p, ways=(turned, mirrored, flipped): ways[2](ways[1](ways[0](p)))]
+    )
+
+
+def distance_upright(photo: Image.Image, image: np.ndarray, outside: np.ndarray) -> float:
     height, width = outside.shape
     places = np.argwhere(outside)[:: max(1, outside.sum() // 25)]  # 25 pixels tell most pieces apart
+    y, x = places.T
     fit = max(height / photo.height, width / photo.width)
     best = math.inf
     for zoom in synthetic.ZOOMS:
         sides = [math.ceil(zoom * fit * side) for side in photo.size]
         level = np.asarray(photo.resize(sides, Image.Resampling.BICUBIC)).astype(int)
         windows = np.lib.stride_tricks.sliding_window_view(level, (height, width), axis=(0, 1))
-        for mirrored in (False, True):
-            target = image[:, :, ::-1] if mirrored else image
-            y, x = places.T
-            x = width - 1 - x if mirrored else x
-            rough = np.abs(windows[..., y, x] - target[:, y, x].astype(int)).mean(axis=(2, 3))
-            row, column = np.unravel_index(rough.argmin(), rough.shape)
-            shown = outside[:, ::-1] if mirrored else outside
-            whole = np.abs(windows[row, column] - target.astype(int))[:, shown].mean()
-            best = min(best, whole)
+        rough = np.abs(windows[..., y, x] - image[:, y, x].astype(int)).mean(axis=(2, 3))
+        row, column = np.unravel_index(rough.argmin(), rough.shape)
+        best = min(best, np.abs(windows[row, column] - image.astype(int))[:, outside].mean())
     return best
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_backgrounds_are_pieces_of_the_split_s_own_photographs(split):
-    images, _, masks = data.scenes(8, seed=6, image_size=32, split=split)
+def test_backgrounds_are_pieces_of_the_split_s_own_photographs(monkeypatch, split):
+    monkeypatch.setattr(synthetic, "CONTRAST", (1.0, 1.0))  # in their own light
+    images, _, masks = data.scenes(3, seed=6, image_size=32, split=split)
     photos = {name: Image.fromarray(p.permute(1, 2, 0).numpy()) for name, p in data.photos().items()}
     assert set(synthetic.BACKGROUNDS["train"]).isdisjoint(synthetic.BACKGROUNDS["test"])
     assert {name for names in synthetic.BACKGROUNDS.values() for name in names} == set(photos)
@@ -225,6 +231,37 @@ def test_backgrounds_are_pieces_of_the_split_s_own_photographs(split):
         }
         assert nearest[split] < 0.75  # Pillow rounds between its two passes, so not all pixels are equal
         assert nearest[OTHER[split]] > 1.5
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 57)])
+def test_backgrounds_are_turned_every_way(size):
+    """One level upright and one on its side give the eight ways of turning and mirroring a picture."""
+    height, width = size
+    upright = torch.arange(3 * height * width).remainder(251).byte().view(3, height, width)
+    draws = torch.tensor([[0.0, 0, 0, mirror, flip] for mirror in (0.2, 0.7) for flip in (0.2, 0.7)])
+    pieces = synthetic.cut([upright], draws, size)
+    wanted = [upright.flip(1, 2), upright.flip(2), upright.flip(1), upright]
+    assert all(torch.equal(piece, way) for piece, way in zip(pieces, wanted, strict=True))
+    levels = synthetic.backgrounds("train", size)
+    assert len(levels) == 2 * len(synthetic.ZOOMS) * len(synthetic.BACKGROUNDS["train"])
+    if height == width:
+        assert torch.equal(levels[0], levels[len(synthetic.ZOOMS)].transpose(1, 2))
+
+
+def test_backgrounds_are_seen_in_any_light():
+    pieces = torch.randint(0, 256, (50, 3, 6, 5), generator=torch.Generator().manual_seed(0)).byte()
+    draws = torch.rand(50, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    draws[0], draws[1] = 1.0, 0.0
+    lit = synthetic.relight(pieces, draws)
+    for n in range(50):
+        for channel in range(3):
+            contrast = 0.3 + 0.7 * draws[n, channel].item()
+            offset = 255 * (1 - contrast) * draws[n, 3 + channel].item()
+            wanted = contrast * pieces[n, channel].numpy().astype(float) + offset
+            np.testing.assert_allclose(lit[n, channel].numpy(), wanted, atol=1e-3)
+    assert torch.equal(lit[0], pieces[0].float())
+    assert lit.min() >= 0
+    assert lit.max() <= 255.001
 
 
 def test_train_and_test_take_their_own_garments(monkeypatch):

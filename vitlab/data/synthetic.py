@@ -17,6 +17,7 @@ BACKGROUNDS = {"train": ("astronaut", "coffee", "galaxies"), "test": ("cat", "ro
 SIDE = (0.4, 0.7)  # of a garment, as a share of the image's shorter side
 TILT = math.radians(25)
 ZOOMS = (1.0, 1.6, 2.5)  # how much larger than the image a photograph is when the background is cut from it
+CONTRAST = (0.3, 1.0)  # of a background's red, green and blue, as a share of the photograph's
 EMPTY = 12  # grey values up to this are no garment; Fashion-MNIST's ground is 0, with faint specks
 CHUNK = 500  # scenes made at once, to keep the memory small
 
@@ -43,9 +44,10 @@ def scenes(n: int, seed: int = 0, image_size: int | tuple[int, int] = 48, split:
     """`n` colour images of one garment each, and where it is.
 
     A garment of Fashion-MNIST's `split`, in a colour of its own, 40 to 70 % of the shorter side wide and
-    tilted by up to 25 degrees, lies anywhere inside the image, on a piece of a photograph. "train" and
-    "test" share neither garments nor photographs. The same seed gives the same scenes, and a larger n goes
-    on where a smaller one ends. Raises ValueError for sides below 32 pixels, n below 1, or another split.
+    tilted by up to 25 degrees, lies anywhere inside the image, on a piece of a photograph that is turned,
+    mirrored and seen in another light. "train" and "test" share neither garments nor photographs. The same
+    seed gives the same scenes, and a larger n goes on where a smaller one ends. Raises ValueError for sides
+    below 32 pixels, n below 1, or another split.
 
     >>> images, labels, masks = scenes(3, seed=1, image_size=(32, 64))
     >>> images.shape, labels.shape, masks.shape
@@ -58,7 +60,7 @@ def scenes(n: int, seed: int = 0, image_size: int | tuple[int, int] = 48, split:
         raise ValueError(f"n is a number of scenes, at least 1; got {n}")
     is_train(split)
     garments = fashion_mnist(split)
-    draws = torch.rand(n, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    draws = torch.rand(n, 19, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     chosen = (draws[:, 0] * len(garments.labels)).long()
     levels = backgrounds(split, size)
     parts = [
@@ -72,11 +74,11 @@ def scenes(n: int, seed: int = 0, image_size: int | tuple[int, int] = 48, split:
 def compose(
     garments: Tensor, draws: Tensor, levels: list[Tensor], size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Garments (n, 1, 28, 28) laid on backgrounds by draws (n, 11) in [0, 1): images and masks."""
-    where, look, ground = draws.split((4, 3, 4), dim=1)
+    """Garments (n, 1, 28, 28) laid on backgrounds by draws (n, 18) in [0, 1): images and masks."""
+    where, look, ground, light = draws.split((4, 3, 5, 6), dim=1)
     grey, cover = place(garments, where, size).chunk(2, dim=1)  # each (n, 1, H, W) in [0, 1]
     colour = 255 * tint(look)[:, :, None, None] * grey  # (n, 3, H, W)
-    images = cut(levels, ground, size).float().lerp_(colour, cover)
+    images = relight(cut(levels, ground, size), light).lerp_(colour, cover)
     return images.round_().byte(), cover[:, 0] >= 0.5
 
 
@@ -114,30 +116,49 @@ def tint(draws: Tensor) -> Tensor:
 
 @functools.cache
 def backgrounds(split: str, size: tuple[int, int]) -> list[Tensor]:
-    """The photographs of a split, each covering `size` at every one of `ZOOMS`: uint8 (3, h, w)."""
+    """The photographs of a split, upright and on their side, each covering `size` at every one of `ZOOMS`.
+
+    Each is uint8 (3, h, w).
+    """
     shipped, levels = photos(), []
-    for name in BACKGROUNDS[split]:
-        photo = shipped[name][None].float()
-        fit = max(wanted / side for wanted, side in zip(size, photo.shape[2:], strict=True))
-        for zoom in ZOOMS:
-            sides = [math.ceil(zoom * fit * side) for side in photo.shape[2:]]
-            level = F.interpolate(photo, size=sides, mode="bicubic", antialias=True)
-            levels.append(level[0].round_().clamp_(0, 255).byte())
+    for upright in (shipped[name] for name in BACKGROUNDS[split]):
+        for photo in (upright, upright.transpose(1, 2)):
+            fit = max(wanted / side for wanted, side in zip(size, photo.shape[1:], strict=True))
+            for zoom in ZOOMS:
+                sides = [math.ceil(zoom * fit * side) for side in photo.shape[1:]]
+                level = F.interpolate(photo[None].float(), size=sides, mode="bicubic", antialias=True)
+                levels.append(level[0].round_().clamp_(0, 255).byte())
     return levels
 
 
 def cut(levels: list[Tensor], draws: Tensor, size: tuple[int, int]) -> Tensor:
-    """A piece of one of the levels, half of them mirrored, for each of draws (n, 4): uint8 (n, 3, H, W)."""
+    """A piece of one of the levels for each of draws (n, 5): uint8 (n, 3, H, W).
+
+    Half of them are mirrored, and half upside down; as half of the levels lie on their side, a background
+    is turned every way.
+    """
     height, width = size
     pieces = torch.empty(len(draws), 3, height, width, dtype=torch.uint8)
     chosen = (draws[:, 0] * len(levels)).long()
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    rows, columns = torch.arange(height), torch.arange(width)
     for i, level in enumerate(levels):
         mine = (chosen == i).nonzero()[:, 0]
         _, h, w = level.shape
-        top = (draws[mine, 1] * (h - height + 1)).long()[:, None, None]
-        left = (draws[mine, 2] * (w - width + 1)).long()[:, None, None]
-        mirrored = (draws[mine, 3] < 0.5)[:, None, None]
+        top = (draws[mine, 1] * (h - height + 1)).long()[:, None]
+        left = (draws[mine, 2] * (w - width + 1)).long()[:, None]
+        mirrored, upside_down = (draws[mine, 3:, None] < 0.5).unbind(1)
+        y = top + torch.where(upside_down, rows.flip(0), rows)
         x = left + torch.where(mirrored, columns.flip(0), columns)
-        pieces[mine] = level[:, top + rows, x].transpose(0, 1)
+        pieces[mine] = level[:, y[:, :, None], x[:, None, :]].transpose(0, 1)
     return pieces
+
+
+def relight(pieces: Tensor, draws: Tensor) -> Tensor:
+    """Pieces (n, 3, H, W) with less contrast and brighter, channel by channel, by draws (n, 6).
+
+    float32 in [0, 255].
+    """
+    contrast = CONTRAST[0] + (CONTRAST[1] - CONTRAST[0]) * draws[:, :3]
+    brighter = 255 * (1 - contrast) * draws[:, 3:]  # white stays within the range
+    gain, offset = (each.float()[:, :, None, None] for each in (contrast, brighter))
+    return torch.addcmul(offset, gain, pieces)
