@@ -761,3 +761,104 @@ def test_batches_are_the_same_on_a_gpu(numbered):
     generator = torch.Generator("cuda").manual_seed(0)
     images, _ = next(data.batches(numbered.to("cuda"), 4, generator, augment=True))
     assert images.is_cuda
+
+
+# --------------------------------------------------------------------- one's own pictures, and example images
+
+
+def test_a_picture_fits_as_a_file_would(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    picture = torch.randint(0, 256, (3, 40, 61), dtype=torch.uint8, generator=draw)
+    image = Image.fromarray(picture.permute(1, 2, 0).numpy())
+    for number, name in enumerate(("cat", "dog")):
+        save(tmp_path / name / f"{number}.png", image)
+    for size in (16, (20, 12)):
+        fitted = data.fit_picture(picture, size)
+        assert torch.equal(fitted, data.image_folder(tmp_path, size).images[0])
+    grey = data.fit_picture(picture, 16, in_chans=1)
+    weighted = (
+        data.fit_picture(picture, 16).float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    ).sum(0)
+    assert grey.shape == (1, 16, 16)
+    assert (grey[0] - weighted).abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("picture", "in_chans", "words"),
+    [
+        (torch.zeros(3, 8, 8), 3, "read_image makes one"),
+        (torch.zeros(1, 8, 8, dtype=torch.uint8), 3, r"got torch.uint8 \(1, 8, 8\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), 4, "in_chans is 3"),
+    ],
+)
+def test_what_is_no_picture_is_refused(picture, in_chans, words):
+    with pytest.raises(ValueError, match=words):
+        data.fit_picture(picture, 8, in_chans)
+
+
+def test_an_open_file_is_read_as_its_path_is(tmp_path):
+    save(tmp_path / "one.png", bands([RED, BLUE], "x"))
+    content = io.BytesIO((tmp_path / "one.png").read_bytes())
+    assert torch.equal(data.read_image(content), data.read_image(tmp_path / "one.png"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
+    }
+
+
+def test_the_example_folder_is_read_back_and_is_the_same_each_time(tmp_path):
+    one, other = (data.example_folder(tmp_path / name, per_class=4) for name in ("deep/one", "other"))
+    images, labels, classes = data.image_folder(one, 48)
+    assert classes == ["bags", "shoes", "trousers"]
+    assert labels.bincount().tolist() == [4, 4, 4]
+    assert len(images.flatten(1).unique(dim=0)) == 12
+    assert {Image.open(file).size for file in one.glob("*/*")} == {(128, 96), (96, 128), (112, 112)}
+    assert {Image.open(file).format for file in one.glob("*/*")} == {"JPEG"}
+    assert contents(one) == contents(other)
+    assert contents(data.example_folder(tmp_path / "third", 4, seed=1)) != contents(one)
+
+
+def test_the_example_folder_shows_what_its_classes_say(tmp_path):
+    """Each image is nearer to a scene of its class's garments than JPEG is from what it stores."""
+    folder = data.example_folder(tmp_path / "mine", per_class=2)
+    made = data.scenes(140, seed=0, image_size=(96, 128), split="test").dataset
+    for name, garments in {"bags": ["Bag"], "trousers": ["Trouser"]}.items():
+        stored = data.read_image(folder / name / "000.jpg").float()
+        nearest = (made.images.float() - stored).abs().mean((1, 2, 3)).argmin()
+        assert made.classes[made.labels[nearest]] in garments
+
+
+def test_the_example_folder_overwrites_nothing(tmp_path):
+    mine = tmp_path / "mine"
+    (mine / "bags").mkdir(parents=True)
+    (mine / "bags" / "000.jpg").write_bytes(b"a learner's own")
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="is there already"):
+        data.example_folder(mine, per_class=2)
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(ValueError, match="is there already"):
+        data.example_folder(tmp_path / "file")
+    assert contents(tmp_path) == before | {"file": b"text"}
+    with pytest.raises(ValueError, match="at least 1; got 0"):
+        data.example_folder(tmp_path / "none", per_class=0)
+
+
+def test_an_example_folder_that_is_there_is_kept_as_it_is(tmp_path):
+    folder = data.example_folder(tmp_path / "mine", per_class=1)
+    (folder / "bags" / "000.jpg").write_bytes(b"changed")
+    before = contents(folder)
+    assert data.example_folder(folder, per_class=1) == folder
+    assert contents(folder) == before
+
+
+def test_a_stopped_example_leaves_nothing_behind(tmp_path, monkeypatch):
+    def stopped(image, file, **options):
+        Path(file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        data.example_folder(tmp_path / "mine", per_class=1)
+    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,8 @@
 
 from vitlab.data.batching import augment, batches, normalise
 from vitlab.data.dataset import Dataset, check_labels, select_classes
-from vitlab.data.folders import image_folder, read_image
+from vitlab.data.examples import example_folder
+from vitlab.data.folders import fit_picture, image_folder, read_image
 from vitlab.data.sources import cifar10, cifar100, fashion_mnist, photos
 from vitlab.data.synthetic import Scenes, scenes
 from vitlab.files import find, root
@@ -15,8 +16,10 @@ __all__ = [
     "check_labels",
     "cifar10",
     "cifar100",
+    "example_folder",
     "fashion_mnist",
     "find",
+    "fit_picture",
     "image_folder",
     "normalise",
     "photos",

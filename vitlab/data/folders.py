@@ -3,6 +3,7 @@
 import os
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -61,8 +62,11 @@ def why_skipped(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """A JPEG or PNG file as uint8 (3, H, W), upright and on white; cropped and resized to `size` (H, W)."""
+def read_image(path: Path | BinaryIO, size: tuple[int, int] | None = None) -> Tensor:
+    """A JPEG or PNG file as uint8 (3, H, W), upright and on white; cropped and resized to `size` (H, W).
+
+    `path` may be an open binary file, such as an upload. Raises what Pillow raises for anything else.
+    """
     from PIL import Image, ImageOps
 
     with Image.open(path, formats=("JPEG", "PNG")) as image:
@@ -76,6 +80,31 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
         if size is not None:
             image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # (H, W, 3) -> (3, H, W)
+
+
+def fit_picture(picture: Tensor, image_size: int | tuple[int, int], in_chans: int = 3) -> Tensor:
+    """A picture uint8 (3, H, W) as `image_folder` would read it from a file: (in_chans, *image_size), uint8.
+
+    The largest centred part of the wanted shape is resized (bicubic, antialiased); with `in_chans=1` it turns
+    grey. Raises ValueError for another type or shape, and for other numbers of channels.
+
+    >>> fit_picture(torch.zeros(3, 288, 448, dtype=torch.uint8), 48).shape
+    torch.Size([3, 48, 48])
+    """
+    from PIL import Image, ImageOps
+
+    height, width = check_size(image_size)
+    if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != 3:
+        raise ValueError(
+            f"a picture is uint8 of shape (3, H, W); got {picture.dtype} {tuple(picture.shape)}: read_image "
+            "makes one from a file"
+        )
+    if in_chans not in (1, 3):
+        raise ValueError(f"in_chans is 3 (colour) or 1 (grey); got {in_chans}")
+    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy())
+    image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    pixels = torch.from_numpy(np.array(image if in_chans == 3 else image.convert("L")))
+    return pixels[None] if in_chans == 1 else pixels.permute(2, 0, 1).contiguous()
 
 
 def check_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
