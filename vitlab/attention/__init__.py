@@ -1,6 +1,6 @@
 """What a ViT attends to (section 4.5, appendices D.7, D.8): recording, maps, distances, scores of maps."""
 
-from vitlab.attention import maps
+from vitlab.attention import maps, scores
 from vitlab.attention.distance import mean_attention_distance, patch_distances
 from vitlab.attention.recording import AttentionRecord, record_attention, recording_bytes
 from vitlab.attention.rollout import attention_rollout, class_map, discard_smallest
@@ -15,4 +15,5 @@ __all__ = [
     "patch_distances",
     "record_attention",
     "recording_bytes",
+    "scores",
 ]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import torch
 from einops import rearrange, reduce
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitlab.attention.recording import record_attention
 from vitlab.attention.rollout import attention_rollout, class_map
@@ -204,7 +204,7 @@ def compute(
 
 @contextmanager
 def looking_at(model: ViT, images: Tensor) -> Iterator[None]:
-    """Have the model in evaluation mode, and each of its parts afterwards in the mode that it had."""
+    """Evaluation mode, for a model that has a grid and images that fit it."""
     if not isinstance(model, ViT):
         raise ValueError(f"a map has the grid of a vitlab.ViT's patches; got a {type(model).__name__}")
     size = (model.config.in_chans, *as_pair(model.config.image_size))
@@ -213,6 +213,13 @@ def looking_at(model: ViT, images: Tensor) -> Iterator[None]:
             f"this model takes floats in [-1, 1] of shape (B, {', '.join(map(str, size))}); got "
             f"{tuple(images.shape)}, {images.dtype}"
         )
+    with evaluating(model):
+        yield
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and for each part of the model afterwards the mode that it had."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -244,7 +251,7 @@ def weighted_attention(
     ]
 
 
-def check_classes(model: ViT, classes: Classes, logits: Tensor) -> Tensor:
+def check_classes(model: nn.Module, classes: Classes, logits: Tensor) -> Tensor:
     """One class for each image, (B,) int64: those given, or those predicted."""
     if not model.config.num_classes:
         raise ValueError("this model has no classes to ask about; give it a head (num_classes) first")

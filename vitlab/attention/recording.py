@@ -215,9 +215,9 @@ def bytes_of(attentions: list[Attention], names: Iterable[str], rows: str, image
     numbers = 0
     for attention in attentions:
         square = attention.num_heads * tokens * (tokens if rows == "all" else 1)
-        numbers += sum(
-            square if name in ("weights", "scores") else tokens * attention.qkv.in_features for name in names
-        )
+        each = tokens * attention.qkv.out_features // 3  # queries, keys or values of all heads
+        sizes = dict(weights=square, scores=square, queries=each, keys=each, values=each)
+        numbers += sum(sizes.get(name, tokens * attention.qkv.in_features) for name in names)
     return 4 * images * numbers
 
 

@@ -1,0 +1,74 @@
+"""`python -m vitlab.attention score`: the table of lesson 06 from a shell."""
+
+import argparse
+from pathlib import Path
+
+from vitlab import studies
+from vitlab.attention.study import attention_scores
+from vitlab.checkpoints import bundled, load_checkpoint
+from vitlab.data.sources import GARMENTS
+from vitlab.runtime import here
+from vitlab.vit import ViT
+
+PROGRAM = "python -m vitlab.attention"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Score maps of what a prediction rests on against the true masks of scenes."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=main.__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, dest="command")
+    score = commands.add_parser(
+        "score", help="score the maps of some checkpoints, or go on with it", allow_abbrev=False
+    )
+    score.add_argument(
+        "--checkpoint",
+        nargs="+",
+        default=["scenes_vit"],
+        metavar="NAME",
+        help="checkpoints that ship, or files; a ViT for scenes each (default: scenes_vit)",
+    )
+    score.add_argument("--images", type=int, default=2_000, help="test scenes (default: %(default)s)")
+    score.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")
+    studies.add_options(score)
+    options = parser.parse_args(arguments)
+    try:
+        make_table(options)
+    except (ValueError, FileNotFoundError) as error:
+        score.error(str(error))
+
+
+def make_table(options: argparse.Namespace) -> None:
+    """Score the checkpoints asked for; rows of others that the file has already stay in it."""
+    only, path = studies.read_only(options.only), options.folder / "attention_scores.csv"
+    asked = {name_of(given): given for given in options.checkpoint}
+    if len(asked) < len(options.checkpoint):
+        raise ValueError(f"two checkpoints have the same name: {' '.join(options.checkpoint)}")
+    files = {name: file_of(given) for name, given in asked.items()}
+    scored = [row.get("checkpoint") for row in studies.read_rows(path)] if path.exists() else []
+    study = attention_scores(dict.fromkeys(scored) | files, options.images, seed=options.seed)
+    studies.chosen(study, only)  # a misspelt setting is told before the first run
+    run = here(precision=options.precision)
+    for name, given in asked.items():
+        words = f"{PROGRAM} score --checkpoint {given} --images {options.images} --seed {options.seed}"
+        if name in only.get("checkpoint", [name]):
+            mine = only | {"checkpoint": name}
+            studies.run_study(study, path, run, mine, options.rerun_failed, words)
+    print(studies.report(study, path))
+
+
+def name_of(given: str) -> str:
+    """The name under which a checkpoint's rows are kept."""
+    return Path(given).stem if given.endswith(".safetensors") else given
+
+
+def file_of(given: str) -> Path:
+    """The file of a checkpoint that can be scored on scenes; raises ValueError for another."""
+    path = Path(given) if given.endswith(".safetensors") else bundled(given)
+    model, classes = load_checkpoint(path), len(GARMENTS.split(", "))
+    if not isinstance(model, ViT) or (model.config.in_chans, model.config.num_classes) != (3, classes):
+        raise ValueError(f"{given} is not a ViT for colour images of {classes} garments, which scenes are")
+    return path
+
+
+if __name__ == "__main__":
+    main()

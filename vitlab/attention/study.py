@@ -1,0 +1,110 @@
+"""The study of lesson 06: every map scored against the true masks of scenes (claim 8).
+
+`python -m vitlab.attention score` makes it, one row for each map of each checkpoint.
+"""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from vitlab import data
+from vitlab.attention.maps import MAPS
+from vitlab.attention.scores import (
+    area_under,
+    best_overlap,
+    deletion_curve,
+    energy_inside,
+    insertion_curve,
+    pointing_game,
+)
+from vitlab.checkpoints import bundled, load_checkpoint
+from vitlab.data import Scenes
+from vitlab.runtime import Run
+from vitlab.studies import Row, Study, grid
+from vitlab.vit import ViT
+
+BATCH = 25  # images looked at together, which is where a CPU is fastest
+STEPS = 6  # of the curves; they take most of the time, 14 forward passes for an image and a map
+
+
+def attention_scores(
+    checkpoints: Mapping[str, Path | None],
+    images: int = 2_000,
+    maps: Sequence[str] = tuple(MAPS),
+    seed: int = 0,
+) -> Study:
+    """Claim 8: do maps of attention lie on what the class depends on, and better than two baselines?
+
+    `checkpoints` maps names to files; None is for one that ships. The maps are asked about each scene's
+    true class; scenes are those of the test split that `seed` draws. Raises ValueError for a map that there
+    is not.
+
+    >>> attention_scores({"scenes_vit": None, "scenes_vit_1": None}).varied
+    ('checkpoint', 'map')
+    """
+    for name in maps:
+        if name not in MAPS:
+            raise ValueError(f"the maps are {', '.join(MAPS)}; got {name!r}")
+    if images < 1:
+        raise ValueError(f"images is at least 1; got {images}")
+    runs = grid(seed=[seed], images=[images], checkpoint=checkpoints, map=maps)
+
+    def measure(settings: Row, run: Run) -> Row:
+        name = settings["checkpoint"]
+        return measure_map(checkpoints[name] or bundled(name), settings, run)
+
+    return Study("attention_scores", "Which maps find the object?", runs, measure)
+
+
+def measure_map(path: Path, settings: Row, run: Run) -> Row:
+    """One run of `attention_scores`: every score of one map, means over the images."""
+    model = load_checkpoint(path).to(run.device)
+    scenes = scenes_to_score(settings["images"], settings["seed"], model.config.image_size)
+    return dict(model_seed=seed_of(path)) | score(model, settings["map"], scenes, run)
+
+
+def score(model: ViT, name: str, scenes: Scenes, run: Run) -> Row:
+    """Every score of one map of a model, asked about the true classes, as means over the scenes.
+
+    Maps and what is read off them are in fp32; the passes for the curves, whose means come out the same, in
+    the run's precision.
+    """
+    made, curves = [], []
+    batches = zip(scenes.images.split(BATCH), scenes.labels.split(BATCH), strict=True)
+    for images, labels in tqdm(batches, name, -(-len(scenes.labels) // BATCH), leave=False, disable=None):
+        images, labels = data.normalise(images.to(run.device)), labels.to(run.device)
+        maps = MAPS[name](model, images, labels)
+        made.append(maps.cpu())
+        with run.autocast():
+            pair = [curve(model, images, maps, labels, STEPS) for curve in (deletion_curve, insertion_curve)]
+        curves.append(torch.stack(pair).cpu())  # (2, B, STEPS + 1)
+    maps, (deletion, insertion) = torch.cat(made), torch.cat(curves, dim=1)
+    overlap = best_overlap(maps, scenes.masks)
+    results = dict(
+        pointing_game=pointing_game(maps, scenes.masks).mean(),
+        mean_iou=overlap.mean_iou,
+        iou_threshold=overlap.threshold,
+        mean_iou_each=overlap.mean_iou_each,
+        energy_inside=energy_inside(maps, scenes.masks).mean(),
+        deletion=area_under(deletion).mean(),
+        insertion=area_under(insertion).mean(),
+        mask_share=scenes.masks.float().mean(),  # what pointing game and energy are by chance
+        probability=deletion[:, 0].mean(),  # of the true class, where the image is whole
+    )
+    return {key: round(float(value), 4) for key, value in results.items()}
+
+
+@functools.lru_cache(maxsize=1)
+def scenes_to_score(images: int, seed: int, image_size: int | tuple[int, int]) -> Scenes:
+    """The scenes that all maps of all checkpoints are scored on."""
+    return data.scenes(images, seed, image_size, split="test")
+
+
+def seed_of(path: Path) -> int | None:
+    """The seed that a checkpoint was trained with, where the card beside it says so."""
+    card = path.with_suffix(".json")
+    return json.loads(card.read_text())["recipe"]["seed"] if card.is_file() else None
