@@ -36,6 +36,7 @@ from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.fine_tuning import LabelsExplorer, ResolutionExplorer
 from vitlab.widgets.patching import PatchExplorer
 from vitlab.widgets.pretraining import DebugExplorer, LiveCurves, RecipeExplorer
+from vitlab.widgets.your_images import MapExplorer, PictureUpload
 
 __all__ = [
     "AttentionMapExplorer",
@@ -46,7 +47,9 @@ __all__ = [
     "HeadExplorer",
     "LabelsExplorer",
     "LiveCurves",
+    "MapExplorer",
     "PatchExplorer",
+    "PictureUpload",
     "PositionExplorer",
     "RecipeExplorer",
     "ResolutionExplorer",
