@@ -1,0 +1,32 @@
+"""Saving and loading models: vitlab's own files, and weights that other libraries published.
+
+`saving` and `loading` are the way in and out; `reading` gets arrays from files, `layouts` has the other
+libraries' names as tables, `describing` what their config.json says, `translating` makes a model of all that.
+"""
+
+from vitlab.checkpoints.loading import load_checkpoint, read_model
+from vitlab.checkpoints.reading import read_arrays, what_else
+from vitlab.checkpoints.saving import (
+    KINDS,
+    classes,
+    current_umask,
+    save_checkpoint,
+    timm_arguments,
+    write_whole,
+)
+from vitlab.checkpoints.shipped import bundled, card
+
+__all__ = [
+    "KINDS",
+    "bundled",
+    "card",
+    "classes",
+    "current_umask",
+    "load_checkpoint",
+    "read_arrays",
+    "read_model",
+    "save_checkpoint",
+    "timm_arguments",
+    "what_else",
+    "write_whole",
+]

@@ -1,0 +1,154 @@
+"""A ViT's arrays under another library's names: what they say of its sizes, and vitlab's arrays from them."""
+
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from vitlab.checkpoints.layouts import LAYOUTS, Row, recognise, stranger
+from vitlab.vit import ViT, ViTConfig
+
+
+class Foreign:
+    """All arrays of a file, each with its row in the library's table, and the sizes that they agree on.
+
+    Raises ValueError for what is no ViT, and naming arrays that no ViT of the library has, that are missing,
+    or that do not fit each other.
+    """
+
+    def __init__(self, path: Path, arrays: dict[str, Tensor]):
+        self.path, self.arrays, self.layout = path, arrays, recognise(arrays)
+        if self.layout is None:
+            raise ValueError(f"{path} {unrecognised(arrays)}")
+        self.table = self.layout.table(arrays)
+        known = {name: row for row in self.table.values() for name in row.names}
+        rows = {name: known.get(name) or known.get(re.sub(r"\d+", "*", name, count=1)) for name in arrays}
+        if extra := sorted(name for name, row in rows.items() if row is None):
+            found = stranger(extra)
+            raise ValueError(
+                f"{path} has names as of a {self.layout.library} ViT, but also arrays that vitlab's ViT has "
+                f"no place for: {listed(extra)}. {f'It seems to be {found[1]}. ' if found else ''}Load it "
+                "with the library that made it, or take them out if nothing reads them"
+            )
+        self.rows: dict[str, Row] = rows
+        self.sizes = self.measure()
+
+    def size(self, letter: str) -> int:
+        """A size by its letter in the tables. Raises ValueError where all arrays that have it are missing."""
+        if letter not in self.sizes:
+            rows = [row for row in self.table.values() if any(letter in axis for axis in axes(row))]
+            self.lack([name for row in rows for name in row.names])
+        return self.sizes[letter]
+
+    def has(self, name: str) -> bool:
+        """Whether the file has arrays, in any block, for this one of vitlab's."""
+        return any(row is self.table.get(name) for row in self.rows.values())
+
+    @property
+    def without_proj(self) -> bool:
+        """Whether this is vit-pytorch with one head as wide as the model, which then has no `attn.proj`."""
+        parts = ("blocks.*.attn.proj.weight", "blocks.*.attn.proj.bias")
+        wide = self.layout.library == "vit-pytorch" and self.size("i") == self.size("d")
+        return wide and not any(self.has(part) for part in parts)
+
+    def measure(self) -> dict[str, int]:
+        """Every size by its letter, as most arrays have it, "(p q c)" of flat patches, and "depth"."""
+        votes, blocks = defaultdict(dict), {-1}
+        for name, row in self.rows.items():
+            shape = self.arrays[name].shape
+            if len(axes(row)) != len(shape):
+                raise ValueError(
+                    f"array {name!r} in {self.path} has shape {tuple(shape)}; it should have "
+                    f"{len(axes(row))} axes. The file is damaged, or its model is not a plain ViT"
+                )
+            for axis, size in zip(axes(row), shape, strict=True):
+                letter, parts = ("i", 3) if axis == "(s i)" else (axis, 1)
+                votes[letter][name] = size // parts
+            if "*" in row.names[0]:
+                blocks.add(int(re.search(r"\d+", name)[0]))
+        return {letter: self.majority(of) for letter, of in votes.items()} | {"depth": 1 + max(blocks)}
+
+    def majority(self, votes: dict[str, int]) -> int:
+        """The size that most arrays have. Raises ValueError that names them where two are as frequent."""
+        (size, most), *others = Counter(votes.values()).most_common(2)
+        if others and others[0][1] == most:
+            shapes = [f"{name!r} of shape {tuple(self.arrays[name].shape)}" for name in sorted(votes)[:4]]
+            raise ValueError(
+                f"arrays in {self.path} do not fit each other: {' and '.join(shapes)}. The file is damaged; "
+                "copy or download it again"
+            )
+        return size
+
+    def convert(self, config: ViTConfig) -> dict[str, Tensor]:
+        """vitlab's arrays by name. Raises ValueError naming what is missing or of a wrong shape."""
+        with torch.device("meta"):
+            wanted = ViT(config).state_dict()
+        sizes = dict(h=config.num_heads, p=config.patch_size, q=config.patch_size, s=3)
+        tensors, missing, wrong = {}, [], []
+        for ours, like in wanted.items():
+            if self.without_proj and ".attn.proj." in ours:
+                tensors[ours] = torch.eye(len(like)) if like.ndim == 2 else torch.zeros(len(like))
+                continue
+            row = self.table[re.sub(r"(?<=^blocks\.)\d+", "*", ours)]
+            block = re.match(r"blocks\.(\d+)|", ours)[1]
+            names = [name.replace("*", block) if block else name for name in row.names]
+            missing += [name for name in names if name not in self.arrays]
+            found = {name: self.arrays[name] for name in names if name in self.arrays}
+            theirs, here = row.pattern.split(" -> ")
+            known = {axis: size for axis, size in sizes.items() if re.search(rf"\b{axis}\b", row.pattern)}
+            shape = rearrange(like.chunk(len(names))[0], f"{here} -> {theirs}", **known).shape
+            wrong += [(name, tuple(shape)) for name, array in found.items() if array.shape != shape]
+            if not missing and not wrong:
+                tensors[ours] = torch.cat([rearrange(a, row.pattern, **known) for a in found.values()])
+        if missing:
+            self.lack(missing)
+        if wrong:
+            shapes = [
+                f"{name!r} has shape {tuple(self.arrays[name].shape)}, not {s}" for name, s in wrong[:3]
+            ]
+            raise ValueError(
+                f"arrays in {self.path} do not fit the others: {'; '.join(shapes)}. The file is damaged; "
+                "copy or download it again"
+            )
+        return tensors
+
+    def lack(self, names: list[str]) -> None:
+        """Raise the ValueError for arrays that should be there."""
+        raise ValueError(
+            f"{self.path}, a {self.layout.library} ViT, lacks "
+            f"{listed([name.replace('*', '0') for name in names])}: the file is incomplete; copy or download "
+            "it again, or save the whole state dict"
+        )
+
+
+def axes(row: Row) -> list[str]:
+    """The axes that a row's arrays have in the file.
+
+    >>> axes(Row(("embedding/kernel",), "p q c d -> d c p q"))
+    ['p', 'q', 'c', 'd']
+    """
+    return re.findall(r"\([^)]*\)|\S+", row.pattern.partition(" -> ")[0])
+
+
+def listed(names: list[str]) -> str:
+    """At most three names, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d"])
+    "'a', 'b', 'c' and 1 more"
+    """
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(repr, names[:3])) + more
+
+
+def unrecognised(arrays: dict[str, Tensor]) -> str:
+    """What to say of a file that no layout fits."""
+    known = ", ".join(layout.library for layout in LAYOUTS)
+    if found := stranger(arrays):
+        return f"holds {found[1]} (array {found[0]!r}), not a ViT that vitlab knows ({known})"
+    return (
+        f"holds no ViT that vitlab knows: its arrays, {listed(sorted(arrays)) or 'none at all'}, are called "
+        f"as in none of vitlab, {known}. Save the model's own state dict, with no prefix to its names"
+    )

@@ -1,0 +1,233 @@
+"""The names and shapes that other libraries give a ViT's weights, as tables.
+
+A table maps vitlab's name, with * for a block's number, to a `Row`: the names there, and an einops pattern
+from the shape there to vitlab's. Letters mean the same in all tables, so that every array in a file is also a
+vote on the model's sizes: d embed_dim, m mlp_dim, h heads, k width of a head, i = h·k, c channels, p and q
+height and width of a patch, n position embeddings, r representation_size, l classes, t class tokens; s is 3,
+for queries, keys and values in one array.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Row(NamedTuple):
+    """Where one of vitlab's arrays comes from: names in the file (joined along axis 0), and how."""
+
+    names: tuple[str, ...]
+    pattern: str
+
+
+class Layout(NamedTuple):
+    """How one library writes a ViT."""
+
+    library: str
+    block: str  # a regular expression that a block's arrays match
+    table: Callable[[dict[str, Tensor]], dict[str, Row]]
+    assumed: dict  # fields that the arrays do not say
+    resize: str | None  # the library's own rule for position embeddings
+
+
+def pair(ours: str, theirs: str, weight: str, bias: str | None = None) -> dict[str, Row]:
+    """The rows of a layer's weight and bias; `bias` where its pattern is not that of one axis.
+
+    >>> pair("norm", "layernorm", "d -> d")["norm.bias"].names
+    ('layernorm.bias',)
+    """
+    return {
+        f"{ours}.weight": Row((f"{theirs}.weight",), weight),
+        f"{ours}.bias": Row((f"{theirs}.bias",), bias or same(weight.split()[0])),
+    }
+
+
+def same(axes: str) -> str:
+    """The pattern of an array that has the same shape there and here.
+
+    >>> same("d c p q")
+    'd c p q -> d c p q'
+    """
+    return f"{axes} -> {axes}"
+
+
+NORM, FC1, FC2 = same("d"), same("m d"), same("d m")
+
+
+def timm(arrays: dict[str, Tensor]) -> dict[str, Row]:
+    """timm's VisionTransformer. With average pooling the final norm is `fc_norm`, unless told otherwise.
+
+    Versions before 0.8 had the hidden layer of the pre-training head, `pre_logits`.
+    """
+    norm = "fc_norm" if any(name.startswith("fc_norm.") for name in arrays) else "norm"
+    classes = "l r" if any(name.startswith("pre_logits.") for name in arrays) else "l d"
+    return {
+        "cls_token": Row(("cls_token",), same("1 t d")),
+        "pos_embed": Row(("pos_embed",), same("1 n d")),
+        **pair("patch_embed.proj", "patch_embed.proj", same("d c p q")),
+        **pair("blocks.*.norm1", "blocks.*.norm1", NORM),
+        **pair("blocks.*.attn.qkv", "blocks.*.attn.qkv", same("(s i) d"), same("(s i)")),
+        **pair("blocks.*.attn.proj", "blocks.*.attn.proj", same("d i")),
+        **pair("blocks.*.norm2", "blocks.*.norm2", NORM),
+        **pair("blocks.*.mlp.fc1", "blocks.*.mlp.fc1", FC1),
+        **pair("blocks.*.mlp.fc2", "blocks.*.mlp.fc2", FC2),
+        **pair("norm", norm, NORM),
+        **pair("pre_logits.fc", "pre_logits.fc", same("r d")),
+        **pair("head", "head", same(classes)),
+    }
+
+
+def google(arrays: dict[str, Tensor]) -> dict[str, Row]:
+    """Google's .npz: the released names, numbered through the block, or the current ones, by kind."""
+    released = any(re.search(r"/(MultiHeadDotProductAttention_1|LayerNorm_2|MlpBlock_3)/", n) for n in arrays)
+    block, (attn, norm2, mlp) = "Transformer/encoderblock_*/", ((1, 2, 3) if released else (0, 1, 0))
+    attn, mlp = f"{block}MultiHeadDotProductAttention_{attn}/", f"{block}MlpBlock_{mlp}/"
+
+    def dense(ours: str, theirs: str, kernel: str, bias: str) -> dict[str, Row]:
+        return {
+            f"{ours}.weight": Row((f"{theirs}/kernel",), kernel),
+            f"{ours}.bias": Row((f"{theirs}/bias",), same(bias)),
+        }
+
+    def norm(ours: str, theirs: str) -> dict[str, Row]:
+        return {
+            f"{ours}.weight": Row((f"{theirs}/scale",), NORM),
+            f"{ours}.bias": Row((f"{theirs}/bias",), NORM),
+        }
+
+    qkv = [f"{attn}{part}" for part in ("query", "key", "value")]
+    classes = "r" if any(name.startswith("pre_logits/") for name in arrays) else "d"
+    return {
+        "cls_token": Row(("cls",), same("1 t d")),
+        "pos_embed": Row(("Transformer/posembed_input/pos_embedding",), same("1 n d")),
+        **dense("patch_embed.proj", "embedding", "p q c d -> d c p q", "d"),
+        **norm("blocks.*.norm1", f"{block}LayerNorm_0"),
+        "blocks.*.attn.qkv.weight": Row(tuple(f"{part}/kernel" for part in qkv), "d h k -> (h k) d"),
+        "blocks.*.attn.qkv.bias": Row(tuple(f"{part}/bias" for part in qkv), "h k -> (h k)"),
+        **dense("blocks.*.attn.proj", f"{attn}out", "h k d -> d (h k)", "d"),
+        **norm("blocks.*.norm2", f"{block}LayerNorm_{norm2}"),
+        **dense("blocks.*.mlp.fc1", f"{mlp}Dense_0", "d m -> m d", "m"),
+        **dense("blocks.*.mlp.fc2", f"{mlp}Dense_1", "m d -> d m", "d"),
+        **norm("norm", "Transformer/encoder_norm"),
+        **dense("pre_logits.fc", "pre_logits", "d r -> r d", "r"),
+        **dense("head", "head", f"{classes} l -> l {classes}", "l"),
+    }
+
+
+def hugging_face(arrays: dict[str, Tensor]) -> dict[str, Row]:
+    """Hugging Face's ViT: names as in its files or as in memory, with a classifier or the model alone."""
+    vit = "vit." if any(name.startswith("vit.") for name in arrays) else ""
+    classifier = any(name.startswith("classifier.") for name in arrays)
+    head = (
+        pair("head", "classifier", same("l d"))
+        if classifier
+        else pair("pre_logits.fc", f"{vit}pooler.dense", same("r d"))
+    )
+    if any(".attention.q_proj." in name for name in arrays) or any(".mlp.fc1." in name for name in arrays):
+        block, qkv, proj = f"{vit}layers.*.", "attention.{}_proj", "attention.o_proj"
+        parts, fc1, fc2 = "qkv", "mlp.fc1", "mlp.fc2"
+    else:
+        block, qkv, proj = f"{vit}encoder.layer.*.", "attention.attention.{}", "attention.output.dense"
+        parts, fc1, fc2 = ("query", "key", "value"), "intermediate.dense", "output.dense"
+    qkv = [block + qkv.format(part) for part in parts]
+    return {
+        "cls_token": Row((f"{vit}embeddings.cls_token",), same("1 t d")),
+        "pos_embed": Row((f"{vit}embeddings.position_embeddings",), same("1 n d")),
+        **pair("patch_embed.proj", f"{vit}embeddings.patch_embeddings.projection", same("d c p q")),
+        **pair("blocks.*.norm1", f"{block}layernorm_before", NORM),
+        "blocks.*.attn.qkv.weight": Row(tuple(f"{part}.weight" for part in qkv), same("i d")),
+        "blocks.*.attn.qkv.bias": Row(tuple(f"{part}.bias" for part in qkv), same("i")),
+        **pair("blocks.*.attn.proj", f"{block}{proj}", same("d i")),
+        **pair("blocks.*.norm2", f"{block}layernorm_after", NORM),
+        **pair("blocks.*.mlp.fc1", f"{block}{fc1}", FC1),
+        **pair("blocks.*.mlp.fc2", f"{block}{fc2}", FC2),
+        **pair("norm", f"{vit}layernorm", NORM),
+        **head,
+    }
+
+
+def vit_pytorch(arrays: dict[str, Tensor]) -> dict[str, Row]:
+    """vit-pytorch's ViT. Pixels come before channels in its patches; older versions lack patch norms."""
+    norms = any(name.startswith(("to_patch_embedding.2.", "to_patch_embedding.3.")) for name in arrays)
+    lead = {name: "1 " if array.ndim == 3 else "" for name, array in arrays.items()}
+    layers = "transformer.layers.*"
+    projection, flat = f"to_patch_embedding.{2 if norms else 1}", "(p q c) -> (c p q)"
+    around = pair("patch_embed.norms.0", "to_patch_embedding.1", flat, flat)
+    around |= pair("patch_embed.norms.1", "to_patch_embedding.3", NORM)
+    return {
+        "cls_token": Row(("cls_token",), f"{lead.get('cls_token', '')}t d -> 1 t d"),
+        "pos_embed": Row(("pos_embedding",), f"{lead.get('pos_embedding', '')}n d -> 1 n d"),
+        **pair("patch_embed.proj", projection, "d (p q c) -> d c p q"),
+        **(around if norms else {}),
+        **pair("blocks.*.norm1", f"{layers}.0.norm", NORM),
+        **pair("blocks.*.attn.qkv", f"{layers}.0.to_qkv", same("(s i) d"), same("(s i)")),
+        **pair("blocks.*.attn.proj", f"{layers}.0.to_out.0", same("d i")),
+        **pair("blocks.*.norm2", f"{layers}.1.net.0", NORM),
+        **pair("blocks.*.mlp.fc1", f"{layers}.1.net.1", FC1),
+        **pair("blocks.*.mlp.fc2", f"{layers}.1.net.4", FC2),
+        **pair("norm", "transformer.norm", NORM),
+        **pair("head", "mlp_head", same("l d")),
+    }
+
+
+LAYOUTS = (
+    Layout("Google", r"Transformer/encoderblock_\d+/", google, dict(gelu="tanh", norm_eps=1e-6), "jax"),
+    Layout("timm", r"blocks\.\d+\.", timm, dict(gelu="erf", norm_eps=1e-6), "timm"),
+    Layout(
+        "Hugging Face",
+        r"(vit\.)?(encoder\.layer|layers)\.\d+\.(attention|layernorm_|intermediate|output|mlp)",
+        hugging_face,
+        dict(gelu="erf", norm_eps=1e-12),
+        "hf",
+    ),
+    Layout(
+        "vit-pytorch",
+        r"transformer\.layers\.\d+\.",
+        vit_pytorch,
+        dict(gelu="erf", norm_eps=1e-5),
+        None,
+    ),
+)
+
+# Arrays that a ViT does not have, and whose they are: a regular expression of names, what it is.
+STRANGERS = {
+    r"(^|/)conv_root/": "a hybrid, a Transformer on a ResNet stem (R+ViT), whose patches come from "
+    "convolutions that vitlab's ViT does not have; timm has these models (vit_*_r26_*, vit_*_r50_*)",
+    r"patch_embed\.backbone\.": "a hybrid, a Transformer on a ResNet or another convolutional stem (R+ViT)",
+    r"dist_token|distillation_token|head_dist\.": "a distilled DeiT, with a second class token",
+    r"relative_position_bias_table|relative_position_index": "a Swin Transformer or a BEiT, with relative "
+    "positions",
+    r"reg_token|register_tokens": "a ViT with register tokens (DINOv2 and later)",
+    r"(\.ls\d\.gamma|gamma_\d|layer_scale\d?\.|lambda1)": "a ViT with layer scale (DINOv2, BEiT, CaiT)",
+    r"norm_pre\.|pre_layrnorm\.|visual\.ln_pre\.": "a CLIP, with a norm before its first block",
+    r"attn_pool\.|MAPHead_0/": "a ViT whose head pools by attention (SigLIP, big_vision)",
+    r"(q_norm|k_norm)\.": "a ViT that normalises queries and keys",
+    r"mlp_tokens\.|MixerBlock_|token_mixing": "an MLP-Mixer",
+    r"decoder|mask_token": "a masked auto-encoder with its decoder, or a model for masked images",
+    r"layer\d\.\d+\.conv\d|stages\.\d|root_block/|(^|\.)bn\d\.|running_mean": "a convolutional network",
+    r"(^|\.)(wte|wpe|embed_tokens|word_embeddings|lm_head)\.": "a language model",
+}
+
+
+def recognise(names: Iterable[str]) -> Layout | None:
+    """The layout that has such names, or None. Only what blocks are called counts: any other may be missing.
+
+    >>> recognise(["blocks.0.norm1.weight"]).library
+    'timm'
+    """
+    names = list(names)
+    return next((layout for layout in LAYOUTS if any(re.match(layout.block, n) for n in names)), None)
+
+
+def stranger(names: Iterable[str]) -> tuple[str, str] | None:
+    """The first name that no ViT has, and what has it, or None.
+
+    >>> stranger(["cls_token", "dist_token"])
+    ('dist_token', 'a distilled DeiT, with a second class token')
+    """
+    for pattern, what in STRANGERS.items():
+        for name in names:
+            if re.search(pattern, name):
+                return name, what
+    return None

@@ -1,0 +1,69 @@
+"""Loading a model from a file that vitlab or another library wrote; which one is told by the content."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+from torch import nn
+
+from vitlab.checkpoints.reading import read_arrays, weight_files
+from vitlab.checkpoints.saving import KINDS, classes
+from vitlab.checkpoints.translating import translate
+
+
+def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields) -> nn.Module:
+    """The model in fp32 on the CPU, in evaluation mode, from a file of vitlab or of another library.
+
+    `path` is a .safetensors or .npz file, or a folder as Hugging Face and timm write it. What is in it is
+    told by the names of its arrays: `save_checkpoint`'s own, Google's .npz (the paper's released models, both
+    numberings of layers), timm's VisionTransformer, Hugging Face's ViT, vit-pytorch's ViT. GELU and norm eps
+    are the library's, so that logits agree with it to 2e-5.
+
+    `config_fields` say what a file does not, and otherwise must agree with it: `num_heads` in timm and
+    vit-pytorch files (without it heads are 64 wide), a non-square `image_size` (without it a square is
+    assumed), `pool="mean"` where timm's model averages over patches and has no fc_norm, `in_chans` for
+    vit-pytorch's flat patches. Another `image_size` than the file's resizes the position embeddings by the
+    library's own rule, or by the one that `resize` names, "jax", "timm" or "hf" (see `resize_pos_embed`).
+
+    Raises FileNotFoundError, or ValueError for a file that is cut short, a pickle (never unpickled), of
+    another kind or architecture, with arrays missing, extra or wrongly shaped, or in need of another field.
+
+    >>> from vitlab.checkpoints import bundled
+    >>> load_checkpoint(bundled("fashion_mnist_vit")).config.num_patches
+    49
+    """
+    path = Path(path)
+    arrays, metadata = {}, {}
+    for file in weight_files(path):
+        tensors, metadata = read_arrays(file)
+        arrays |= tensors
+    if metadata.get("format") != "vitlab":
+        return translate(path, arrays, metadata, config_fields, resize).eval()
+    model = read_model(path, metadata, config_fields)
+    try:
+        model.load_state_dict(arrays)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit the config that it names: {error}") from error
+    return model.eval()
+
+
+def read_model(path: Path, metadata: dict[str, str], config_fields: dict) -> nn.Module:
+    """The model that a vitlab file's metadata describes, checked against the fields the caller gave."""
+    try:
+        stored = dict(json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the config in {path} cannot be read ({error!r}); save the model again") from error
+    kind = metadata.get("model", "ViT")  # older files do not say it, and are ViTs
+    if kind not in KINDS:
+        raise ValueError(f"{path} holds a {kind}; this vitlab knows {' and '.join(KINDS)}")
+    model, make_config = classes(kind)
+    known = {field.name for field in fields(make_config)}
+    if unknown := (set(config_fields) | set(stored)) - known:
+        names, there = ", ".join(sorted(unknown)), ", ".join(sorted(known))
+        raise ValueError(f"{make_config.__name__} has no field {names}; it has {there}")
+    config = make_config(**stored)
+    for name, value in config_fields.items():
+        if getattr(make_config(**(stored | {name: value})), name) != getattr(config, name):
+            also = "; fine_tuning.adapt changes it once loaded" if name == "image_size" else ""
+            raise ValueError(f"{path} says {name}={getattr(config, name)!r}; got {name}={value!r}{also}")
+    return model(config)

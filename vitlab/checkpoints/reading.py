@@ -1,0 +1,141 @@
+"""Arrays from files, whatever library wrote them, and nothing is ever unpickled."""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import torch
+from torch import Tensor
+
+NEVER = (
+    "Unpickling can run any code, so vitlab never does it: load it with the library that made it, and save "
+    "the weights as safetensors"
+)
+# How a file begins that is no safetensors file, and what it then is.
+BEGINNINGS = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the file that it names; `git lfs pull` gets that",
+    b"\x93NUMPY": "a single array (.npy), not a checkpoint; look for the .npz or .safetensors file",
+    b"\x89HDF": "an HDF5 file, as of Keras; vitlab reads .npz and .safetensors",
+    b"\x1f\x8b": "compressed with gzip; unpack it first",
+}
+UNREADABLE = (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+def read_arrays(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All arrays of a .safetensors or .npz file in fp32, by name, and a safetensors file's metadata.
+
+    The format is told by the content. Raises ValueError for a file that is cut short, a pickle, or another.
+
+    >>> from vitlab.checkpoints import bundled
+    >>> read_arrays(bundled("fashion_mnist_vit"))[0]["cls_token"].shape
+    torch.Size([1, 1, 96])
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name).float() for name in file.keys()}, metadata  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        if zipfile.is_zipfile(path):
+            return read_npz(path), {}
+        raise ValueError(f"{path} is {what_else(path)} ({error})") from error
+
+
+def what_else(path: Path) -> str:
+    """What a file that safetensors cannot read is, and what to do instead."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if head[:1] == b"\x80" and head[8:9] != b"{":  # a safetensors header may be 128 bytes long, too
+        return f"a pickle, not safetensors. {NEVER}"
+    if head[:4] == b"PK\x03\x04":
+        return (
+            "a zip archive (.npz, or .pt of PyTorch) whose end is missing: it is cut short; copy or download "
+            "it again"
+        )
+    if head.lstrip()[:1] == b"<":
+        return (
+            "a web page (HTML), not weights: its address gives a page to look at; download the file that the "
+            "page links to"
+        )
+    known = [what for beginning, what in BEGINNINGS.items() if head.startswith(beginning)]
+    return known[0] if known else "cut short or not a safetensors file; copy or download it again"
+
+
+def read_npz(path: Path) -> dict[str, Tensor]:
+    """All arrays of a NumPy archive in fp32, by name. Raises ValueError that names the array at fault."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.namelist()
+    if any(name.endswith(".pkl") for name in members):
+        raise ValueError(f"{path} is a pickle in a zip archive, as of torch.save, not safetensors. {NEVER}")
+    if not members or not all(name.endswith(".npy") for name in members):
+        raise ValueError(
+            f"{path} is a zip archive of other things than arrays ({', '.join(members[:3])}); unpack it, and "
+            "load the .npz or .safetensors file in it"
+        )
+    arrays = {}
+    with np.load(path, allow_pickle=False) as file:
+        for name in file.files:
+            try:
+                array = file[name]
+            except UNREADABLE as error:
+                if "allow_pickle" in str(error):
+                    raise ValueError(
+                        f"array {name!r} in {path} holds Python objects, and so a pickle. {NEVER}"
+                    ) from error
+                raise ValueError(
+                    f"array {name!r} in {path} is damaged ({error}); copy or download the file again"
+                ) from error
+            arrays[name.replace("\\", "/")] = as_tensor(array, name, path)  # written on Windows
+    return arrays
+
+
+def as_tensor(array: np.ndarray, name: str, path: Path) -> Tensor:
+    """An array in fp32. JAX's bfloat16, which to NumPy is two bytes without meaning, is told by that."""
+    if array.dtype == np.dtype("V2"):
+        bits = np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16
+        return torch.from_numpy(bits.view(np.float32))
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"array {name!r} in {path} holds no numbers but {array.dtype}; it is no checkpoint")
+    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold the weights: `path` itself, or those of a folder as Hugging Face writes it.
+
+    Raises FileNotFoundError where there are none, ValueError for a folder that has only pickles.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"there is no file {path}; shipped checkpoints are named by checkpoints.bundled()"
+        )
+    index = path / "model.safetensors.index.json"
+    if (path / "model.safetensors").is_file():
+        return [path / "model.safetensors"]
+    if index.is_file():
+        files = [path / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+        if missing := [file.name for file in files if not file.is_file()]:
+            raise FileNotFoundError(f"{index} names {', '.join(missing)}, not in that folder; get it, too")
+        return files
+    found = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".npz"))
+    if len(found) == 1:
+        return found
+    pickles = [file.name for file in path.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+    if pickles and not found:
+        raise ValueError(f"{path} has weights only as a pickle, {pickles[0]}. {NEVER}")
+    names = ", ".join(file.name for file in found) or "no .safetensors and no .npz file"
+    raise FileNotFoundError(f"the folder {path} has no model.safetensors; it has {names}; name the file")
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file. Raises ValueError that names a file which has none."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise TypeError("no object")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); copy or download it again") from error
+    return content

@@ -1,0 +1,136 @@
+"""Saving models: safetensors with the config inside, or under timm's names; written whole or not at all."""
+
+import importlib
+import json
+import math
+import os
+import tempfile
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from vitlab.vit import ViTConfig
+
+# What can be saved: the model's class, the module that has it and its config's class. By name, because some
+# of these modules are above this one.
+KINDS = {
+    "ViT": ("vitlab.vit", "ViTConfig"),
+    "ResNet": ("vitlab.resnet", "ResNetConfig"),
+    "MaskedPatchViT": ("vitlab.pretraining.masked", "ViTConfig"),
+}
+# What timm's VisionTransformer is told by its arguments and a state dict does not say.
+TOLD = ("image_size", "num_heads", "pool", "gelu", "norm_eps", "dropout")
+
+
+def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") -> Path:
+    """Write a vitlab model's weights and config to one safetensors file, and return its path.
+
+    The models are `ViT`, `ResNet` and `MaskedPatchViT`. With `layout="timm"` a ViT's weights get the names
+    that timm loads, in the model that `timm_arguments` describes; `load_checkpoint` reads both layouts.
+
+    The file is written beside `path` and moved into place when it is complete, so that a full disk or a kill
+    leaves an old file as it was. Raises ValueError for another model, and for one that timm does not have;
+    OSError where the disk says no.
+
+    >>> from vitlab import ViT, ViTConfig
+    >>> folder = tempfile.mkdtemp()
+    >>> save_checkpoint(ViT(ViTConfig()), folder + "/vit.safetensors").name
+    'vit.safetensors'
+    """
+    kind = type(model).__name__
+    if kind not in KINDS or not isinstance(model, classes(kind)[0]):
+        raise ValueError(f"save_checkpoint takes vitlab's {', '.join(KINDS)}; got {kind}")
+    if layout not in ("vitlab", "timm"):
+        raise ValueError(f"layout is 'vitlab' or 'timm'; got {layout!r}")
+    path, config = Path(path), asdict(model.config)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {"format": "vitlab", "model": kind, "config": json.dumps(config)}
+    if layout == "timm":
+        if kind != "ViT":
+            raise ValueError(f"timm's VisionTransformer is a ViT; got {kind}")
+        tensors = for_timm(tensors, model.config)
+        metadata = {"format": "pt", "vitlab": json.dumps({name: config[name] for name in TOLD})}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, safetensors.torch.save(tensors, metadata))
+    return path
+
+
+def for_timm(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
+    """A ViT's arrays as timm's VisionTransformer has them. Raises ValueError for what it cannot have."""
+    timm_arguments(config)
+    if config.pos_embed == "none":
+        tensors = tensors | {"pos_embed": torch.zeros(1, config.num_tokens, config.embed_dim)}
+    if config.norm_after_pool:
+        return {
+            ("fc_" if name.startswith("norm.") else "") + name: tensor for name, tensor in tensors.items()
+        }
+    return tensors
+
+
+def timm_arguments(config: ViTConfig) -> dict:
+    """The arguments that make timm's `VisionTransformer` the model of a config (timm 1.0).
+
+    Raises ValueError for what timm's does not have: a hidden layer in the head, norms around the patch
+    projection, heads of another width than D / heads.
+
+    >>> from vitlab import ViTConfig
+    >>> timm_arguments(ViTConfig(pool="mean"))["global_pool"]
+    'avg'
+    """
+    for name in ("representation_size", "patch_norm", "head_dim"):
+        if value := getattr(config, name):
+            raise ValueError(
+                f"timm's VisionTransformer has no {name}, and this model's is {value!r}; only "
+                "layout='vitlab' keeps it"
+            )
+    ratio = config.mlp_dim / config.embed_dim
+    if int(config.embed_dim * ratio) < config.mlp_dim:  # timm cuts the product down to a whole number
+        ratio = math.nextafter(ratio, math.inf)
+    return dict(
+        img_size=config.image_size,
+        patch_size=config.patch_size,
+        in_chans=config.in_chans,
+        num_classes=config.num_classes,
+        global_pool="token" if config.pool == "token" else "avg",
+        embed_dim=config.embed_dim,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        mlp_ratio=ratio,
+        qkv_bias=config.qkv_bias,
+        class_token=bool(config.num_prefix_tokens),
+        fc_norm=config.norm_after_pool,
+        act_layer="gelu_tanh" if config.gelu == "tanh" else "gelu",
+        norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),
+    )
+
+
+def classes(kind: str) -> tuple[type, type]:
+    """The classes of a model and its config, by the model's name."""
+    module, config = KINDS[kind]
+    return tuple(getattr(importlib.import_module(module), name) for name in (kind, config))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` at `path` in one step: a reader sees the old file or the new one, never a part."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~current_umask())  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def current_umask() -> int:
+    """The permissions that this process takes from new files."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,152 @@
+"""A `ViT` from another library's file: its config from arrays, config.json and the caller; its weights."""
+
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vitlab.checkpoints.describing import described
+from vitlab.checkpoints.foreign import Foreign
+from vitlab.embeddings import resize_pos_embed
+from vitlab.patches import as_pair, grid_size
+from vitlab.vit import ViT, ViTConfig
+
+HEAD_DIMS = {width: width // 16 for width in (1152, 1280, 1408, 1664)}  # published, and not 64 (H: 80)
+
+
+def translate(
+    path: Path, arrays: dict[str, Tensor], metadata: dict[str, str], given: dict, resize: str | None = None
+) -> ViT:
+    """The ViT that another library wrote, from its arrays and metadata and the fields that the caller gives.
+
+    `resize` names the rule for position embeddings. Raises ValueError for what is no ViT, does not fit, or
+    cannot be known without another field.
+    """
+    file = Foreign(path, arrays)
+    if unknown := given.keys() - {field.name for field in fields(ViTConfig)}:
+        raise ValueError(f"ViTConfig has no field {', '.join(sorted(unknown))}")
+    config = config_of(file, described(path, file.layout.library, metadata, given), given)
+    tensors = file.convert(config)
+    if "image_size" in given:
+        wanted = replace(config, image_size=given["image_size"])
+        tensors["pos_embed"] = resized(file, tensors["pos_embed"], config, wanted, resize)
+        config = wanted
+    with torch.device("meta"):  # no memory and no time for initial values
+        model = ViT(config)
+    model.load_state_dict(tensors, assign=True)
+    return model
+
+
+def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
+    """The config at the file's own image size; `said` is what the file states beside its arrays."""
+    claims, library, table = given | said, file.layout.library, file.table
+    fixed = dict(
+        embed_dim=file.size("d"),
+        mlp_dim=file.size("m"),
+        depth=file.sizes["depth"],
+        num_classes=file.sizes.get("l", 0),
+        representation_size=file.sizes.get("r"),
+        qkv_bias=file.has("blocks.*.attn.qkv.bias"),
+        patch_norm="patch_embed.norms.1.weight" in table,
+        norm_after_pool=table["norm.weight"].names == ("fc_norm.weight",),
+        pos_embed="learned",
+        **patch(file, claims),
+        **heads(file, claims),
+    )
+    # in the files of two libraries the array is always there, if perhaps empty
+    token = bool(file.sizes.get("t", library in ("Hugging Face", "vit-pytorch")))
+    pool = "token" if token and not fixed["norm_after_pool"] else "mean"
+    assumed = dict(file.layout.assumed)
+    if token and library == "timm":  # its arrays are the same, whichever is read
+        assumed["pool"], pool = pool, claims.get("pool", pool)
+    else:
+        fixed["pool"] = pool
+    fixed["unread_class_token"] = token and pool == "mean"
+    check_agreement(file, fixed, said, given)
+    known = assumed | claims | fixed
+    return ViTConfig(**known | dict(image_size=stored_size(file, fixed["patch_size"], token, said, given)))
+
+
+def patch(file: Foreign, claims: dict) -> dict:
+    """Patch size and channels. Of flat patches they are taken for colour, else grey, if nobody says."""
+    if file.layout.library != "vit-pytorch":
+        return dict(patch_size=file.size("p"), in_chans=file.size("c"))
+    numbers = file.size("(p q c)")
+    for channels in [claims["in_chans"]] if "in_chans" in claims else (3, 1):
+        side = math.isqrt(numbers // channels)
+        if side**2 * channels == numbers:
+            return dict(patch_size=side, in_chans=channels)
+    raise ValueError(
+        f"a patch in {file.path} has {numbers} numbers, no square of pixels with "
+        f"{claims.get('in_chans', '3 channels or 1')}: give in_chans"
+    )
+
+
+def heads(file: Foreign, claims: dict) -> dict:
+    """How many heads, and how wide where that is not D / heads. If nobody says, they are 64 wide."""
+    if file.layout.library == "Google":
+        number, together = file.size("h"), file.size("h") * file.size("k")
+    else:
+        together = file.size("i")
+        usual = together if file.without_proj else HEAD_DIMS.get(together, 64)
+        width = claims.get("head_dim", usual)
+        number = claims.get("num_heads", together // width)
+        if "num_heads" not in claims and number * width != together:
+            raise ValueError(
+                f"{file.path} does not say how many heads it has, and the {together} numbers that they have "
+                f"together are no multiple of {width}: give num_heads"
+            )
+        if number < 1 or together % number:
+            raise ValueError(
+                f"num_heads={number} does not divide the {together} numbers of {file.path}'s heads"
+            )
+    return dict(num_heads=number, head_dim=None if together == file.size("d") else together // number)
+
+
+def check_agreement(file: Foreign, fixed: dict, said: dict, given: dict) -> None:
+    """Raise ValueError where the caller says other things than the file, or its config than its arrays."""
+    width = fixed["head_dim"] or fixed["embed_dim"] // fixed["num_heads"]
+    arrays = fixed | dict(head_dim=width)
+    for who, claims, truth in (("its config says", said, arrays), ("got", given, said | arrays)):
+        for name, value in claims.items():
+            if name != "image_size" and truth.get(name, value) != value:
+                raise ValueError(f"{file.path} says {name}={truth[name]!r}; {who} {name}={value!r}")
+
+
+def stored_size(file: Foreign, patch_size: int, token: bool, said: dict, given: dict):
+    """The image size of the weights: what the file says, else the caller, else a square of patches."""
+    entries, who = file.size("n") - token, "its config" if "image_size" in said else "the call"
+    size = said.get("image_size", given.get("image_size"))
+    patches = None if size is None else math.prod(grid_size(size, patch_size))
+    if patches == entries:
+        height, width = as_pair(size)
+        return height if height == width else (height, width)
+    side = math.isqrt(entries)
+    if side**2 == entries and "image_size" not in said:
+        return side * patch_size
+    (name,), (cls_token,) = file.table["pos_embed"].names, file.table["cls_token"].names
+    what = f"{name!r} in {file.path} has {entries} entries for patches"
+    if not token and (patches == entries - 1 or math.isqrt(entries - 1) ** 2 == entries - 1):
+        what += f", one more than a grid has: {cls_token!r} seems to be missing. If it is not"
+    elif size is None:
+        what += ", which are no square grid"
+    else:
+        what += f"; {who} says image_size={size!r}, which has {patches}"
+    raise ValueError(
+        f"{what}: give the file's own image_size=(height, width); fine_tuning.adapt then resizes the model"
+    )
+
+
+def resized(file: Foreign, pos_embed: Tensor, old: ViTConfig, new: ViTConfig, rule: str | None) -> Tensor:
+    """Position embeddings for another image size, by the library's own rule unless one is named."""
+    rule = rule or file.layout.resize
+    if old.grid_size == new.grid_size:
+        return pos_embed
+    if rule is None:
+        raise ValueError(
+            f"{file.path} is for images of {old.image_size}, not {new.image_size}, and {file.layout.library} "
+            "has no rule of its own to resize position embeddings: give resize='jax', 'timm' or 'hf'"
+        )
+    return resize_pos_embed(pos_embed, old.grid_size, new.grid_size, old.num_prefix_tokens, rule)
