@@ -10,7 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from vitlab import ViT, ViTConfig, attention_rollout, mean_attention_distance, record_attention
-from vitlab.attention import class_map, discard_smallest, patch_distances, recording_bytes
+from vitlab.attention import (
+    class_map,
+    class_token_share,
+    discard_smallest,
+    patch_distances,
+    recording_bytes,
+    uniform_attention_distance,
+)
 from vitlab.encoder import attention_scores
 
 SMALL = dict(image_size=(8, 12), patch_size=4, embed_dim=12, depth=3, num_heads=2, mlp_dim=16)
@@ -448,6 +455,39 @@ def test_patch_distances_by_loop():
     places = list(itertools.product(range(3), range(4)))
     wanted = [[math.dist(one, other) * 5 for other in places] for one in places]
     torch.testing.assert_close(distances, torch.tensor(wanted))
+
+
+@pytest.mark.parametrize("grid", [(3, 5), (14, 14), (1, 1)])
+def test_uniform_distance_is_that_of_uniform_attention(grid):
+    patches = grid[0] * grid[1]
+    weights = torch.full((1, 1, 1, patches, patches), 1 / patches)
+    measured = mean_attention_distance(weights, grid, 16).item()
+    assert uniform_attention_distance(grid, 16) == pytest.approx(measured, rel=1e-5)
+
+
+@pytest.mark.parametrize("queries", ["patches", "class", "all"])
+def test_class_tokens_share_by_loop(queries):
+    weights = random_weights(2, 3, 2, 7, 7)
+    share = class_token_share(weights, queries)
+    asked = {"patches": range(1, 7), "class": [0], "all": range(7)}[queries]
+    for layer, head in itertools.product(range(2), repeat=2):
+        shares = [float(weights[layer, b, head, i, 0]) for b in range(3) for i in asked]
+        assert share[layer, head].item() == pytest.approx(sum(shares) / len(shares), rel=1e-5)
+
+
+def test_the_share_is_what_dropping_takes_from_a_uniform_head():
+    weights = torch.full((1, 1, 1, 197, 197), 0.6 / 196)
+    weights[..., 0] = 0.4
+    dropped = mean_attention_distance(weights, (14, 14), 16).item()
+    kept = 1 - class_token_share(weights).item()
+    assert dropped == pytest.approx(kept * uniform_attention_distance((14, 14), 16), rel=1e-4)
+
+
+def test_share_errors():
+    with pytest.raises(ValueError, match=r"got \(2, 4, 5, 5\)"):
+        class_token_share(torch.zeros(2, 4, 5, 5))
+    with pytest.raises(ValueError, match="'patches', 'class' or 'all'; got 'cls'"):
+        class_token_share(torch.zeros(2, 1, 4, 5, 5), "cls")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,13 @@
 """What a ViT attends to (section 4.5, appendices D.7, D.8): recording, maps, distances, scores of maps."""
 
 from vitlab.attention import maps, scores
-from vitlab.attention.distance import mean_attention_distance, patch_distances
+from vitlab.attention.distance import (
+    class_token_share,
+    mean_attention_distance,
+    patch_distances,
+    uniform_attention_distance,
+)
+from vitlab.attention.receptive_field import effective_receptive_field, field_radius
 from vitlab.attention.recording import AttentionRecord, record_attention, recording_bytes
 from vitlab.attention.rollout import attention_rollout, class_map, discard_smallest
 
@@ -9,11 +15,15 @@ __all__ = [
     "AttentionRecord",
     "attention_rollout",
     "class_map",
+    "class_token_share",
     "discard_smallest",
+    "effective_receptive_field",
+    "field_radius",
     "maps",
     "mean_attention_distance",
     "patch_distances",
     "record_attention",
     "recording_bytes",
     "scores",
+    "uniform_attention_distance",
 ]

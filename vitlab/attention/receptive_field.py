@@ -1,0 +1,79 @@
+"""How far a unit sees (claim 7): the effective receptive field of a ViT and of a CNN, in the same pixels."""
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.attention.maps import differentiable, evaluating
+from vitlab.resnet import ResNet
+from vitlab.vit import ViT
+
+
+def effective_receptive_field(model: nn.Module, images: Tensor) -> Tensor:
+    """What each pixel does to a unit at the centre, at each depth: (B, C, H, W) -> (depths, H, W).
+
+    Luo et al. 2016 (arXiv 1701.04128, section 3): the gradient of the unit, here the sum of its channels,
+    with respect to the pixels; its size, summed over the image's channels, mean over images, and made to sum
+    to 1. The depths are, of a `ViT`, the patch embedding and each block, where the unit is the patch in the
+    middle; of a `ResNet`, the stem and each block; of an `nn.Sequential`, its parts. The more images, the
+    smoother. Raises ValueError for another model, or where a unit sees nothing.
+
+    >>> box = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    >>> _ = nn.init.ones_(box.weight)
+    >>> effective_receptive_field(nn.Sequential(box), torch.zeros(1, 1, 5, 5))[0, 2]
+    tensor([0.0000, 0.1111, 0.1111, 0.1111, 0.0000])
+    """
+    fields = []
+    with evaluating(model), differentiable(images) as inputs:
+        for output in outputs_by_depth(model, inputs):
+            unit = central_unit(output, model)  # (B, channels)
+            (gradient,) = torch.autograd.grad(unit.sum(), inputs, retain_graph=True)
+            field = gradient.abs().sum(dim=1)  # (B, H, W)
+            total = field.sum(dim=(1, 2), keepdim=True)
+            if not (total > 0).all():
+                raise ValueError(f"no pixel changes the unit at depth {len(fields)}, counted from 0")
+            fields.append((field / total).mean(dim=0))
+    return torch.stack(fields)
+
+
+def field_radius(fields: Tensor) -> Tensor:
+    """How far a field reaches in pixels, as attention's mean distance: (..., H, W) -> (...).
+
+    The mean distance of its pixels from its centre of gravity, weighted by the field.
+
+    >>> field_radius(torch.tensor([[0.0, 0.5, 0.0, 0.5]]))
+    tensor(1.)
+    """
+    height, width = fields.shape[-2:]
+    weights = fields.cpu().double()  # not every accelerator has doubles
+    weights = weights / weights.sum(dim=(-2, -1), keepdim=True)
+    y = torch.arange(height, dtype=weights.dtype)[:, None]
+    x = torch.arange(width, dtype=weights.dtype)
+    middle_y, middle_x = ((weights * axis).sum(dim=(-2, -1), keepdim=True) for axis in (y, x))
+    distances = torch.hypot(y - middle_y, x - middle_x)
+    return (weights * distances).sum(dim=(-2, -1)).to(fields)
+
+
+def outputs_by_depth(model: nn.Module, images: Tensor) -> list[Tensor]:
+    """What the parts of a model make one after the other."""
+    if isinstance(model, ViT):
+        outputs, parts = [model.embed(images)], model.blocks
+    elif isinstance(model, ResNet):
+        outputs, parts = [model.stem(images)], model.blocks
+    elif isinstance(model, nn.Sequential):
+        outputs, parts = [model[0](images)], model[1:]
+    else:
+        raise ValueError(
+            f"effective_receptive_field takes a vitlab ViT or ResNet, or an nn.Sequential; got a "
+            f"{type(model).__name__}"
+        )
+    for part in parts:
+        outputs.append(part(outputs[-1]))
+    return outputs
+
+
+def central_unit(output: Tensor, model: nn.Module) -> Tensor:
+    """The unit in the middle of a ViT's tokens (B, T, D) or a feature map (B, channels, h, w)."""
+    if isinstance(model, ViT):
+        rows, columns = model.config.grid_size
+        return output[:, model.config.num_prefix_tokens + rows // 2 * columns + columns // 2]
+    return output[:, :, output.shape[2] // 2, output.shape[3] // 2]
