@@ -341,6 +341,25 @@ def test_rollout_by_loops(fusion, discard, tokens):
     torch.testing.assert_close(rollout.sum(-1), torch.ones(2, tokens))
 
 
+@pytest.mark.parametrize("discard", [0.1, 0.5, 0.9])
+def test_rollout_where_many_entries_are_equal(discard):
+    """Each image of a batch, uniform or in three values: equal entries go in reading order."""
+    weights = torch.full((2, 3, 2, 7, 7), 1 / 7)
+    weights[:, 1:] = random_weights(2, 2, 2, 7, 7).mul(6).round().div(6)
+    rollout = attention_rollout(weights, "max", discard)
+    for b in range(3):
+        wanted = rollout_by_loops(weights[:, b], max, discard)
+        torch.testing.assert_close(rollout[b].double(), wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_rollout_keeps_its_precision_through_a_deep_model():
+    weights = random_weights(24, 2, 3, 50, 50)
+    for discard in (0.0, 0.9):
+        rollout, exact = (attention_rollout(w, "max", discard) for w in (weights, weights.double()))
+        torch.testing.assert_close(rollout.double(), exact, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(rollout.sum(-1), torch.ones(2, 50), atol=1e-5, rtol=0)
+
+
 def test_rollout_treats_each_image_alone():
     weights = random_weights(3, 4, 2, 6, 6)
     alone = torch.cat([attention_rollout(weights[:, b : b + 1], "max", 0.7) for b in range(4)])
@@ -372,7 +391,9 @@ def test_discarding_keeps_the_first_entry_and_no_more():
     ("arguments", "words"),
     [
         ((torch.zeros(2, 1, 4, 5, 6),), r"\(2, 1, 4, 5, 6\)"),
-        ((torch.zeros(2, 4, 5, 5),), r"\(L, B, heads, T, T\); got \(2, 4, 5, 5\)"),
+        ((torch.zeros(2, 4, 5, 5),), r"\(L, B, heads, T, T\), .*; got \(2, 4, 5, 5\)"),
+        ((torch.zeros(2, 1, 4, 1, 5),), r"all rows of at least one layer; got \(2, 1, 4, 1, 5\)"),
+        ((torch.zeros(0, 1, 4, 5, 5),), r"at least one layer; got \(0, 1, 4, 5, 5\)"),
         ((torch.zeros(2, 1, 4, 5, 5), "sum"), "mean, max, min; got 'sum'"),
         ((torch.zeros(2, 1, 4, 5, 5), "mean", 1.0), "below 1; got 1.0"),
         ((torch.zeros(2, 1, 4, 5, 5), "mean", -0.1), "got -0.1"),
@@ -538,6 +559,13 @@ def test_rollout_is_abnars_at_every_depth(oracle):
     joint = oracle("rollout/rollout_t1_token.npz")["t1_token__abnar_joint"]
     for depth in (1, 2, 3):
         torch.testing.assert_close(attention_rollout(weights[:depth]), joint[depth - 1], atol=1e-5, rtol=0)
+
+
+def test_rollout_as_it_is_shown(oracle):
+    shown = class_map(attention_rollout(oracle("timm/io_t1_token.npz")["attn"]), (4, 4))
+    shown = shown / shown.amax(dim=(1, 2), keepdim=True)
+    wanted = oracle("rollout/rollout_t1_token.npz")["t1_token__abnar_cls_mask_over_max"]
+    torch.testing.assert_close(shown, wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("grid", "patch_size"), [((7, 7), 32), ((5, 7), 16)])

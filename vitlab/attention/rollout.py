@@ -22,8 +22,11 @@ def attention_rollout(weights: Tensor, head_fusion: str = "mean", discard_ratio:
         "max": lambda w: w.amax(dim=2),
         "min": lambda w: w.amin(dim=2),
     }
-    if weights.ndim != 5 or weights.shape[-1] != weights.shape[-2]:
-        raise ValueError(f"weights have the shape (L, B, heads, T, T); got {tuple(weights.shape)}")
+    if weights.ndim != 5 or weights.shape[-1] != weights.shape[-2] or not len(weights):
+        raise ValueError(
+            "weights have the shape (L, B, heads, T, T), with all rows of at least one layer; "
+            f"got {tuple(weights.shape)}"
+        )
     if head_fusion not in fusions:
         raise ValueError(f"head_fusion is one of {', '.join(fusions)}; got {head_fusion!r}")
     if not 0 <= discard_ratio < 1:
@@ -39,10 +42,17 @@ def attention_rollout(weights: Tensor, head_fusion: str = "mean", discard_ratio:
 
 
 def discard_smallest(maps: Tensor, ratio: float) -> Tensor:
-    """Set the smallest `ratio` of the entries of each (T, T) map to zero, except entry (0, 0)."""
+    """Set the smallest `ratio` of the entries of each (T, T) map to zero, except entry (0, 0).
+
+    Of equal entries those that come first in reading order go first, on every device.
+
+    >>> discard_smallest(torch.tensor([[0.1, 0.4], [0.2, 0.3]]), 0.5)
+    tensor([[0.1000, 0.4000],
+            [0.0000, 0.3000]])
+    """
     flat = maps.flatten(start_dim=-2)
     count = int(flat.shape[-1] * ratio)
-    smallest = flat.topk(count, dim=-1, largest=False).indices
+    smallest = flat.argsort(dim=-1, stable=True)[..., :count]
     kept = flat.scatter(-1, smallest, 0.0)
     kept[..., 0] = flat[..., 0]
     return kept.view_as(maps)
