@@ -5,6 +5,7 @@ import itertools
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -273,7 +274,7 @@ def checkpoints(tmp_path):
 
 
 def score(*arguments):
-    main(["score", "--images", "30", "--precision", "fp32", *arguments])
+    main(["score", "--images", "12", "--precision", "fp32", *arguments])
 
 
 def test_the_table(checkpoints, tmp_path, capsys):
@@ -294,9 +295,9 @@ def test_the_table(checkpoints, tmp_path, capsys):
             assert 0 <= row[name] <= 1
     command = rows[0]["command"]
     assert command.startswith("python -m vitlab.attention score --checkpoint ")
-    assert command.endswith("vit_0.safetensors --images 30 --seed 0 --only map=rollout")
+    assert command.endswith("vit_0.safetensors --images 12 --seed 0 --only map=rollout")
     assert "16 of 16 runs done, 0 failed" in capsys.readouterr().out
-    scenes = data.scenes(30, 0, 32, split="test")
+    scenes = data.scenes(12, 0, 32, split="test")
     model = ViT(ViTConfig(image_size=32, patch_size=8, in_chans=3))
     gaussian = attention_maps.centred_gaussian(model, data.normalise(scenes.images))
     for row in (rows[6], rows[14]):
@@ -358,6 +359,15 @@ def test_a_file_of_other_images_is_left_alone(checkpoints, tmp_path, capsys):
         score(*chosen, "--images", "20")
     assert "made with other settings" in " ".join(capsys.readouterr().err.split())
     assert (tmp_path / "attention_scores.csv").read_text() == before
+
+
+def test_another_file_of_the_same_name_is_not_taken_for_the_first(checkpoints, tmp_path, capsys):
+    chosen = ["--checkpoint", checkpoints[0], "--folder", str(tmp_path / "results")]
+    score(*chosen, "--only", "map=local_contrast")
+    Path(checkpoints[0]).write_bytes(Path(checkpoints[1]).read_bytes())
+    with pytest.raises(SystemExit):
+        score(*chosen, "--only", "map=centred_gaussian")
+    assert "has rows of another vit_0; write to another folder" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_study_knows_its_maps():

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from vitlab import studies
-from vitlab.attention.study import attention_scores
+from vitlab.attention.study import attention_scores, fingerprint
 from vitlab.checkpoints import bundled, load_checkpoint
 from vitlab.data.sources import GARMENTS
 from vitlab.runtime import here
@@ -44,8 +44,15 @@ def make_table(options: argparse.Namespace) -> None:
     if len(asked) < len(options.checkpoint):
         raise ValueError(f"two checkpoints have the same name: {' '.join(options.checkpoint)}")
     files = {name: file_of(given) for name, given in asked.items()}
-    scored = [row.get("checkpoint") for row in studies.read_rows(path)] if path.exists() else []
-    study = attention_scores(dict.fromkeys(scored) | files, options.images, seed=options.seed)
+    rows = studies.read_rows(path) if path.exists() else []
+    for row in rows:
+        name = row.get("checkpoint")
+        if name in files and row.get("weights") not in (None, fingerprint(files[name])):
+            raise ValueError(
+                f"{path} has rows of another {name}; write to another folder, or take its rows out"
+            )
+    scored = dict.fromkeys(row.get("checkpoint") for row in rows)
+    study = attention_scores(scored | files, options.images, seed=options.seed)
     studies.chosen(study, only)  # a misspelt setting is told before the first run
     run = here(precision=options.precision)
     for name, given in asked.items():

@@ -4,6 +4,7 @@
 """
 
 import functools
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,7 +65,8 @@ def measure_map(path: Path, settings: Row, run: Run) -> Row:
     """One run of `attention_scores`: every score of one map, means over the images."""
     model = load_checkpoint(path).to(run.device)
     scenes = scenes_to_score(settings["images"], settings["seed"], model.config.image_size)
-    return dict(model_seed=seed_of(path)) | score(model, settings["map"], scenes, run)
+    which = dict(model_seed=seed_of(path), weights=fingerprint(path))
+    return which | score(model, settings["map"], scenes, run)
 
 
 def score(model: ViT, name: str, scenes: Scenes, run: Run) -> Row:
@@ -102,6 +104,11 @@ def score(model: ViT, name: str, scenes: Scenes, run: Run) -> Row:
 def scenes_to_score(images: int, seed: int, image_size: int | tuple[int, int]) -> Scenes:
     """The scenes that all maps of all checkpoints are scored on."""
     return data.scenes(images, seed, image_size, split="test")
+
+
+def fingerprint(path: Path) -> str:
+    """What tells a checkpoint's file from others of the same name."""
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 def seed_of(path: Path) -> int | None:
