@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses 8 --maxschedchunk 1
 
-.PHONY: help lab test quick bench colab record
+.PHONY: help lab test quick bench site colab record
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,9 @@ quick: .venv/test.installed ## the inner loop: lint and unit tests
 bench: .venv/bench.installed ## speed beside timm, vit-pytorch, Hugging Face and torchvision, for about ten minutes
 	.venv/bin/python tests/benchmarks/bench.py
 	.venv/bin/python tests/benchmarks/time_to_accuracy.py
+
+site: .venv/site.installed ## the course as static pages, for reading without a kernel
+	.venv/bin/python tests/course_site.py
 
 colab: need-REPO .venv/test.installed ## point the Colab cells to a repository: REPO=owner/name (REPO= takes it out)
 	.venv/bin/python tests/notebook_tools.py stamp "$(REPO)"
