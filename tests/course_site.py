@@ -49,12 +49,9 @@ def build(out: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         source, pages, work = (Path(scratch, name) for name in ("source", "pages", "work"))
         write_source(source)
-        with (
-            docutils_namespace()
-        ):  # what Sphinx registers is gone afterwards, so that one process can build twice
-            Sphinx(
-                source, None, pages, work, "html", SETTINGS, status=None, exception_on_warning=True
-            ).build()
+        options = dict(confoverrides=SETTINGS, status=None, exception_on_warning=True)
+        with docutils_namespace():  # forgets what Sphinx has registered, so that one process can build twice
+            Sphinx(source, None, pages, work, "html", **options).build()
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(pages, out)
 
