@@ -208,9 +208,11 @@ def test_only_the_class_tokens_row(model, images):
     assert record.weights.untyped_storage().nbytes() == 3 * 5 * 2 * 7 * 4  # no view of the whole
 
 
+@pytest.mark.parametrize("fields", [{}, dict(head_dim=5, qkv_bias=False)])
 @pytest.mark.parametrize("rows", ["all", "class"])
 @pytest.mark.parametrize("also", [(), EVERYTHING])
-def test_a_recording_takes_the_bytes_it_says(model, images, also, rows):
+def test_a_recording_takes_the_bytes_it_says(images, also, rows, fields):
+    model = ViT(ViTConfig(**SMALL, **fields))
     with record_attention(model, [0, -1], also, rows) as record, torch.no_grad():
         model(images)
     kept = sum(

@@ -21,6 +21,7 @@ SMALL = dict(
     mlp_dim=16,
 )
 GRADIENT_MAPS = ("attention_gradient", "relevance", "input_gradient")
+UNREAD = dict(pool="mean", unread_class_token=True)
 BY_CLASS = (*GRADIENT_MAPS, "occlusion")
 
 
@@ -89,9 +90,10 @@ def test_dropout_is_off_while_looking(images):
         assert torch.equal(maps.MAPS[name](model, images), maps.MAPS[name](model, images))
 
 
+@pytest.mark.parametrize("fields", [dict(pool="mean"), UNREAD, dict(head_dim=5, qkv_bias=False)])
 @pytest.mark.parametrize("name", maps.MAPS)
-def test_without_a_class_token(images, name):
-    assert maps.MAPS[name](far_from_the_start(pool="mean"), images, 1).shape == (3, 2, 3)
+def test_of_models_of_other_makes(images, name, fields):
+    assert maps.MAPS[name](far_from_the_start(**fields), images, 1).shape == (3, 2, 3)
 
 
 @pytest.mark.parametrize("name", BY_CLASS)
@@ -186,7 +188,8 @@ def slow_weighted_attention(model, image, target):
             x = x + block.attn.proj((weights @ v).transpose(1, 2).flatten(2))
             x = x + block.mlp(block.norm2(x))
         x = model.norm(x)[0]
-        return float(model.head(x[0] if model.config.pool == "token" else x.mean(0))[target])
+        read = x[0] if model.config.pool == "token" else x[model.config.num_prefix_tokens :].mean(0)
+        return float(model.head(read)[target])
 
     with torch.no_grad():
         weights = recorded(model, image[None].double())[:, 0]  # (L, heads, T, T)
@@ -200,9 +203,9 @@ def slow_weighted_attention(model, image, target):
     return found
 
 
-@pytest.mark.parametrize("pool", ["token", "mean"])
-def test_relevance_and_attention_gradient_by_differences(images, pool):
-    model = far_from_the_start(pool=pool)
+@pytest.mark.parametrize("fields", [dict(pool="token"), dict(pool="mean"), UNREAD])
+def test_relevance_and_attention_gradient_by_differences(images, fields):
+    model = far_from_the_start(**fields)
     prefix, tokens = model.config.num_prefix_tokens, model.config.num_tokens
     layers = slow_weighted_attention(model, images[0], target=3)
     relevances = [[float(i == j) for j in range(tokens)] for i in range(tokens)]
@@ -216,7 +219,7 @@ def test_relevance_and_attention_gradient_by_differences(images, pool):
         (maps.relevance(model, images[:1], 3), torch.tensor(relevances)),
         (maps.attention_gradient(model, images[:1], 3), layers[-1].float()),
     ):
-        wanted = matrix[0, 1:] if prefix else matrix.mean(0)
+        wanted = matrix[0, 1:] if fields["pool"] == "token" else matrix[prefix:, prefix:].mean(0)
         torch.testing.assert_close(made[0].flatten(), wanted, atol=1e-5, rtol=1e-3)
         assert wanted.std() > 1e-3
 

@@ -3,8 +3,9 @@
 Each takes `(model, images, classes=None)`: a `ViT`, images (B, C, H, W) as the model takes them, and the
 class asked about, one for all images or one each; None is the class that the model predicts. Each gives one
 number a patch, (B, h, w) on the model's grid, larger where the patch matters more, on a scale of its own.
-Without a class token the mean over all patches' rows stands for its row. Parameters, gradients and the mode
-of the model stay as they were. All raise ValueError for a model or images that do not fit.
+Where the model reads the mean over patches, the mean of their rows stands for the class token's. Parameters,
+gradients and the mode of the model stay as they were. All raise ValueError for a model or images that do not
+fit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -280,9 +281,10 @@ def probability(logits: Tensor, classes: Tensor) -> Tensor:
 
 def read_out(attention: Tensor, model: ViT) -> Tensor:
     """What the model's output looks at: (B, T, T) -> (B, h, w)."""
-    if model.config.num_prefix_tokens:
-        return class_map(attention, model.config.grid_size)
-    return rearrange(attention.mean(dim=1), "b (h w) -> b h w", h=model.config.grid_size[0])
+    grid, prefix = model.config.grid_size, model.config.num_prefix_tokens
+    if model.config.pool == "token":
+        return class_map(attention, grid)
+    return rearrange(attention[:, prefix:, prefix:].mean(dim=1), "b (h w) -> b h w", h=grid[0])
 
 
 def on_grid(pixels: Tensor, model: ViT) -> Tensor:
