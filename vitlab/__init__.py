@@ -17,7 +17,7 @@ _NAMES = {
     "encoder": ["MLP", "Attention", "Block", "Encoder"],
     "vit": ["ViT", "ViTConfig", "count_parameters"],
     "attention": ["attention_rollout", "mean_attention_distance", "record_attention"],
-    "checkpoints": ["load_checkpoint", "save_checkpoint"],
+    "checkpoints": ["load_checkpoint", "pretrained", "save_checkpoint"],
     "runtime": ["start"],
     "training": ["History", "Recipe", "evaluate", "train"],
     "data": [],

@@ -1,9 +1,11 @@
 """Saving and loading models: vitlab's own files, and weights that other libraries published.
 
 `saving` and `loading` are the way in and out; `reading` gets arrays from files, `layouts` has the other
-libraries' names as tables, `describing` what their config.json says, `translating` makes a model of all that.
+libraries' names as tables, `foreign` the arrays under such names, `describing` what config.json says, and
+`translating` makes a model of all that. `hub` gets published weights by name, `downloading` their files.
 """
 
+from vitlab.checkpoints.hub import pretrained
 from vitlab.checkpoints.loading import load_checkpoint, read_model
 from vitlab.checkpoints.reading import read_arrays, what_else
 from vitlab.checkpoints.saving import (
@@ -23,6 +25,7 @@ __all__ = [
     "classes",
     "current_umask",
     "load_checkpoint",
+    "pretrained",
     "read_arrays",
     "read_model",
     "save_checkpoint",

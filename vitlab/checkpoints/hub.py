@@ -1,0 +1,134 @@
+"""Published weights by name, from the Hugging Face hub, where timm's and Google's are; kept once fetched."""
+
+import difflib
+import os
+import re
+import urllib.error
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vitlab.checkpoints.downloading import BROKEN, download, look
+from vitlab.checkpoints.loading import load_checkpoint
+from vitlab.checkpoints.reading import read_json
+from vitlab.vit import ViT
+
+WEIGHTS, CONFIG, IMAGES = "model.safetensors", "config.json", "preprocessor_config.json"
+
+HUB = "https://huggingface.co"
+
+
+def pretrained(name: str, resize: str | None = None, progress: bool = True, **config_fields) -> ViT:
+    """A published ViT by name, in evaluation mode, downloaded the first time that it is asked for.
+
+    `name` is timm's, such as "vit_base_patch16_224.augreg_in21k_ft_in1k" (ViT-B/16, 346 MB), or a repository
+    on the Hugging Face hub, "google/vit-base-patch16-224". `resize` and `config_fields` are those of
+    `load_checkpoint`. Whatever mean and deviation the weights were trained with, the model takes images in
+    [-1, 1], as every ViT here: where they are others than 0.5, they are worked into the patch projection.
+
+    Files are kept in VITLAB_DATA, or ~/.cache/vitlab without it; what timm or transformers downloaded before
+    is used as well. A download shows its progress, resumes where it broke off, and counts only once its size
+    and SHA-256 are those that the hub states. Raises FileNotFoundError for a name that the hub does not have,
+    ConnectionError where it cannot be reached, saying what to fetch and where to put it, and ValueError for
+    what is no ViT or came corrupt.
+
+    >>> pretrained("vit_base_patch16_224.augreg_in21k_ft_in1k").config.num_patches  # doctest: +SKIP
+    196
+    """
+    repository = repository_of(name)
+    folder = folder_of(repository)
+    config = read_json(get(repository, CONFIG, folder))
+    kind = str(config.get("architecture", config.get("model_type")))
+    if kind != "vit" and not re.match("(vit|deit|flexivit)_", kind):
+        raise ValueError(f"{name} is a {kind}, not a ViT; timm's names of ViTs begin with vit_ or deit_")
+    # how images were normalised: timm says it in config.json, Hugging Face in a file of its own
+    of_timm = config.get("pretrained_cfg", {})
+    images = of_timm if "architecture" in config else read_json(get(repository, IMAGES, folder))
+    get(repository, WEIGHTS, folder, progress)
+    model = load_checkpoint(folder, resize, **config_fields)
+    mean, std = (images.get(key) or images.get(f"image_{key}") or 0.5 for key in ("mean", "std"))
+    take_unit_range(model, torch.as_tensor(mean), torch.as_tensor(std))
+    return model
+
+
+def take_unit_range(model: ViT, mean: Tensor, std: Tensor) -> None:
+    """Make a model of images (u - mean) / std, with u in [0, 1], one of images 2u - 1, in place and exactly.
+
+    Patches do not overlap and have no border, so that the change goes into the projection.
+
+    >>> from vitlab import ViTConfig
+    >>> model = ViT(ViTConfig())
+    >>> take_unit_range(model, torch.tensor(0.5), torch.tensor(0.25))
+    """
+    if bool((mean == 0.5).all() and (std == 0.5).all()):
+        return
+    proj = model.patch_embed.proj
+    weight, mean, std = (tensor.detach().double() for tensor in (proj.weight, mean, std))
+    mean, std = (tensor.expand(weight.shape[1])[:, None, None] for tensor in (mean, std))  # (C, 1, 1)
+    proj.bias.data += (weight * (0.5 - mean) / std).sum(dim=(1, 2, 3)).to(proj.bias.dtype)
+    proj.weight.data = (weight / (2 * std)).to(proj.weight.dtype)
+
+
+def repository_of(name: str) -> str:
+    """The repository on the hub: a name alone is timm's.
+
+    >>> repository_of("vit_tiny_patch16_224.augreg_in21k")
+    'timm/vit_tiny_patch16_224.augreg_in21k'
+    """
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+        raise ValueError(
+            f"a name is timm's, such as 'vit_base_patch16_224.augreg_in21k_ft_in1k', or 'owner/repository'; "
+            f"got {name!r}"
+        )
+    return name if "/" in name else f"timm/{name}"
+
+
+def folder_of(repository: str) -> Path:
+    """Where a repository's files are kept: with vitlab, unless the hub's own cache has them all."""
+    flat, env = repository.replace("/", "--"), os.environ.get
+    own = Path(env("VITLAB_DATA") or "~/.cache/vitlab").expanduser() / "pretrained" / flat
+    cache = Path(env("HF_HUB_CACHE") or Path(env("HF_HOME") or "~/.cache/huggingface", "hub")).expanduser()
+    head = cache / f"models--{flat}" / "refs" / "main"
+    if own.is_dir() or not head.is_file():
+        return own
+    snapshot = head.parents[1] / "snapshots" / head.read_text().strip()
+    needed = [CONFIG, WEIGHTS] if repository.startswith("timm/") else [CONFIG, WEIGHTS, IMAGES]
+    return snapshot if all((snapshot / file).is_file() for file in needed) else own
+
+
+def get(repository: str, file: str, folder: Path, progress: bool = False) -> Path:
+    """A file of a repository, in `folder`, downloaded if it is not there."""
+    path, pages = folder / file, f"{os.environ.get('HF_ENDPOINT') or HUB}/{repository}/resolve/main"
+    if path.is_file():
+        return path
+    try:
+        remote = look(f"{pages}/{file}")
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403, 404) and file == IMAGES:
+            path.write_text("{}")  # there is none, and the library then takes 0.5
+            return path
+        if error.code in (401, 403, 404) and file == CONFIG:
+            raise FileNotFoundError(f"the hub has no {repository} open to all{near(repository)}") from error
+        if error.code in (401, 403, 404):
+            raise FileNotFoundError(f"{repository} has no {file}; its other files may be pickles") from error
+        raise ConnectionError(f"{error.url} answers {error.code} {error.reason}; try again later") from error
+    except BROKEN as error:
+        raise ConnectionError(
+            f"{repository} is not on this machine, and the hub cannot be reached ({error}). Where there is a "
+            f"network, fetch {pages}/{CONFIG}, {pages}/{WEIGHTS} and, if there is one, {pages}/{IMAGES}; put "
+            f"them into {folder}, and call again"
+        ) from error
+    download(f"{pages}/{file}", path, remote, progress)
+    return path
+
+
+def near(repository: str) -> str:
+    """timm's names that are most like this one, where timm is installed."""
+    try:
+        import timm
+    except ImportError:
+        return "; huggingface.co/timm lists timm's names"
+    names = timm.list_pretrained("vit_*") + timm.list_pretrained("deit_*")
+    found = difflib.get_close_matches(repository.removeprefix("timm/"), names, cutoff=0.5)
+    return f"; timm has {', '.join(found)}" if found else "; timm.list_pretrained('vit_*') lists timm's names"
