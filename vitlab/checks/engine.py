@@ -23,6 +23,7 @@ LESSONS = {
     "4": "pretraining",
     "5": "fine_tuning",
     "6": "attention_analysis",
+    "7": "your_images",
 }
 
 Case = tuple

@@ -1,0 +1,485 @@
+"""Lesson 07, your images: exercises 7.1–7.4 and predictions 7.a–7.g."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from vitlab.checks.engine import Exercise
+from vitlab.checks.predictions import Prediction
+
+
+def _bytes(generator, *shape):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+# ---------------------------------------------------------------------------------------- 7.1 a picture fits
+
+
+def _picture_cases(generator):
+    yield _bytes(generator, 3, 12, 20), 4
+    yield _bytes(generator, 2, 24, 8), 4
+    yield _bytes(generator, 1, 9, 15), 3
+
+
+def _prepare(picture, size):
+    channels, height, width = picture.shape
+    side = min(height, width)
+    top, left, block = (height - side) // 2, (width - side) // 2, side // size
+    small = torch.zeros(channels, size, size)
+    for c in range(channels):
+        for row in range(size):
+            for column in range(size):
+                total = 0
+                for y in range(block):
+                    for x in range(block):
+                        total += int(picture[c, top + row * block + y, left + column * block + x])
+                small[c, row, column] = total / block**2 / 127.5 - 1
+    return small
+
+
+def _square(picture):
+    side = min(picture.shape[1:])
+    top, left = ((length - side) // 2 for length in picture.shape[1:])
+    return picture[:, top : top + side, left : left + side]
+
+
+def _shrunk(picture, size):
+    return F.adaptive_avg_pool2d(picture.float(), size)
+
+
+def _prepare_squeezed(picture, size):
+    return _shrunk(picture, size) / 127.5 - 1
+
+
+def _prepare_corner(picture, size):
+    side = min(picture.shape[1:])
+    return _shrunk(picture[:, :side, :side], size) / 127.5 - 1
+
+
+def _prepare_far_corner(picture, size):
+    side = min(picture.shape[1:])
+    return _shrunk(picture[:, -side:, -side:], size) / 127.5 - 1
+
+
+def _prepare_zero_to_one(picture, size):
+    return _shrunk(_square(picture), size) / 255
+
+
+def _prepare_bytes(picture, size):
+    return _shrunk(_square(picture), size)
+
+
+def _prepare_nearest(picture, size):
+    return F.interpolate(_square(picture)[None].float(), size=size, mode="nearest")[0] / 127.5 - 1
+
+
+def _prepare_tiny_crop(picture, size):
+    top, left = ((length - size) // 2 for length in picture.shape[1:])
+    return picture[:, top : top + size, left : left + size].float() / 127.5 - 1
+
+
+def _prepare_own_range(picture, size):
+    small = _shrunk(_square(picture), size)
+    return 2 * (small - small.min()) / (small.max() - small.min()) - 1
+
+
+# ------------------------------------------------------------------------------------- 7.2 a model's own norm
+
+
+def _norm_cases(generator):
+    yield _bytes(generator, 2, 3, 4, 5), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    yield _bytes(generator, 3, 2, 4, 4), [0.2, 0.7], [0.1, 0.4]
+    yield _bytes(generator, 2, 4, 3, 6), [0.5, 0.4, 0.3, 0.6], [0.3, 0.2, 0.25, 0.5]
+
+
+def _normalised(images, mean, std):
+    result = torch.zeros(images.shape)
+    for b in range(images.shape[0]):
+        for c in range(images.shape[1]):
+            for y in range(images.shape[2]):
+                for x in range(images.shape[3]):
+                    result[b, c, y, x] = (int(images[b, c, y, x]) / 255 - mean[c]) / std[c]
+    return result
+
+
+def _column(values):
+    return torch.tensor(values)[:, None, None]
+
+
+def _norm_of_bytes(images, mean, std):
+    return (images.float() - _column(mean)) / _column(std)
+
+
+def _norm_last_axis(images, mean, std):
+    return (images.float() / 255 - torch.tensor(mean)) / torch.tensor(std)
+
+
+def _norm_divided_first(images, mean, std):
+    return images.float() / 255 / _column(std) - _column(mean)
+
+
+def _norm_times(images, mean, std):
+    return (images.float() / 255 - _column(mean)) * _column(std)
+
+
+def _norm_variance(images, mean, std):
+    return (images.float() / 255 - _column(mean)) / _column(std) ** 2
+
+
+def _norm_googles(images, mean, std):
+    return images.float() / 127.5 - 1
+
+
+def _norm_own(images, mean, std):
+    own, deviation = images.float().mean((2, 3), True), images.float().std((2, 3), keepdim=True)
+    return (images.float() - own) / deviation
+
+
+def _norm_channels_turned(images, mean, std):
+    return (images.float() / 255 - _column(mean[::-1])) / _column(std[::-1])
+
+
+def _norm_joint(images, mean, std):
+    return (images.float() / 255 - sum(mean) / len(mean)) / (sum(std) / len(std))
+
+
+# ---------------------------------------------------------------------------------------- 7.3 a map on pixels
+
+
+def _map_cases(generator):
+    yield torch.rand(2, 3, 4, generator=generator), 2
+    yield torch.rand(3, 2, 5, generator=generator), 3
+    yield torch.rand(2, 4, 3, generator=generator, dtype=torch.float64), 4
+
+
+def _to_pixels(maps, patch_size):
+    count, rows, columns = maps.shape
+    result = maps.new_zeros(count, rows * patch_size, columns * patch_size)
+    for y in range(rows * patch_size):
+        for x in range(columns * patch_size):
+            # in patches from the middle of the first one, and held at the border
+            row = min(max((y + 0.5) / patch_size - 0.5, 0), rows - 1)
+            column = min(max((x + 0.5) / patch_size - 0.5, 0), columns - 1)
+            up, left = min(int(row), rows - 2), min(int(column), columns - 2)
+            down, right = row - up, column - left
+            result[:, y, x] = (
+                (1 - down) * (1 - right) * maps[:, up, left]
+                + (1 - down) * right * maps[:, up, left + 1]
+                + down * (1 - right) * maps[:, up + 1, left]
+                + down * right * maps[:, up + 1, left + 1]
+            )
+    return result
+
+
+def _stretched(maps, size, **how):
+    return F.interpolate(maps[:, None], size=size, **how)[:, 0]
+
+
+def _size(maps, patch_size):
+    return maps.shape[1] * patch_size, maps.shape[2] * patch_size
+
+
+def _pixels_flat(maps, patch_size):
+    return maps.repeat_interleave(patch_size, 1).repeat_interleave(patch_size, 2)
+
+
+def _pixels_tiled(maps, patch_size):
+    return maps.repeat(1, patch_size, patch_size)
+
+
+def _pixels_corners(maps, patch_size):
+    return _stretched(maps, _size(maps, patch_size), mode="bilinear", align_corners=True)
+
+
+def _pixels_bicubic(maps, patch_size):
+    return _stretched(maps, _size(maps, patch_size), mode="bicubic", align_corners=False)
+
+
+def _pixels_turned(maps, patch_size):
+    return _stretched(maps, _size(maps, patch_size)[::-1], mode="bilinear", align_corners=False)
+
+
+def _pixels_with_channel(maps, patch_size):
+    return F.interpolate(maps[:, None], size=_size(maps, patch_size), mode="bilinear", align_corners=False)
+
+
+def _pixels_shared(maps, patch_size):
+    return _stretched(maps, _size(maps, patch_size), mode="bilinear", align_corners=False) / patch_size**2
+
+
+# ---------------------------------------------------------------------------------- 7.4 asked about a class
+
+
+def _asked_cases(generator):
+    for batch, heads, grid, dtype in (
+        (2, 3, (3, 4), torch.float32),
+        (3, 4, (5, 2), torch.float32),
+        (2, 2, (2, 4), torch.float64),
+    ):
+        shape = (batch, heads, 1 + math.prod(grid), 1 + math.prod(grid))
+        attention = torch.randn(shape, dtype=dtype, generator=generator).mul(2).softmax(dim=-1)
+        yield attention, torch.randn(shape, dtype=dtype, generator=generator), grid
+
+
+def _asked_map(attention, gradient, grid_size):
+    batch, heads, _, _ = attention.shape
+    rows, columns = grid_size
+    result = attention.new_zeros(batch, rows, columns)
+    for b in range(batch):
+        for row in range(rows):
+            for column in range(columns):
+                token = 1 + row * columns + column
+                for head in range(heads):
+                    product = attention[b, head, 0, token] * gradient[b, head, 0, token]
+                    if product > 0:
+                        result[b, row, column] += product / heads
+    return result
+
+
+def _on_grid(line, grid_size):
+    return line.unflatten(-1, grid_size)
+
+
+def _asked_signed(attention, gradient, grid_size):
+    return _on_grid((attention * gradient)[:, :, 0, 1:].mean(1), grid_size)
+
+
+def _asked_clamped_late(attention, gradient, grid_size):
+    return _on_grid((attention * gradient)[:, :, 0, 1:].mean(1).clamp(min=0), grid_size)
+
+
+def _asked_absolute(attention, gradient, grid_size):
+    return _on_grid((attention * gradient)[:, :, 0, 1:].abs().mean(1), grid_size)
+
+
+def _asked_attention_alone(attention, gradient, grid_size):
+    return _on_grid(attention[:, :, 0, 1:].mean(1), grid_size)
+
+
+def _asked_gradient_alone(attention, gradient, grid_size):
+    return _on_grid(gradient[:, :, 0, 1:].clamp(min=0).mean(1), grid_size)
+
+
+def _asked_column(attention, gradient, grid_size):
+    return _on_grid((attention * gradient)[:, :, 1:, 0].clamp(min=0).mean(1), grid_size)
+
+
+def _asked_shifted(attention, gradient, grid_size):
+    return _on_grid((attention * gradient)[:, :, 0, :-1].clamp(min=0).mean(1), grid_size)
+
+
+def _asked_sum(attention, gradient, grid_size):
+    return _on_grid((attention * gradient)[:, :, 0, 1:].clamp(min=0).sum(1), grid_size)
+
+
+def _asked_means_first(attention, gradient, grid_size):
+    product = attention[:, :, 0, 1:].mean(1) * gradient[:, :, 0, 1:].mean(1)
+    return _on_grid(product.clamp(min=0), grid_size)
+
+
+def _asked_turned(attention, gradient, grid_size):
+    return _on_grid((attention * gradient)[:, :, 0, 1:].clamp(min=0).mean(1), grid_size[::-1])
+
+
+EXERCISES = [
+    Exercise(
+        "7.1",
+        "a picture as the model takes it",
+        cases=_picture_cases,
+        oracle=_prepare,
+        mistakes=[
+            (_prepare_squeezed, "the whole picture is squeezed; cut out the largest centred square first."),
+            (_prepare_corner, "the square is cut out at the upper left; take it from the middle."),
+            (_prepare_far_corner, "the square is cut out at the lower right; take it from the middle."),
+            (_prepare_zero_to_one, "this is in [0, 1]; the model was trained on [-1, 1]."),
+            (_prepare_bytes, "this is still 0 to 255; divide by 127.5 and subtract 1."),
+            (_prepare_nearest, "one pixel is picked from each block; the mean of the block is wanted."),
+            (_prepare_tiny_crop, "a square of size × size is cut out; cut the largest one, and shrink it."),
+            (
+                _prepare_own_range,
+                "this stretches each picture to its own range; 0 is -1 and 255 is 1 for all.",
+            ),
+        ],
+    ),
+    Exercise(
+        "7.2",
+        "the normalisation of other weights",
+        cases=_norm_cases,
+        oracle=_normalised,
+        mistakes=[
+            (_norm_of_bytes, "mean and std are for pixels in [0, 1]; divide by 255 first."),
+            (
+                _norm_last_axis,
+                "mean and std meet the last axis, the columns; shape them (C, 1, 1) to meet the channels.",
+            ),
+            (_norm_divided_first, "the mean is subtracted after dividing; subtract it first."),
+            (_norm_times, "this multiplies by std; divide by it."),
+            (_norm_variance, "this divides by the variance; divide by std itself."),
+            (_norm_googles, "this is [-1, 1] whatever mean and std are; use the ones given."),
+            (_norm_own, "the image's own mean and deviation are used; use the ones given."),
+            (_norm_channels_turned, "the channels are in reverse order, as for BGR; keep their order."),
+            (_norm_joint, "one mean and one std serve all channels; each channel has its own."),
+        ],
+    ),
+    Exercise(
+        "7.3",
+        "a map laid over the pixels",
+        cases=_map_cases,
+        oracle=_to_pixels,
+        mistakes=[
+            (_pixels_flat, "each patch is one flat square; go linearly from middle to middle."),
+            (_pixels_tiled, "the whole map is repeated side by side; enlarge it instead."),
+            (
+                _pixels_corners,
+                "corners lie on corners; a patch's value belongs to its middle (align_corners=False).",
+            ),
+            (_pixels_bicubic, "this is bicubic, and leaves the range of the map; linear is wanted."),
+            (_pixels_turned, "height and width are swapped: a map is (B, rows, columns)."),
+            (_pixels_with_channel, "the axis that interpolate needs for channels is still there."),
+            (_pixels_shared, "the values are divided by P²; they stay as large as they were."),
+        ],
+    ),
+    Exercise(
+        "7.4",
+        "a map that can be asked about a class",
+        cases=_asked_cases,
+        oracle=_asked_map,
+        mistakes=[
+            (_asked_signed, "negative products are still in it; only what speaks for the class is wanted."),
+            (_asked_clamped_late, "the heads are averaged first, and cancel; drop negatives head by head."),
+            (_asked_absolute, "this takes absolute values; what is negative speaks against the class."),
+            (_asked_attention_alone, "the gradient is not used, so no class was asked about."),
+            (_asked_gradient_alone, "the attention is not used; weigh the gradient with it."),
+            (_asked_column, "this is the class token's column; its row is what it takes in."),
+            (_asked_shifted, "the row is cut at the wrong end: token 0 is the class token itself."),
+            (_asked_sum, "the heads are summed; their mean is wanted."),
+            (_asked_means_first, "the heads are averaged before multiplying; multiply head by head."),
+            (_asked_turned, "rows and columns of the grid are swapped: grid_size is (rows, columns)."),
+        ],
+    ),
+]
+
+PREDICTIONS = [
+    Prediction(
+        "7.a",
+        "The cat's photo has 288 × 448 pixels. The model takes 48 × 48. "
+        "How many numbers reach it, for each hundred in the photo?",
+        [
+            (
+                "All of them, in smaller patches",
+                "Patches are cut from 48 × 48 pixels; the photo is shrunk first.",
+            ),
+            (
+                "About 64",
+                "That much is left after cutting out the square. Then it is shrunk six times each way.",
+            ),
+            (
+                "About 17",
+                "48 of 288 is a sixth: but of the rows and of the columns, and the sides were cut off.",
+            ),
+            (
+                "Fewer than two",
+                "48 · 48 of 288 · 448 are 1.8 %. Every number that arrives is a mean of many.",
+            ),
+        ],
+        right=3,
+    ),
+    Prediction(
+        "7.b",
+        "The model knows ten garments and has never been taught a cat. "
+        "What do its ten probabilities for the cat sum to?",
+        [
+            ("0: there is no garment", "It has no way to say so: a softmax shares out exactly 1."),
+            (
+                "1, as for every picture",
+                "The softmax always shares out exactly 1, be there a garment or not.",
+            ),
+            ("Much less than 1", "They may be even, 0.1 each, but they still sum to 1."),
+            ("It depends on the photo", "Which class gets how much depends on it. The sum does not."),
+        ],
+        right=1,
+    ),
+    Prediction(
+        "7.c",
+        "Pixels in [0, 1] instead of [-1, 1]; 0 to 255; ImageNet's mean and deviation; red and blue swapped; "
+        "nearest instead of averaged pixels. How many of these five raise an error?",
+        [
+            ("All five", "An error needs something that does not fit, and here shape and type always fit."),
+            (
+                "Two or three",
+                "None of the five changes the shape or the type, which is all that is looked at.",
+            ),
+            ("Only 0 to 255", "To the first layer, 255 is a number like any other, only larger."),
+            ("None", "Shape and type are right each time. You get an answer, and no word about it."),
+        ],
+        right=3,
+    ),
+    Prediction(
+        "7.d",
+        "You ask for another class than the one that the model chose. Which maps change?",
+        [
+            (
+                "All of them",
+                "Attention is made before there is any class; no class can enter a map made of it.",
+            ),
+            (
+                "Those made of attention alone",
+                "Attention is made before there is any class: just these stay.",
+            ),
+            (
+                "Those with a gradient, and occlusion",
+                "Both ask how this one class's score changes, with a small step or with a part hidden.",
+            ),
+            ("None of them", "A gradient is the gradient of something: of the logit of the class asked for."),
+        ],
+        right=2,
+    ),
+    Prediction(
+        "7.e",
+        "18 images were held out, and 15 of them are classified rightly: 83 %. "
+        "In which range does the true accuracy lie, with 95 % confidence?",
+        [
+            ("About 60 % to 95 %", "With 18 images one more or less is 6 points, and chance moves several."),
+            (
+                "About 75 % to 90 %",
+                "That would need about 100 images. Chance goes with the root of their number.",
+            ),
+            ("82 % to 84 %", "That would need about 5,000 images: 18 say very little."),
+            (
+                "It is 83 %, as measured",
+                "On these 18. Another 18 of the same kind would give another number.",
+            ),
+        ],
+        right=0,
+    ),
+    Prediction(
+        "7.f",
+        "You saved the model and send the file to a friend. What must you tell her besides?",
+        [
+            ("The patch size and the width", "They are in the file: the config is stored with the weights."),
+            ("What the classes are called", "The head has three rows, and no row has a name."),
+            ("The position embeddings", "They are a tensor like any other, and are in the file."),
+            (
+                "Nothing: all is in the file",
+                "It gives her class 2. Ask what class 2 is, and the file is silent.",
+            ),
+        ],
+        right=1,
+    ),
+    Prediction(
+        "7.g",
+        "Weights trained with one form of GELU (tanh) are loaded into a model with the other (erf). "
+        "What do you notice?",
+        [
+            ("An error on loading", "A GELU has no weights, so nothing in the file can fail to fit."),
+            ("Answers by chance", "The two curves are never further apart than half a thousandth."),
+            (
+                "Next to nothing: small differences",
+                "They differ by 0.0005 at most: few answers change, if any.",
+            ),
+            ("Nothing: both are GELU", "They are two curves. Compare logits to many digits, and you see it."),
+        ],
+        right=2,
+    ),
+]
