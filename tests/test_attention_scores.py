@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from vitlab.attention.scores import (
     order,
     overlaps,
     pointing_game,
+    similarity,
 )
 from vitlab.attention.study import attention_scores
 from vitlab.resnet import ResNet, ResNetConfig
@@ -161,6 +163,16 @@ def test_maps_that_are_no_numbers(maps, masks, score):
         score(maps / 0, masks)
 
 
+def test_similarity_is_pearsons_correlation(maps):
+    others = maps.flip(0) + 0.5 * maps
+    wanted = np.corrcoef(maps.flatten(1), others.flatten(1)).diagonal(5)
+    torch.testing.assert_close(similarity(maps, others).double(), torch.tensor(wanted), atol=1e-6, rtol=0)
+    torch.testing.assert_close(similarity(1e-6 * maps + 1, -maps), -torch.ones(5), atol=0.02, rtol=0)
+    assert similarity(maps, torch.full_like(maps, 0.3)).tolist() == [0] * 5
+    with pytest.raises(ValueError, match=r"got \(5, 6, 8\) and \(5, 8, 6\)"):
+        similarity(maps, maps.transpose(1, 2))
+
+
 # ------------------------------------------------------------------------------------------------ curves
 
 
@@ -293,6 +305,9 @@ def test_the_table(checkpoints, tmp_path, capsys):
     for row in rows:
         for name in ("pointing_game", "mean_iou", "mean_iou_each", "energy_inside", "deletion", "insertion"):
             assert 0 <= row[name] <= 1
+    blind = {row["map"]: row["other_class"] for row in rows[:8]}
+    assert [blind[name] for name in ("rollout", "class_attention", "centred_gaussian")] == [1, 1, 1]
+    assert max(blind[name] for name in ("relevance", "input_gradient", "occlusion")) < 0.99
     command = rows[0]["command"]
     assert command.startswith("python -m vitlab.attention score --checkpoint ")
     assert command.endswith("vit_0.safetensors --images 12 --seed 0 --only map=rollout")

@@ -89,6 +89,25 @@ def overlaps(maps: Tensor, masks: Tensor) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
+def similarity(maps: Tensor, others: Tensor) -> Tensor:
+    """Pearson's correlation of two maps of each image, (B,), from -1 to 1; 0 where one of them is flat.
+
+    Of the maps for two classes it says whether a map knows which class it is asked about.
+
+    >>> similarity(torch.tensor([[[0.0, 1.0, 2.0]]]), torch.tensor([[[1.0, 2.0, 3.0]]]))
+    tensor([1.])
+    """
+    if maps.shape != others.shape or maps.ndim != 3:
+        raise ValueError(
+            f"maps to compare have one shape (B, h, w); got {tuple(maps.shape)} and {tuple(others.shape)}"
+        )
+    centred = [each.cpu().double().flatten(1) for each in (maps, others)]
+    centred = [each - each.mean(dim=1, keepdim=True) for each in centred]
+    flat = [each.amax(dim=(1, 2)) == each.amin(dim=(1, 2)) for each in (maps.cpu(), others.cpu())]
+    correlation = F.cosine_similarity(*centred, dim=1, eps=0)
+    return torch.where(flat[0] | flat[1], 0.0, correlation).float()
+
+
 def deletion_curve(
     model: nn.Module, images: Tensor, maps: Tensor, classes: Classes = None, steps: int = 8
 ) -> Tensor:
