@@ -1,7 +1,8 @@
 """Exercise checks and predictions: `checks.check("1.1", patchify)` and `checks.predict("1.a")`.
 
 In a notebook, `check` prints one verdict line and `predict` shows a question; neither raises because of the
-learner's code. `verdict` is `check` without the printing, for tests and for marking.
+learner's code. `verdict` is `check` without the printing. `report` marks a submitted notebook, and
+`python -m vitlab.checks report FOLDER` those of a class.
 
 For authors. Lesson 1 lives in `patching.py`, lesson 2 in `embeddings.py`, … (`engine.LESSONS`). A lesson file
 has two lists, `EXERCISES` and `PREDICTIONS`; `patching.py` is the example to follow::
@@ -25,5 +26,6 @@ Outputs may be tensors, numbers, text, and tuples or dicts of them. A stub raise
 
 from vitlab.checks.engine import check, verdict
 from vitlab.checks.predictions import predict
+from vitlab.checks.report import report
 
-__all__ = ["check", "predict", "verdict"]
+__all__ = ["check", "predict", "report", "verdict"]

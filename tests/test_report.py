@@ -1,0 +1,94 @@
+"""Marking a class: submissions right, wrong, untouched, broken, endless and deadly, side by side."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from vitlab.checks import report
+from vitlab.checks.report import main
+
+STUB = "def patchify(images, patch_size):\n    raise NotImplementedError"
+RIGHT = """import torch.nn.functional as F
+def patchify(images, patch_size):
+    return F.unfold(images, patch_size, stride=patch_size).transpose(1, 2)"""
+WRONG = RIGHT.replace("F.unfold(images,", "F.unfold(images.transpose(2, 3),")
+CHECK = 'check("1.1", patchify)'
+
+
+def notebook(*sources: str, solution: str = RIGHT):
+    """The cells of exercise 1.1 as the lesson has them, with a learner's cells in place of the stub."""
+    cells = [nbformat.v4.new_code_cell("from vitlab.checks import check")]
+    cells += [nbformat.v4.new_code_cell(source, metadata={"tags": ["exercise"]}) for source in sources]
+    cells.append(nbformat.v4.new_code_cell(CHECK, metadata={"tags": ["check"]}))
+    cells.append(nbformat.v4.new_code_cell(f"{solution}\n{CHECK}", metadata={"tags": ["solution"]}))
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def submit(path, *sources: str):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook(*sources), path)
+    return path
+
+
+@pytest.mark.slow
+def test_a_class_is_marked_and_one_broken_submission_does_not_stop_the_rest(tmp_path):
+    folder = tmp_path / "class"
+    submit(folder / "ada" / "01.ipynb", RIGHT)
+    submit(folder / "bob" / "01.ipynb", WRONG)
+    submit(folder / "cy" / "01.ipynb", STUB)
+    submit(
+        folder / "dee" / "01.ipynb", "def patchify(images, patch_size): return 1 / 0", "import nothing_at_all"
+    )
+    submit(folder / "eve" / "01.ipynb", "while True: pass")
+    submit(folder / "fay" / "01.ipynb", "import os\nos._exit(1)")
+    submit(folder / "gus" / "01.ipynb", "del check\ncheck = print", RIGHT)
+    (folder / "hal.ipynb").write_text("no notebook")
+    (folder / "ida.ipynb").write_text(json.dumps(nbformat.v4.new_notebook()))
+    out = tmp_path / "report.csv"
+    command = [sys.executable, "-m", "vitlab.checks", "report", folder, "--out", out, "--time_limit", "30"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "2 of 9 verdicts are correct" in done.stdout
+    with out.open(newline="") as file:
+        rows = {row["learner"]: row for row in csv.DictReader(file)}
+    verdicts = {learner: row["verdict"] for learner, row in rows.items()}
+    assert verdicts == dict(
+        ada="correct", bob="not yet", cy="not attempted", dee="not yet", eve="not run", fay="not run",
+        gus="correct", hal="not run", ida="not run",
+    )  # fmt: skip
+    assert {row["exercise"] for learner, row in rows.items() if learner not in ("hal", "ida")} == {"1.1"}
+    diagnoses = {
+        "bob": "values differ",
+        "dee": "ZeroDivisionError",
+        "eve": "stopped after 30 seconds",
+        "fay": "died",
+    }
+    for learner, words in diagnoses.items():
+        assert words in rows[learner]["diagnosis"]
+    assert "no notebook" in rows["hal"]["diagnosis"]
+    assert "no exercise" in rows["ida"]["diagnosis"]
+
+
+@pytest.mark.slow
+def test_the_submission_is_not_changed(tmp_path):
+    path = submit(tmp_path / "01.ipynb", RIGHT)
+    before = path.read_bytes()
+    (row,) = report(path)
+    assert row == ("01", "01", "1.1", "correct", row.diagnosis)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_without_notebooks_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path)])
+    assert "there is no notebook in" in capsys.readouterr().err
+
+
+def test_misspelt_options_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path), "--time_limt", "3"])
+    assert "--time_limt" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""Marking a class: what the checks say about a folder of submitted notebooks.
+
+python -m vitlab.checks report FOLDER           one row for each learner and exercise, in report.csv
+"""
+
+import argparse
+import csv
+import io
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+CALL = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["'],\s*(\w+)\s*\)""")
+VERDICT = re.compile(r"^Exercise \S+: (not attempted|correct|not yet)[. ]*(.*)$", re.MULTILINE)
+
+
+class Row(NamedTuple):
+    """What one learner made of one exercise; `verdict` as `check` prints it, or "not run"."""
+
+    learner: str
+    notebook: str
+    exercise: str
+    verdict: str
+    diagnosis: str
+
+
+def report(path: str | Path, time_limit: float = 600, learner: str | None = None) -> list[Row]:
+    """Run a submitted notebook in a fresh kernel, in quick mode, and return the verdict on each exercise.
+
+    Folded solutions are left out, and every check is called anew, so that neither a solution nor a stored
+    output counts. An error in one cell does not stop the others; after `time_limit` seconds what is left is
+    "not run". A submission's code runs with your rights: give it a machine or an account of its own where you
+    do not trust it. Raises ValueError for a file that is no notebook or has no exercise.
+
+    >>> report("lesson.py")
+    Traceback (most recent call last):
+        ...
+    ValueError: lesson.py is no notebook: [Errno 2] No such file or directory: 'lesson.py'
+    """
+    import nbformat
+
+    path = Path(path)
+    try:
+        nb = nbformat.read(path, as_version=4)
+    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        raise ValueError(f"{path} is no notebook: {error}") from error
+    calls = prepare(nb)
+    if not calls:
+        raise ValueError(f"{path} has no exercise: no cell calls check(…)")
+    stopped = run(nb, time_limit)
+    learner = learner or path.stem
+    return [
+        Row(learner, path.stem, exercise, *outcome(nb.cells[i], stopped)) for i, exercise in calls.items()
+    ]
+
+
+def prepare(nb) -> dict[int, str]:
+    """Leave the solutions out and call every check anew; returns where the checks are: cell -> exercise."""
+    nb.cells = [cell for cell in nb.cells if "solution" not in cell.metadata.get("tags", [])]
+    calls = {}
+    for i, cell in enumerate(nb.cells):
+        call = CALL.search(cell.source) if cell.cell_type == "code" else None
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        if call and call[1] not in calls.values():
+            calls[i] = call[1]
+            cell.source = f'from vitlab.checks import check\ncheck("{call[1]}", {call[2]})'
+    return calls
+
+
+def run(nb, time_limit: float) -> str:
+    """Run all cells for at most so many seconds; returns what stopped them, or nothing."""
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    end = time.monotonic() + time_limit
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            nb,
+            timeout_func=lambda cell: max(1, int(end - time.monotonic())),
+            allow_errors=True,
+            resources={"metadata": {"path": folder}},
+        )
+        try:
+            client.execute(env=os.environ | {"VITLAB_QUICK": "1"})
+        except CellTimeoutError:
+            return f"stopped after {time_limit:.0f} seconds"
+        except DeadKernelError:
+            return "the kernel died: out of memory, perhaps"
+    return ""
+
+
+def outcome(cell, stopped: str) -> tuple[str, str]:
+    """Verdict and diagnosis of a check that was run."""
+    printed = "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
+    if found := VERDICT.findall(printed):
+        return found[-1]
+    error = next((output for output in cell.outputs if output.output_type == "error"), None)
+    if error is not None:
+        return "not run", f"{error.ename}: {error.evalue}"
+    return "not run", stopped or "the check said nothing"
+
+
+def report_folder(folder: Path, time_limit: float) -> Iterator[Row]:
+    """The rows of every notebook below a folder; one that cannot be run has a single row that says why."""
+    from tqdm.auto import tqdm
+
+    paths = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+    if not paths:
+        raise ValueError(f"there is no notebook in {folder}")
+    for path in tqdm(paths, unit="notebook"):
+        inside = path.relative_to(folder).with_suffix("")
+        learner = inside.parts[0]  # a folder for each learner, or a notebook for each
+        try:
+            yield from report(path, time_limit, learner)
+        except Exception as error:  # one broken submission never stops the rest: its row says why
+            yield Row(learner, path.stem, "", "not run", f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Mark a folder of submitted notebooks: one row for each learner and exercise, as CSV."""
+    parser = argparse.ArgumentParser("python -m vitlab.checks", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("report", help=main.__doc__, description=main.__doc__, allow_abbrev=False)
+    command.add_argument("folder", type=Path, help="a folder for each learner, or a notebook for each")
+    command.add_argument("--out", type=Path, default=Path("report.csv"), help="default: report.csv")
+    command.add_argument("--time_limit", type=float, default=600, help="seconds a notebook; default: 600")
+    options = parser.parse_args(arguments)
+    try:
+        rows = list(report_folder(options.folder, options.time_limit))
+    except ValueError as error:
+        parser.error(str(error))
+    from vitlab.checkpoints import write_whole
+
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerows([Row._fields, *rows])
+    write_whole(options.out, table.getvalue().encode())
+    correct = sum(row.verdict == "correct" for row in rows)
+    print(f"{correct} of {len(rows)} verdicts are correct; wrote {options.out}")
