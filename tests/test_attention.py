@@ -146,7 +146,7 @@ def test_weights_are_fp32_under_autocast(model, images):
 def test_layers_are_chosen_in_the_order_asked_for(model, images, layers):
     with record_attention(model) as whole, torch.no_grad():
         model(images)
-    with record_attention(model, layers, also=["block_outputs"]) as record, torch.no_grad():
+    with record_attention(model, iter(layers), also=["block_outputs"]) as record, torch.no_grad():
         model(images)
     torch.testing.assert_close(record.weights, whole.weights[list(layers)], atol=1e-6, rtol=1e-5)
     assert len(record["block_outputs"]) == len(layers)
@@ -275,6 +275,12 @@ def test_a_layer_that_took_no_part_is_told(model, images):
         record.weights  # noqa: B018
 
 
+def test_one_layer_by_its_number(model, images):
+    with record_attention(model, layers=1) as record, torch.no_grad():
+        model(images)
+    assert record.weights.shape == (1, 5, 2, 7, 7)
+
+
 def test_an_encoder_alone_is_recorded(model, images):
     with record_attention(model.blocks, also=["block_outputs"]) as record, torch.inference_mode():
         tokens = model.blocks(model.embed(images))
@@ -290,8 +296,11 @@ def test_recording_without_class_token(images):
 
 
 def test_recording_errors(model):
-    with pytest.raises(ValueError, match="Linear has no vitlab.Attention"):
+    with pytest.raises(ValueError, match="Linear has no vitlab.Attention layer, so there is no attention"):
         with record_attention(torch.nn.Linear(2, 2)):
+            pass
+    with pytest.raises(ValueError, match="no vitlab.Block layer, so there is no output of a block"):
+        with record_attention(model.blocks[0].attn, also=["block_outputs"]):
             pass
     with record_attention(model) as record:
         pass

@@ -100,7 +100,7 @@ def record_attention(
     >>> record.weights.shape, record["block_outputs"].shape
     (torch.Size([2, 2, 4, 50, 50]), torch.Size([2, 2, 50, 96]))
     """
-    also = check_names(also, rows)
+    also, layers = check_names(also, rows), None if layers is None else as_list(layers)
     numbers, attentions = chosen(model, Attention, layers)
     blocks = chosen(model, Block, layers)[1] if {*also} & {*OUTPUTS} else []
     if rows == "class" and isinstance(model, ViT) and not model.config.num_prefix_tokens:
@@ -126,9 +126,14 @@ def record_attention(
         yield record
 
 
+def as_list(one_or_more) -> list:
+    """A list of what is a number, a word, or several."""
+    return [one_or_more] if isinstance(one_or_more, int | str) else list(one_or_more)
+
+
 def check_names(also: Iterable[str], rows: str) -> list[str]:
     """`also` as a list without repetition; raises ValueError for names that there are not."""
-    also = [also] if isinstance(also, str) else list(dict.fromkeys(also))
+    also = list(dict.fromkeys(as_list(also)))
     for name in also:
         if name not in HEADWISE + OUTPUTS:
             raise ValueError(f"also takes {', '.join(HEADWISE + OUTPUTS)}; got {name!r}")
@@ -143,10 +148,11 @@ def chosen(
     """The numbers, from 0, of the layers asked for, and the module of this kind in each."""
     found = [module for module in model.modules() if isinstance(module, kind)]
     if not found:
+        what = "attention" if kind is Attention else "output of a block"
         raise ValueError(
-            f"{type(model).__name__} has no vitlab.{kind.__name__} layer, so there is nothing of it to record"
+            f"{type(model).__name__} has no vitlab.{kind.__name__} layer, so there is no {what} to record"
         )
-    numbers = list(range(len(found)) if layers is None else [layers] if isinstance(layers, int) else layers)
+    numbers = list(range(len(found))) if layers is None else as_list(layers)
     for number in numbers:
         if not isinstance(number, int) or not -len(found) <= number < len(found):
             raise ValueError(
