@@ -39,6 +39,7 @@ def test_checkpoint_and_card(tmp_path, capsys):
     assert model.config == ViTConfig(embed_dim=16, depth=1, num_heads=2, mlp_dim=24)
     assert card["recipe"] == vars(vitlab.Recipe(steps=2, batch_size=8, augment=False, seed=3))
     assert card["parameters"] == vitlab.count_parameters(model)
+    assert card["start"] is None
     assert card["data"].startswith("Fashion-MNIST, training split: T-shirt/top, Trouser")
     assert card["command"] == (
         f"python -m vitlab.training --out {tmp_path}/made.safetensors {QUICK} {SMALL} --no-augment --seed 3"
@@ -73,6 +74,20 @@ def test_fewer_classes_have_a_new_head(tmp_path):
     assert model.head.weight.shape == (2, 96)
     assert model.head.weight.abs().max() < 1e-7
     assert card["data"].endswith(": Sneaker, Ankle boot")
+
+
+def test_the_card_tells_what_made_the_weights_that_it_went_on_from(tmp_path):
+    _, first = run(tmp_path, "--start fashion_mnist_vit")
+    shipped = json.loads(vitlab.checkpoints.bundled("fashion_mnist_vit").with_suffix(".json").read_text())
+    assert first["start"] == {name: shipped[name] for name in ("sha256", "command")}
+    made = tmp_path / "made.safetensors"
+    before = first["sha256"]
+    _, second = run(tmp_path, f"--start {made}")  # and replaces it
+    assert second["sha256"] != before
+    assert second["start"] == {"sha256": before, "command": first["command"], "start": first["start"]}
+    made.with_suffix(".json").unlink()
+    _, third = run(tmp_path, f"--start {made}")
+    assert third["start"] == {"sha256": second["sha256"]}
 
 
 def test_a_folder_of_images_and_a_resnet(tmp_path):

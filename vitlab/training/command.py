@@ -79,6 +79,7 @@ def main(
     card = {
         "data": f"{what}: {', '.join(train_data.classes)}",
         "command": f"{program} {shlex.join(arguments)}",
+        "start": start_card(options.start),
         "task": (task or classification).__name__,
         "test_accuracy": history.accuracy if history.evaluations else None,
         "training_images": recipe.steps * recipe.batch_size,
@@ -210,7 +211,22 @@ def make_model(options: argparse.Namespace, shape: dict, dataset: Dataset) -> nn
 
     if model is not ViT:
         raise ValueError("--start goes on from a ViT; leave --model out")
-    path = Path(options.start) if Path(options.start).is_file() else checkpoints.bundled(options.start)
-    trained = checkpoints.load_checkpoint(path, **shape)
+    trained = checkpoints.load_checkpoint(start_path(options.start), **shape)
     head = None if trained.config.num_classes == classes else classes
     return adapt(trained, num_classes=head, image_size=size, in_chans=channels)
+
+
+def start_path(start: str) -> Path:
+    """The file that --start means."""
+    return Path(start) if Path(start).is_file() else checkpoints.bundled(start)
+
+
+def start_card(start: str | None) -> dict | None:
+    """What made the weights that training started from, as far as is known; None where it started anew."""
+    if start is None:
+        return None
+    path = start_path(start)
+    card = path.with_suffix(".json")
+    known = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"sha256": sha256} | {key: known[key] for key in ("command", "start") if key in known}
