@@ -56,7 +56,7 @@ def test_the_answer_in_the_caption(explorer, pictures):
     said = ", ".join(f"{CLASSES[c]} {shares[c]:.1%}" for c in best[1:3])
     assert explorer.caption.startswith(
         f"exact: the model says {CLASSES[best[0]]} {shares[best[0]]:.1%}, then {said}. "
-        f"Asked for: {CLASSES[best[0]]}.\n"
+        "Asked for: its own choice.\n"
     )
 
 
@@ -76,6 +76,11 @@ def test_the_map_in_the_caption(explorer, pictures, name, asked):
         in line
     )
     assert f"half of it lies on {count / 6:.0%} of the patches" in line
+
+
+def test_a_class_asked_for_by_name_is_said(explorer):
+    explorer.set(asked=2)
+    assert "Asked for: cow.\n" in explorer.caption
 
 
 @pytest.mark.parametrize("name", maps.MAPS)

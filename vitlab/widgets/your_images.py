@@ -109,6 +109,7 @@ class MapExplorer(Explorer):
         """The three panels and the numbers in them."""
         shares = self._answer(image)
         blind, own = map in CLASS_BLIND, int(shares.argmax())
+        words = "its own choice" if asked == OWN_CHOICE else self.classes[asked]
         asked = own if asked == OWN_CHOICE else asked
         values = self._map(image, map, None if blind else asked)
         under = tiles.resize(pixels(self._input(image)), *self.shown)
@@ -117,11 +118,15 @@ class MapExplorer(Explorer):
         picture.paste(Image.fromarray(under), (0, HEADER))
         self._map_panel(picture, map, values, under, smooth)
         self._answer_panel(picture, shares, asked)
-        return picture, self._caption(image, map, values, shares, asked)
+        said = self._said(image, shares, words)
+        return picture, f"{said}\n{self._told(map, values, shares, asked)}"
 
-    def _caption(self, image: str, map: str, values: Tensor, shares: Tensor, asked: int) -> str:
+    def _said(self, image: str, shares: Tensor, asked: str) -> str:
         order = shares.argsort(descending=True, stable=True).tolist()
         first, *others = [f"{self.classes[c]} {shares[c]:.1%}" for c in order[:3]]
+        return f"{image}: the model says {first}, then {', '.join(others)}. Asked for: {asked}."
+
+    def _told(self, map: str, values: Tensor, shares: Tensor, asked: int) -> str:
         (rows, columns), (row, column) = values.shape, divmod(int(values.argmax()), values.shape[1])
         name = map.replace("_", " ")
         if map in CLASS_BLIND:
@@ -129,7 +134,6 @@ class MapExplorer(Explorer):
         else:
             which = f"{name} for {self.classes[asked]} ({shares[asked]:.1%})"
         return (
-            f"{image}: the model says {first}, then {', '.join(others)}. Asked for: {self.classes[asked]}.\n"
             f"{which}; from {values.min():.3g} to {values.max():.3g}, largest in row {row + 1} of {rows}, "
             f"column {column + 1} of {columns}; half of it lies on {half(values):.0%} of the patches."
         )
