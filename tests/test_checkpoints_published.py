@@ -307,6 +307,27 @@ def test_timms_own_resizing(size, pool):
     assert not torch.equal(rules[0].pos_embed, rules[1].pos_embed)
 
 
+def test_what_only_the_architectures_name_says():
+    """Heads of another width, another kind of block, another GELU, all with the arrays of a plain ViT."""
+    theirs = timm.create_model("vit_base_patch16_gap_224", img_size=32, depth=1, num_classes=2)
+    file = as_safetensors(stirred(theirs).state_dict(), Path("folder/model.safetensors"))
+
+    def of(architecture):
+        file.with_name("config.json").write_text(json.dumps(dict(architecture=architecture)))
+
+    of("vit_base_patch16_gap_224")
+    images = pictures((32, 32))
+    with torch.no_grad():
+        same_outputs(vitlab.load_checkpoint("folder"), images, theirs(images))
+    of("vit_base_patch16_rpn_224")
+    refused("vit_base_patch16_rpn_224, whose norms stand behind each half of a block", "folder")
+    of("vit_base_patch16_siglip_gap_224")
+    refused("some of which have a tanh GELU: give gelu='tanh' or 'erf'", "folder")
+    assert vitlab.load_checkpoint("folder", gelu="tanh").config.gelu == "tanh"
+    file.with_name("config.json").write_text(json.dumps(dict(architecture="vit", global_pool="map")))
+    refused("global_pool='map'; vitlab's ViT has 'token' and 'avg'", "folder")
+
+
 def test_without_a_word_heads_are_64_wide_and_published_widths_are_known():
     for width, heads in ((64, 1), (128, 2), (1280, 16)):
         arrays = timm_model(embed_dim=width, num_heads=1, depth=1, mlp_ratio=0.1).state_dict()

@@ -51,7 +51,14 @@ def of_hugging_face(file: Path, config: dict) -> dict:
 def of_timm(file: Path, config: dict, given: dict) -> dict:
     """The fields in a config.json of timm. It names the architecture, but not what that is."""
     arguments, pretrained = config.get("model_args", {}), config.get("pretrained_cfg", {})
-    said = {name: arguments[name] for name in ("num_heads",) if name in arguments}
+    architecture = config["architecture"]
+    if "_rpn_" in architecture:
+        raise ValueError(
+            f"{file} is of {architecture}, whose norms stand behind each half of a block; its arrays look "
+            "the same, but vitlab's ViT has them in front. Load it with timm"
+        )
+    said = {"num_heads": 16} if architecture.startswith("vit_base_patch16_gap_") else {}
+    said |= {name: arguments[name] for name in ("num_heads",) if name in arguments}
     if pool := arguments.get("global_pool", config.get("global_pool")):
         if pool not in ("token", "avg"):
             raise ValueError(f"{file} says global_pool={pool!r}; vitlab's ViT has 'token' and 'avg' (mean)")
@@ -60,7 +67,7 @@ def of_timm(file: Path, config: dict, given: dict) -> dict:
         said["image_size"] = size
     if "act_layer" in arguments:
         said["gelu"] = gelu(file, "act_layer", arguments["act_layer"])
-    elif "siglip" in config["architecture"] and "gelu" not in given:
+    elif "siglip" in architecture and "gelu" not in given:
         raise ValueError(f"{file} is of a SigLIP, some of which have a tanh GELU: give gelu='tanh' or 'erf'")
     return said
 

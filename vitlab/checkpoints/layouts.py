@@ -205,7 +205,7 @@ STRANGERS = {
     r"(q_norm|k_norm)\.": "a ViT that normalises queries and keys",
     r"mlp_tokens\.|MixerBlock_|token_mixing": "an MLP-Mixer",
     r"decoder|mask_token": "a masked auto-encoder with its decoder, or a model for masked images",
-    r"layer\d\.\d+\.conv\d|stages\.\d|root_block/|(^|\.)bn\d\.|running_mean": "a convolutional network",
+    r"layer\d\.\d+\.conv\d|stages\.\d.*conv|root_block/|(^|\.)bn\d\.|running_mean": "a convolutional network",
     r"(^|\.)(wte|wpe|embed_tokens|word_embeddings|lm_head)\.": "a language model",
 }
 

@@ -13,7 +13,7 @@ from vitlab.embeddings import resize_pos_embed
 from vitlab.patches import as_pair, grid_size
 from vitlab.vit import ViT, ViTConfig
 
-HEAD_DIMS = {width: width // 16 for width in (1152, 1280, 1408, 1664)}  # published, and not 64 (H: 80)
+HEAD_DIMS = {width: width // 16 for width in (1152, 1280, 1408, 1536, 1664)}  # published, and not 64 (H: 80)
 
 
 def translate(
