@@ -1,8 +1,8 @@
 """The study of lesson 06: every map scored against the true masks of scenes (claim 8).
 
-`python -m vitlab.attention score` makes it, one row for each map of each checkpoint. On one core (AMD EPYC,
-bf16) the eight maps of a checkpoint for 2,000 scenes of 48 pixels take at most 10 minutes: occlusion 4, with
-37 forward passes for an image, and each other map one, nearly all of it for its two curves.
+`python -m vitlab.attention score` makes it, one row for each map of each checkpoint. On one core of a busy
+machine (AMD EPYC, bf16) the eight maps of a checkpoint for 2,000 scenes of 48 pixels take about 10 minutes of
+processor time: occlusion 4, with 37 forward passes for an image, and each other map one, for its curves.
 """
 
 import functools
