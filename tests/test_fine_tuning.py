@@ -1,9 +1,11 @@
 """New head, new grid, probe and draws, against numpy, loops and the model they come from."""
 
+import json
 import re
 import time
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -417,6 +419,19 @@ def test_the_studies_ask_what_the_lesson_shows():
     taken = {tuple(run[name] for name in names) for run in study.runs}
     assert taken <= tried  # what few_labels takes was tried on held-out images
     assert len(taken) == 4
+
+
+def test_the_lesson_learns_as_the_study_does():
+    """The contenders of notebook 05 have the rates and ridges of `CHOICES`."""
+    notebook = Path(__file__).parents[1] / "notebooks" / "05_fine_tuning.ipynb"
+    source = "".join("".join(cell["source"]) for cell in json.loads(notebook.read_text("utf-8"))["cells"])
+    choices = fine_tuning.studies.CHOICES
+    ((rate, optimizer),) = re.findall(r'learning_rate=(\S+), optimizer="(\w+)"', source)
+    for name in ("fine-tuned", "scratch"):
+        assert (choices[name]["learning_rate"], choices[name]["optimizer"]) == (float(rate), optimizer)
+    assert f"take AdamW at {float(rate):g}," in source
+    assert float(re.search(r"probe\(model, ridge=([\d.]+)", source)[1]) == choices["probe"]["ridge"]
+    assert float(re.search(r"pixel_probe\(ridge=([\d.]+)", source)[1]) == choices["pixels"]["ridge"]
 
 
 def test_results_come_back_in_the_form_of_a_study():

@@ -1,4 +1,4 @@
-"""Lesson 05, fine-tuning: exercises 5.1–5.4 and predictions 5.a–5.f."""
+"""Lesson 05, fine-tuning: exercises 5.1–5.5 and predictions 5.a–5.d."""
 
 import math
 
@@ -8,7 +8,51 @@ from torch import nn
 from vitlab.checks.engine import Exercise
 from vitlab.checks.predictions import Prediction
 
-# ---------------------------------------------------------------------------------------- 5.1 replace_head
+# ---------------------------------------------------------------------------------------- 5.1 to_colour
+
+
+def _colour_cases(generator):
+    for width, side, dtype in ((5, 4, torch.float32), (3, 2, torch.float64), (8, 7, torch.float32)):
+        yield (torch.randn(width, 1, side, side, dtype=dtype, generator=generator),)
+
+
+def _to_colour(weight):
+    colour = torch.zeros(len(weight), 3, *weight.shape[2:], dtype=weight.dtype)
+    for channel in range(3):
+        colour[:, channel] = weight[:, 0] / 3
+    return colour
+
+
+def _not_shared_out(weight):
+    return 3 * _to_colour(weight)
+
+
+def _one_channel(weight):
+    return _to_colour(weight) * torch.tensor([3, 0, 0], dtype=weight.dtype)[:, None, None]
+
+
+def _shared_by_the_root(weight):
+    return math.sqrt(3) * _to_colour(weight)
+
+
+def _still_grey(weight):
+    return weight / 3
+
+
+def _stacked_outputs(weight):
+    return (weight / 3).repeat(3, 1, 1, 1)
+
+
+def _luma(weight):
+    """The shares of red, green and blue in what the eye sees as brightness."""
+    return 3 * _to_colour(weight) * torch.tensor([0.299, 0.587, 0.114], dtype=weight.dtype)[:, None, None]
+
+
+def _two_dimensions_lost(weight):
+    return (weight / 3).expand(-1, 3, -1, -1).flatten(2)
+
+
+# ---------------------------------------------------------------------------------------- 5.2 replace_head
 
 
 def _head_cases(generator):
@@ -76,7 +120,7 @@ def _head_alone(weights, num_classes):
     return {name: new[name] for name in ("head.weight", "head.bias")}
 
 
-# ---------------------------------------------------------------------------------------- 5.2 one SGD step
+# ---------------------------------------------------------------------------------------- 5.3 one SGD step
 
 
 def _step_cases(generator):
@@ -152,7 +196,7 @@ def _weights_alone(weights, gradients, velocities, learning_rate, clip_norm):
     return _sgd_step(weights, gradients, velocities, learning_rate, clip_norm)[0]
 
 
-# ---------------------------------------------------------------------------------------- 5.3 linear probe
+# ---------------------------------------------------------------------------------------- 5.4 linear probe
 
 
 def _probe_cases(generator):
@@ -223,7 +267,7 @@ def _not_solved(features, labels, classes, penalty):
     return features.T @ _targets(features, labels, classes)
 
 
-# ---------------------------------------------------------------------------------------- 5.4 old_place
+# ---------------------------------------------------------------------------------------- 5.5 old_place
 
 
 def _place_cases(generator):
@@ -279,6 +323,36 @@ def _rounded(index, old, new, corners):
 EXERCISES = [
     Exercise(
         "5.1",
+        "a projection for colour from one for grey",
+        cases=_colour_cases,
+        oracle=_to_colour,
+        mistakes=[
+            (
+                _not_shared_out,
+                "each channel has the whole weight, so that a grey image in three equal channels gives three "
+                "times what it gave; divide by 3.",
+            ),
+            (_one_channel, "only the first channel has weights, so the model sees red alone."),
+            (
+                _shared_by_the_root,
+                "the weights are divided by √3; the three channels add up, so divide by 3.",
+            ),
+            (_still_grey, "there is still one channel; wanted is (D, 3, P, P)."),
+            (
+                _stacked_outputs,
+                "D is three times as long; it is the channels, the second side, that become 3.",
+            ),
+            (
+                _luma,
+                "the channels have the eye's shares of red, green and blue; right for a grey image, too, but "
+                "here each has a third.",
+            ),
+            (_two_dimensions_lost, "the patch's rows and columns are flattened; wanted is (D, 3, P, P)."),
+        ],
+        tolerance=1e-6,
+    ),
+    Exercise(
+        "5.2",
         "a new head for old weights",
         cases=_head_cases,
         oracle=_replace_head,
@@ -299,7 +373,7 @@ EXERCISES = [
         tolerance=0,
     ),
     Exercise(
-        "5.2",
+        "5.3",
         "one step of SGD as the paper fine-tunes",
         cases=_step_cases,
         oracle=_sgd_step,
@@ -316,7 +390,7 @@ EXERCISES = [
         ],
     ),
     Exercise(
-        "5.3",
+        "5.4",
         "a linear probe in closed form",
         cases=_probe_cases,
         oracle=_fit_probe,
@@ -337,7 +411,7 @@ EXERCISES = [
         tolerance=1e-4,
     ),
     Exercise(
-        "5.4",
+        "5.5",
         "where a new patch lies in the old grid",
         cases=_place_cases,
         oracle=_old_place,
@@ -394,80 +468,62 @@ PREDICTIONS = [
     ),
     Prediction(
         "5.b",
-        "A linear classifier on the 784 raw pixels, without any network, against the linear probe on the "
-        "pre-trained features, with 5 to 100 labels per class: how does it do?",
+        "A linear classifier on the 2,352 raw numbers of an image, without any network, against the linear "
+        "probe on the 96 pre-trained features: both learn from 20 labels per class of colour garments. How "
+        "do they compare on the test images?",
         [
             (
-                "Far behind at every number of labels",
-                "So one would think. But these garments are centred, upright and of one size: the same pixel "
-                "means nearly the same thing in every image.",
+                "The features are ahead by 20 points or more",
+                "So one would think. But they were made for grey garments on black, and nothing has told "
+                "them what colour and background are.",
             ),
             (
-                "Level with few labels, ahead with many",
-                "The garments are centred and of one size, the ideal case for raw pixels; and 784 numbers "
-                "hold more than the 96 features, which were made for five other classes.",
+                "They are less than ten points apart",
+                "Garments that fill the image put the same pixel in much the same place, so pixels are not "
+                "nothing; and features made for another kind of picture are no more than that.",
             ),
             (
-                "Ahead with few labels, behind with many",
-                "The other way round, if anything: a probe on 96 features has fewer weights to find, which "
-                "helps where labels are few.",
+                "The pixels are at chance, 10 %, and the features well above",
+                "In cut-outs the garment fills the image, so that a pixel says something about its shape.",
+            ),
+            (
+                "The features are at chance, 10 %, and the pixels well above",
+                "The body does not know the new task, but what it hands on still depends on the shapes in "
+                "the image; a linear layer on top can use that.",
             ),
         ],
         right=1,
     ),
     Prediction(
         "5.c",
-        "Fine-tuned with 5 labels per class, the pre-trained model reaches some accuracy on garments it "
-        "has never seen. How many labels per class does the same model need from scratch, in as many steps?",
+        "And when the pre-trained body may change: fine-tuned with 20 labels per class, against the same "
+        "model from scratch, in as many steps. How far is it ahead?",
         [
             (
-                "5 as well: the garments are new to both",
-                "The classes are new to both; edges, shapes and cloth are not.",
+                "Not at all: the features were no good",
+                "Features can be of little use as they are and still be a good place to start from.",
             ),
-            ("About 10", "Twice as many labels do not make up for what is missing."),
-            ("About 20", "Four times as many labels do not make up for what is missing."),
             (
-                "More than 50, if labels can do it at all",
-                "In so few steps it takes about 100 to come near: labels are not all that it lacks.",
+                "By a few points",
+                "From scratch it hardly gets away from chance, 10 %; the fine-tuned one does.",
             ),
-        ],
-        right=3,
-    ),
-    Prediction(
-        "5.d",
-        "A model for 28 × 28 pixels, P = 4, has 50 position embeddings. How many does it need for 56 × 56?",
-        [
-            ("50", "One for each token; and there are more tokens now, as P stays 4."),
-            ("100", "Twice as high and twice as wide: four times the patches, not twice."),
-            ("197", "14 · 14 = 196 patches and the one class token."),
-            ("200", "The patches are four times as many; the class token is still one."),
+            (
+                "It is right about twice as often, or more",
+                "From scratch the model hardly leaves chance, 10 %: 200 images are too few to find out what "
+                "an edge is. The pre-trained one has only to adapt.",
+            ),
         ],
         right=2,
     ),
     Prediction(
-        "5.e",
-        "The ten-class model gets about 90 % at 28 × 28. It is shown the same garments at 40 × 40, with "
-        "resized position embeddings and no further training. What does it get?",
+        "5.d",
+        "The model at 40 × 40 again, but nobody resized: the 49 embeddings are simply repeated, in reading "
+        "order, until all 100 patches have one. What is its accuracy on grey garments now?",
         [
+            ("Above 80 %: positions matter little", "Without any at all, perhaps; these are wrong ones."),
+            ("Between 50 and 80 %", "Worse. Nearly every patch is told that it lies somewhere else."),
             (
-                "Still about 90 %, within two points",
-                "Each patch now shows a smaller piece of the garment, but the table says where it lies; "
-                "that is nearly enough.",
-            ),
-            ("About 70 %", "It was trained at one scale only, but is more patient than that."),
-            ("About 10 %: chance", "Patches of 4 × 4 pixels still show edges and cloth, at places that fit."),
-        ],
-        right=0,
-    ),
-    Prediction(
-        "5.f",
-        "The same at 40 × 40, but nobody resized: the 49 embeddings are simply repeated, in reading "
-        "order, until all 100 patches have one. What now?",
-        [
-            ("About 85 %: positions matter little", "Without any at all, perhaps; these are wrong ones."),
-            ("About 60 %", "Worse. Nearly every patch is told that it lies somewhere else."),
-            (
-                "Below 30 %",
+                "Below 50 %",
                 "Seven to a row were learnt, ten to a row are given: the garment is cut into strips that "
                 "are laid elsewhere. And nothing complains.",
             ),

@@ -1,4 +1,4 @@
-"""Lesson 05: a trained model at other resolutions, and what few labels of unseen classes are worth."""
+"""Lesson 05: a trained model at other resolutions, and what few labels are worth."""
 
 import math
 from collections.abc import Sequence
