@@ -5,7 +5,6 @@ python -m vitlab.checks report FOLDER           one row for each learner and exe
 
 import argparse
 import csv
-import io
 import os
 import re
 import tempfile
@@ -134,11 +133,9 @@ def main(arguments: list[str] | None = None) -> None:
         rows = list(report_folder(options.folder, options.time_limit))
     except ValueError as error:
         parser.error(str(error))
-    from vitlab.checkpoints import write_whole
-
-    table = io.StringIO()
-    writer = csv.writer(table)
-    writer.writerows([Row._fields, *rows])
-    write_whole(options.out, table.getvalue().encode())
+    part = options.out.with_name(f"{options.out.name}.part")  # only a whole table replaces another
+    with part.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([Row._fields, *rows])
+    part.replace(options.out)
     correct = sum(row.verdict == "correct" for row in rows)
     print(f"{correct} of {len(rows)} verdicts are correct; wrote {options.out}")
