@@ -514,3 +514,11 @@ def test_the_rates_and_ridges_taken_are_those_that_were_best():
         mean, deviation, _ = found[tuple(run[name] for name in names)]
         best = max(value for key, (value, *_) in found.items() if key[0] == run["method"])
         assert mean + max(deviation, 0.01) >= best, run
+
+
+def test_a_model_with_patch_norm_keeps_its_channels():
+    """Its norm has a weight for each number of a patch, and no rule makes three of one."""
+    model = ViT(ViTConfig(patch_norm=True))
+    with pytest.raises(ValueError, match="16 numbers .patch_norm., so in_chans stays 1; got 3"):
+        fine_tuning.adapt(model, in_chans=3)
+    assert fine_tuning.adapt(model, in_chans=1, num_classes=3).config.patch_norm
