@@ -10,9 +10,8 @@ from torch import Tensor
 from vitlab.data import Dataset, Scenes
 from vitlab.fine_tuning.adapting import adapt_to
 from vitlab.fine_tuning.probing import features, linear_probe
-from vitlab.fine_tuning.recipes import train_to_the_end
 from vitlab.runtime import Run
-from vitlab.training import Recipe, evaluate
+from vitlab.training import Recipe, evaluate, train_to_the_end
 from vitlab.vit import ViT
 
 Measure = Callable[[Dataset], float]  # a data set -> accuracy on it, in [0, 1]

@@ -7,7 +7,7 @@ import torch
 
 from vitlab.data import Dataset
 from vitlab.runtime import Run
-from vitlab.training import History, Recipe, evaluate, train
+from vitlab.training import Recipe, evaluate, train_to_the_end
 from vitlab.vit import ViT
 
 # Table 4's grid for SGD goes on upwards here, as our trainings are shorter; AdamW's is ours.
@@ -79,11 +79,3 @@ def try_learning_rates(
         train_to_the_end(model, train_data, replace(recipe, learning_rate=rate), run)
         found[rate] = evaluate(model, held_out, run)[1]
     return found
-
-
-def train_to_the_end(model: ViT, dataset: Dataset, recipe: Recipe, run: Run | None = None) -> History:
-    """`train`, where half a training is no result: raises KeyboardInterrupt when it was ended early."""
-    history = train(model, dataset, None, recipe, run, progress=False)
-    if history.interrupted:
-        raise KeyboardInterrupt
-    return history

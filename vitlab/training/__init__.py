@@ -3,7 +3,7 @@
 from vitlab.training.command import main
 from vitlab.training.evaluation import check_data, evaluate
 from vitlab.training.history import Evaluation, History, Meter
-from vitlab.training.loop import evaluation_due, train
+from vitlab.training.loop import evaluation_due, train, train_to_the_end
 from vitlab.training.recipe import Recipe, learning_rate_at, make_optimizer
 from vitlab.training.stepper import Stepper
 from vitlab.training.stopping import NonFiniteLossError
@@ -26,4 +26,5 @@ __all__ = [
     "main",
     "make_optimizer",
     "train",
+    "train_to_the_end",
 ]

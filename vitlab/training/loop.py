@@ -87,6 +87,16 @@ def train(
     return history
 
 
+def train_to_the_end(
+    model: nn.Module, train_data: Dataset, recipe: Recipe, run: Run | None = None, task: Task | None = None
+) -> History:
+    """`train` unseen, where half a training is no result: raises KeyboardInterrupt when it was ended early."""
+    history = train(model, train_data, None, recipe, run, progress=False, task=task)
+    if history.interrupted:
+        raise KeyboardInterrupt
+    return history
+
+
 def evaluation_due(step: int, steps: int, evaluations: int) -> bool:
     """Whether to measure the test data after `step`: `evaluations` times, evenly spread, last at the end."""
     return step == steps or step * evaluations // steps > (step - 1) * evaluations // steps
