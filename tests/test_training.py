@@ -71,10 +71,11 @@ def test_one_step_is_adamw_by_hand():
         torch.testing.assert_close(after[sure], wanted[sure], rtol=0, atol=2e-5)
 
 
-def test_no_decay_on_norms_biases_and_tokens():
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])
+def test_no_decay_on_norms_biases_and_tokens(name):
     model = tiny()
     names = {id(p): name for name, p in model.named_parameters()}
-    optimizer = training.make_optimizer(model, Recipe(weight_decay=0.3))
+    optimizer = training.make_optimizer(model, Recipe(weight_decay=0.3, optimizer=name))
     decays = {
         names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
     }
@@ -119,6 +120,55 @@ def test_sgd_learns():
         tiny(), stripes(200), stripes(100, seed=1), recipe, vitlab.start(**CPU), progress=False
     )
     assert history.accuracy > 0.9
+
+
+def test_one_step_of_muon_by_hand():
+    """A matrix moves along the singular vectors of its gradient, nearly equally far along each."""
+    model, data = tiny(), stripes(32)
+    torch.nn.init.normal_(model.head.weight, std=0.1)  # a head of zeros lets no gradient through
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    loss = torch.nn.functional.cross_entropy(model(data.images / 127.5 - 1), data.labels)
+    gradients = dict(zip(before, torch.autograd.grad(loss, list(model.parameters())), strict=True))
+    rate, decay, directions = 0.01, 0.5, 0
+    recipe = Recipe(1, 32, rate, decay, warmup_steps=0, clip_norm=0, optimizer="muon", augment=False)
+    vitlab.train(model, data, None, recipe, vitlab.start(**CPU), progress=False)
+    for name, after in model.named_parameters():
+        matrix = name.startswith("blocks") and after.ndim == 2
+        decays = after.ndim > 1 and name not in ("cls_token", "pos_embed")
+        moved = (before[name] * (1 - rate * decay if decays else 1) - after.detach()) / rate
+        gradient = gradients[name]
+        if matrix:
+            u, sizes, v = torch.linalg.svd(gradient, full_matrices=False)
+            along = u.T @ (moved / (0.2 * max(moved.shape) ** 0.5)) @ v.T
+            loud = sizes > 0.05 * sizes[0]
+            directions += int(loud.sum())
+            assert ((along.diag()[loud] > 0.6) & (along.diag()[loud] < 1.3)).all(), name
+            across = (along - along.diag().diag())[loud][:, loud]
+            assert across.abs().max() < 0.1, name
+        else:  # AdamW's first step: as far everywhere, against the sign
+            sure = gradient.abs() > 1e-5
+            torch.testing.assert_close(moved[sure], gradient[sure].sign(), rtol=0, atol=5e-3)
+    assert directions >= 16  # in eight matrices
+
+
+def test_muon_learns():
+    recipe = Recipe(steps=60, batch_size=32, learning_rate=0.01, optimizer="muon", augment=False)
+    history = vitlab.train(
+        tiny(), stripes(200), stripes(100, seed=1), recipe, vitlab.start(**CPU), progress=False
+    )
+    assert history.accuracy > 0.9
+
+
+def test_muon_without_an_encoder_is_refused():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 3))
+    with pytest.raises(ValueError, match="this model has none"):
+        training.make_optimizer(model, Recipe(optimizer="muon"))
+
+
+def test_muon_needs_a_pytorch_that_has_it(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(ValueError, match="needs PyTorch 2.9 or newer"):
+        training.make_optimizer(tiny(), Recipe(optimizer="muon"))
 
 
 def test_ctrl_c_leaves_a_usable_model_and_history():

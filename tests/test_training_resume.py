@@ -122,6 +122,7 @@ def test_killed_at_three_steps_it_ends_as_if_nothing_had_happened(tmp_path):
         (Recipe(steps=30, batch_size=16, optimizer="sgd", learning_rate=0.1, augment=False), "fp32"),
         (Recipe(steps=30, batch_size=60, clip_norm=0.0), "bf16"),
         (Recipe(steps=250, batch_size=3), "fp16"),
+        (Recipe(steps=30, batch_size=16, optimizer="muon"), "fp32"),
     ],
 )
 def test_every_recipe_goes_on_as_it_would_have(tmp_path, recipe, precision):

@@ -90,7 +90,7 @@ def train(
 def train_to_the_end(
     model: nn.Module, train_data: Dataset, recipe: Recipe, run: Run | None = None, task: Task | None = None
 ) -> History:
-    """`train` unseen, where half a training is no result: raises KeyboardInterrupt when it was ended early."""
+    """`train` unseen, where half a training is no result: raises KeyboardInterrupt if it was ended early."""
     history = train(model, train_data, None, recipe, run, progress=False, task=task)
     if history.interrupted:
         raise KeyboardInterrupt
