@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from vitlab import ViT, ViTConfig, record_attention
-from vitlab.widgets import AttentionMapExplorer
-from vitlab.widgets.attention_analysis import GAP, HEADER, PANEL
+from vitlab.widgets import AttentionMapExplorer, HeadDistanceExplorer
+from vitlab.widgets.attention_analysis import GAP, HEADER, PANEL, mean_by_offset
 
 GRID = (2, 3)
 
@@ -143,3 +143,115 @@ def test_attention_is_recorded_once(images, monkeypatch):
 def test_errors():
     with pytest.raises(ValueError, match=r"takes images of shape \(B, 1, 8, 12\)"):
         AttentionMapExplorer(trained(), {"other": torch.zeros(1, 28, 28)})
+
+
+def test_a_mask_is_outlined_and_scored(images):
+    mask = torch.zeros(8, 12, dtype=torch.bool)
+    mask[2:6, 4:12] = True
+    plain = AttentionMapExplorer(trained(), images)
+    explorer = AttentionMapExplorer(trained(), images, {"floats": mask})
+    assert "On the object" not in explorer.caption  # "bytes" has no mask
+    assert explorer.picture == plain.picture
+    for each in (plain, explorer):
+        each.set(image="floats", layer=3, query=2)
+    row = rolled(recorded(trained(), images["floats"]))[2, 1:].tolist()
+    cover = [0, 0.5, 0.5, 0, 0.5, 0.5]  # of the six patches, as one reads
+    share = sum(r * c for r, c in zip(row, cover, strict=True)) / sum(row)
+    top = cover[max(range(6), key=row.__getitem__)]
+    assert explorer.caption == (
+        f"{plain.caption} On the object: {share:.1%} of it, where chance is 33.3%; "
+        f"its brightest patch is object to {top:.0%}."
+    )
+    one, other = (np.asarray(Image.open(io.BytesIO(each.picture))).astype(int) for each in (explorer, plain))
+    changed = np.argwhere((one != other).any(-1)[HEADER : HEADER + PANEL, :PANEL])
+    scale = PANEL / 12
+    assert changed.min(0) == pytest.approx([2 * scale, 4 * scale], abs=3)
+    assert changed.max(0) == pytest.approx([6 * scale, 12 * scale], abs=3)
+
+
+@pytest.mark.parametrize(
+    ("masks", "said"),
+    [
+        ({"other": torch.zeros(8, 12, dtype=torch.bool)}, "there is no image 'other'"),
+        ({"floats": torch.zeros(8, 12)}, "bool of shape"),
+        ({"floats": torch.zeros(12, 8, dtype=torch.bool)}, r"bool of shape \(8, 12\)"),
+    ],
+)
+def test_masks_that_do_not_fit(images, masks, said):
+    with pytest.raises(ValueError, match=said):
+        AttentionMapExplorer(trained(), images, masks)
+
+
+# --- the heads' distances ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weights(images):
+    model = trained()
+    with record_attention(model) as record, torch.no_grad():
+        model(torch.stack([images["bytes"].float() / 127.5 - 1, images["floats"]]))
+    return record.weights  # (L, 2, heads, T, T)
+
+
+def by_offset(weights, cls):
+    """One head's attention (B, T, T) by offset, and its mean distance, by loops."""
+    sums, distance, B = np.zeros((3, 5)), 0.0, len(weights)
+    for image in weights.double().tolist():
+        for query in range(6):
+            row = image[1 + query][1:]
+            row = [w / sum(row) for w in row] if cls == "renormalise" else row
+            for key, weight in enumerate(row):
+                down, right = key // 3 - query // 3, key % 3 - query % 3
+                sums[1 + down, 2 + right] += weight / (6 * B)
+                distance += weight * 4 * math.hypot(down, right) / (6 * B)
+    return sums, distance
+
+
+@pytest.mark.parametrize("cls", ["drop", "renormalise"])
+def test_the_distances_captions_numbers(weights, cls):
+    explorer = HeadDistanceExplorer(weights, trained().config)
+    explorer.set(layer=2, head=2, cls=cls)
+    sums, distance = by_offset(weights[1, :, 1], cls)
+    found = mean_by_offset(weights, GRID, cls)[1, 1]
+    np.testing.assert_allclose(found, sums, atol=1e-6)
+    uniform = np.mean([4 * math.hypot(a // 3 - b // 3, a % 3 - b % 3) for a in range(6) for b in range(6)])
+    assert explorer.caption == (
+        f"Layer 2, head 2: mean attention distance {distance:.1f} pixels, uniform attention {uniform:.1f}. "
+        f"{sums[1, 2]:.1%} stays on the patch itself, {sums[:, 1:4].sum():.1%} on it and its eight "
+        "neighbours. "
+        f"The class token gets {weights[1, :, 1, 1:, 0].mean():.1%}."
+    )
+
+
+@pytest.mark.parametrize("change", [{"layer": 3}, {"head": 2}, {"cls": "renormalise"}])
+def test_every_control_of_the_distances_does_something(weights, change):
+    explorer = HeadDistanceExplorer(weights, trained().config)
+    picture, caption = explorer.picture, explorer.caption
+    explorer.set(**change)
+    assert explorer.picture != picture
+    assert explorer.caption != caption
+
+
+def test_the_ring_is_round_its_dot(weights):
+    explorer = HeadDistanceExplorer(weights, trained().config)
+    places = explorer._dots("drop")[1]
+    assert places[0, :, 0] == pytest.approx(places[0, 0, 0])  # one layer, one depth
+    assert (np.diff(places[:, 0, 0]) > 50).all()  # deeper stands further right
+    order = explorer.distances["drop"].flatten().argsort(descending=True)
+    assert (np.diff(places.reshape(-1, 2)[order, 1]) >= 0).all()  # the further, the higher
+    bare = np.asarray(explorer._dots("drop")[0])
+    x, y = places[0, 0].round().astype(int)
+    red, green, blue = bare[y, x].astype(int)
+    assert blue > red + 40  # a dot is blue, the ground white
+    shown = np.asarray(Image.open(io.BytesIO(explorer.picture)))
+    rows, columns = np.nonzero((shown[:, : explorer.PLOT] != bare).any(-1))
+    assert (rows.mean(), columns.mean()) == pytest.approx((y, x), abs=2)
+
+
+def test_without_class_token_there_is_nothing_to_drop(images):
+    model = trained(pool="mean")
+    with record_attention(model) as record, torch.no_grad():
+        model(images["floats"][None])
+    explorer = HeadDistanceExplorer(record.weights, model.config)
+    assert "cls" not in explorer.controls
+    assert "class token" not in explorer.caption

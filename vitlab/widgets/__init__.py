@@ -28,7 +28,7 @@ axes matter. Everything expensive is computed before the explorer is built; `dra
 ipywidgets 7.7 and 8.1 share is used; nothing here touches pyplot.
 """
 
-from vitlab.widgets.attention_analysis import AttentionMapExplorer
+from vitlab.widgets.attention_analysis import AttentionMapExplorer, HeadDistanceExplorer
 from vitlab.widgets.data_path import DataPathExplorer
 from vitlab.widgets.embeddings import FilterExplorer, PositionExplorer
 from vitlab.widgets.encoder import HeadExplorer
@@ -44,6 +44,7 @@ __all__ = [
     "DebugExplorer",
     "Explorer",
     "FilterExplorer",
+    "HeadDistanceExplorer",
     "HeadExplorer",
     "LabelsExplorer",
     "LiveCurves",

@@ -1,4 +1,4 @@
-"""Lesson 06: what one token attends to in one layer and head, and rollout up to that layer beside it."""
+"""Lesson 06: what one token attends to, rollout beside the truth, and how far each head looks."""
 
 from functools import lru_cache
 
@@ -9,11 +9,18 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vitlab import data
-from vitlab.attention import attention_rollout, patch_distances, record_attention
-from vitlab.plots import pixels
+from vitlab.attention import (
+    attention_rollout,
+    class_token_share,
+    mean_attention_distance,
+    patch_distances,
+    record_attention,
+    uniform_attention_distance,
+)
+from vitlab.plots import attention_distance, pixels
 from vitlab.vit import ViT
 from vitlab.widgets import tiles
-from vitlab.widgets.explorer import Explorer
+from vitlab.widgets.explorer import Explorer, figure, fit
 
 PANEL = 280  # the longer side of each of the three panels, in pixels
 GAP = 20
@@ -25,9 +32,11 @@ DISCARDS = [step / 10 for step in range(10)]
 class AttentionMapExplorer(Explorer):
     """An image with the query's patch, its attention in one layer and head, and its rollout to that layer.
 
-    `images` maps names to (C, H, W) images that fit the model, uint8 or float in [-1, 1]. All attention is
-    recorded once, here; moving a control only looks it up. Head 0 is the mean over heads, query 0 the class
-    token. Raises ValueError where the model has no attention, or takes images of another size.
+    `images` maps names to (C, H, W) images that fit the model, uint8 or float in [-1, 1]. `masks` may map the
+    same names to bool (H, W), true on the object: its outline is then drawn, and the caption says how much of
+    the rollout lies on it. All attention is recorded once, here; moving a control only looks it up. Head 0 is
+    the mean over heads, query 0 the class token. Raises ValueError where the model has no attention, or takes
+    images of another size, and for masks that do not fit.
 
     >>> from vitlab import ViTConfig
     >>> explorer = AttentionMapExplorer(ViT(ViTConfig()), {"blank": torch.zeros(1, 28, 28)})
@@ -36,8 +45,9 @@ class AttentionMapExplorer(Explorer):
     'blank, query: patch 25 (row 4, column 4). Layer 2, hea'
     """
 
-    def __init__(self, model: ViT, images: dict[str, Tensor]):
+    def __init__(self, model: ViT, images: dict[str, Tensor], masks: dict[str, Tensor] | None = None):
         self.images, config = images, model.config
+        self.masks = _checked(masks, images)
         self.prefix, self.grid = config.num_prefix_tokens, config.grid_size
         self.weights = _recorded(model, images)  # (L, number of images, heads, T, T)
         height, width = next(iter(images.values())).shape[-2:]
@@ -80,12 +90,28 @@ class AttentionMapExplorer(Explorer):
         self._panel(picture, 0, "the class token asks" if query == 0 else f"patch {query} asks", under, query)
         self._panel(picture, 1, which, under, query, row)
         self._panel(picture, 2, f"rollout, layers 1 to {layer}", under, query, rolled)
+        if image in self.masks:
+            for number in range(3):
+                _outline(picture, (number * (PANEL + GAP), HEADER), self.shown, self.masks[image])
         caption = (
             f"{image}, query: {self._place(query)}. {which.capitalize()}: {self._words(row, query)}\n"
             f"Rollout through layer {layer} (heads: {fusion}, discarded: {discard:.0%}): "
-            f"{self._words(rolled, query)}"
+            f"{self._words(rolled, query)}{self._on_the_object(image, rolled)}"
         )
         return picture, caption
+
+    def _on_the_object(self, image: str, row: Tensor) -> str:
+        """How much of what a row (T,) gives to patches lies on the object, where its mask is known."""
+        if image not in self.masks:
+            return ""
+        cover = _cover(self.masks[image], self.grid)  # (N,), the share of each patch that is object
+        patches = row[self.prefix :]
+        share, area = float(patches @ cover / patches.sum()), float(self.masks[image].float().mean())
+        top = float(cover[patches.argmax()])
+        return (
+            f" On the object: {share:.1%} of it, where chance is {area:.1%}; "
+            f"its brightest patch is object to {top:.0%}."
+        )
 
     def _place(self, query: int) -> str:
         if query == 0:
@@ -160,3 +186,154 @@ def _frame(
     pen = ImageDraw.Draw(picture)
     pen.rectangle((left, top, right - 1, bottom - 1), outline="black", width=4)
     pen.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline="white", width=2)
+
+
+def _checked(masks: dict[str, Tensor] | None, images: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The masks on the CPU; raises ValueError where one does not fit its image."""
+    masks = masks or {}
+    for name, mask in masks.items():
+        if name not in images:
+            raise ValueError(f"a mask belongs to an image; there is no image {name!r}")
+        if mask.dtype != torch.bool or mask.shape != images[name].shape[-2:]:
+            raise ValueError(
+                f"the mask of {name!r} is bool of shape {tuple(images[name].shape[-2:])}; got "
+                f"{tuple(mask.shape)}, {mask.dtype}"
+            )
+    return {name: mask.cpu() for name, mask in masks.items()}
+
+
+def _cover(mask: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The share of each patch that a mask (H, W) covers: (N,)."""
+    rows, columns = grid
+    height, width = mask.shape
+    return mask.float().view(rows, height // rows, columns, width // columns).mean(dim=(1, 3)).flatten()
+
+
+def _outline(picture: Image.Image, corner: tuple[int, int], shown: tuple[int, int], mask: Tensor) -> None:
+    """Draw the edge of a mask on a panel, white beside black, which is seen on any ground."""
+    height, width = shown
+    large = np.asarray(Image.fromarray(mask.numpy()).resize((width, height), Image.Resampling.NEAREST))
+    inner = large.copy()
+    for axis in (0, 1):
+        for step in (-2, 2):
+            inner &= np.roll(large, step, axis)
+    core = inner.copy()
+    for axis in (0, 1):
+        for step in (-1, 1):
+            core &= np.roll(inner, step, axis)
+    for edge, ink in ((large & ~inner, "white"), (inner & ~core, "black")):
+        picture.paste(ink, corner, Image.fromarray(edge))
+
+
+class HeadDistanceExplorer(Explorer):
+    """Every head's mean attention distance as a dot (figure 11), and where the head with the ring looks.
+
+    The map at the right is the head's attention from a patch to what lies so far above, below, left and right
+    of it, mean over all patches and images; it sums to what the row keeps. `weights` are recorded attention
+    (L, B, heads, T, T) of a model with such a config. Raises ValueError where they do not fit.
+
+    >>> from vitlab import ViTConfig
+    >>> uniform = torch.full((4, 1, 4, 50, 50), 1 / 50)
+    >>> explorer = HeadDistanceExplorer(uniform, ViTConfig())
+    >>> explorer.caption[:47]
+    'Layer 1, head 1: mean attention distance 14.3 p'
+    """
+
+    SIZE = (900, 380)
+    PLOT = 520  # the width of the plot of dots
+
+    def __init__(self, weights: Tensor, config):
+        self.side, self.uniform = (
+            config.patch_size,
+            uniform_attention_distance(config.grid_size, config.patch_size),
+        )
+        ways = ("drop", "renormalise") if config.num_prefix_tokens else ("drop",)
+        self.distances = {
+            way: mean_attention_distance(weights, config.grid_size, self.side, way) for way in ways
+        }
+        self.to_class = class_token_share(weights) if config.num_prefix_tokens else None
+        self.offsets = {way: mean_by_offset(weights, config.grid_size, way) for way in ways}
+        self._dots = lru_cache(self._dots)
+        layers, heads = self.distances["drop"].shape
+        controls = {
+            "layer": ipywidgets.IntSlider(1, 1, layers, description="layer"),
+            "head": ipywidgets.IntSlider(1, 1, heads, description="head"),
+        }
+        if len(ways) > 1:
+            controls["cls"] = ipywidgets.Dropdown(options=ways, value="drop", description="class token")
+        super().__init__(self.draw, controls, size=self.SIZE, fast=True)
+
+    def _dots(self, cls: str) -> tuple[Image.Image, np.ndarray]:
+        """The plot of all heads, and where each dot is in it: (layers, heads, 2) in pixels (x, y)."""
+        drawn = figure((self.PLOT, self.SIZE[1]))
+        title = {"drop": "class token dropped", "renormalise": "rows renormalised"}[cls]
+        ax = attention_distance(self.distances[cls], self.uniform, title, drawn.subplots())
+        picture = fit(drawn, (self.PLOT, self.SIZE[1]))
+        distances = self.distances[cls].double().numpy()
+        depth = np.broadcast_to(np.arange(1, len(distances) + 1)[:, None], distances.shape)
+        places = ax.transData.transform(np.stack([depth, distances], axis=-1).reshape(-1, 2))
+        places[:, 1] = self.SIZE[1] - places[:, 1]
+        return picture, places.reshape(*distances.shape, 2)
+
+    def draw(self, layer: int, head: int, cls: str = "drop") -> tuple[Image.Image, str]:
+        """The dots with a ring round one, and that head's attention by offset."""
+        dots, places = self._dots(cls)
+        picture = Image.new("RGB", self.SIZE, "white")
+        picture.paste(dots, (0, 0))
+        x, y = places[layer - 1, head - 1]
+        pen = ImageDraw.Draw(picture)
+        for radius, ink in ((11, "black"), (9, "white"), (8, "black")):
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=ink, width=2)
+        offsets = self.offsets[cls][layer - 1, head - 1]  # (2 rows - 1, 2 columns - 1)
+        left, room = self.PLOT + GAP, self.SIZE[0] - self.PLOT - GAP
+        scale = min(room / offsets.shape[1], (self.SIZE[1] - HEADER - SCALE) / offsets.shape[0])
+        height, width = (round(scale * side) for side in offsets.shape)
+        highest = max(float(offsets.max()), 1e-9)
+        tiles.write(picture, (left, 4), f"layer {layer}, head {head}: where it looks from a patch")
+        coloured = tiles.resize(tiles.colour(offsets.numpy(), 0, highest), height, width)
+        picture.paste(Image.fromarray(coloured), (left, HEADER))
+        rows, columns = offsets.shape
+        _frame(picture, (left, HEADER), (height, width), (rows, columns), rows // 2 * columns + columns // 2)
+        below = HEADER + height + 8
+        tiles.write(picture, (left, below), f"frame: the patch itself; brightest {highest:.1%}", size=13)
+        return picture, self._words(layer, head, cls, offsets)
+
+    def _words(self, layer: int, head: int, cls: str, offsets: Tensor) -> str:
+        distance = float(self.distances[cls][layer - 1, head - 1])
+        rows, columns = offsets.shape
+        near = offsets[
+            max(0, rows // 2 - 1) : rows // 2 + 2, max(0, columns // 2 - 1) : columns // 2 + 2
+        ].sum()
+        words = (
+            f"Layer {layer}, head {head}: mean attention distance {distance:.1f} pixels, "
+            f"uniform attention {self.uniform:.1f}. {offsets[rows // 2, columns // 2]:.1%} stays on the "
+            f"patch itself, {near:.1%} on it and its eight neighbours."
+        )
+        if self.to_class is not None:
+            words += f" The class token gets {self.to_class[layer - 1, head - 1]:.1%}."
+        return words
+
+
+def mean_by_offset(weights: Tensor, grid_size: tuple[int, int], cls: str = "drop") -> Tensor:
+    """Attention by how far below and right of the query the key lies: (L, heads, 2 rows - 1, 2 columns - 1).
+
+    Mean over queries and images of (L, B, heads, T, T); offset (0, 0) is in the middle. `cls` is that of
+    `mean_attention_distance`.
+
+    >>> mean_by_offset(torch.full((1, 1, 1, 4, 4), 0.25), (2, 2))[0, 0]
+    tensor([[0.0625, 0.1250, 0.0625],
+            [0.1250, 0.2500, 0.1250],
+            [0.0625, 0.1250, 0.0625]])
+    """
+    rows, columns = grid_size
+    prefix = weights.shape[-1] - rows * columns
+    patches = weights[..., prefix:, prefix:]
+    if cls == "renormalise":
+        patches = patches / patches.sum(dim=-1, keepdim=True)
+    mean = patches.mean(dim=1)  # (L, heads, N, N)
+    y, x = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T  # each (N,)
+    down = y[None] - y[:, None] + rows - 1  # (N, N), query by key
+    right = x[None] - x[:, None] + columns - 1
+    sums = mean.new_zeros(*mean.shape[:2], (2 * rows - 1) * (2 * columns - 1))
+    sums.index_add_(2, (down * (2 * columns - 1) + right).flatten(), mean.flatten(2))
+    return sums.view(*mean.shape[:2], 2 * rows - 1, 2 * columns - 1) / (rows * columns)
