@@ -19,6 +19,13 @@ HUGGING_FACE = {  # its names of fields, and its defaults where an older config.
     "in_chans": ("num_channels", 3),
     "qkv_bias": ("qkv_bias", True),
 }
+VITS = ("vit", "vit_msn", "vit_mae")  # Hugging Face's models that are this ViT, the last one without masking
+KINDS_OF = {
+    "qkv_bias": bool,
+    "gelu": str,
+    "pool": str,
+    "norm_eps": (int, float),
+}  # of fields; the others are int
 
 
 def described(path: Path, library: str, metadata: dict[str, str], given: dict) -> dict:
@@ -28,20 +35,44 @@ def described(path: Path, library: str, metadata: dict[str, str], given: dict) -
     damaged one, and for what vitlab's ViT cannot be.
     """
     if "vitlab" in metadata:  # written by save_checkpoint(layout="timm")
-        return json.loads(metadata["vitlab"])
+        return of_vitlab(path, metadata["vitlab"])
     file = (path if path.is_dir() else path.parent) / "config.json"
     if library not in ("Hugging Face", "timm") or not file.is_file():
         return {}
     config = read_json(file)
+    said = {}
     if library == "Hugging Face" and "hidden_size" in config:
-        return of_hugging_face(file, config)
+        said = of_hugging_face(file, config)
     if library == "timm" and "architecture" in config:
-        return of_timm(file, config, given)
-    return {}
+        said = of_timm(file, config, given)
+    return checked(file, said)
+
+
+def checked(file: Path, said: dict) -> dict:
+    """The fields as they are. Raises ValueError for one whose value is not of its kind."""
+    for name, value in said.items():
+        numbers = value if name == "image_size" and isinstance(value, list) and len(value) == 2 else [value]
+        kind = KINDS_OF.get(name, int)
+        if not all(isinstance(number, kind) and (kind in (bool, str) or number > 0) for number in numbers):
+            raise ValueError(f"{file} is damaged: {name} cannot be {value!r}; copy or download it again")
+    return said
+
+
+def of_vitlab(path: Path, text: str) -> dict:
+    """The fields that `save_checkpoint(layout="timm")` wrote into a file's metadata."""
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the config in {path} cannot be read ({error!r}); save the model again") from error
 
 
 def of_hugging_face(file: Path, config: dict) -> dict:
     """The fields in a config.json of transformers."""
+    if config.get("model_type", "vit") not in VITS:
+        raise ValueError(
+            f"{file} is of model_type={config['model_type']!r}, and vitlab knows Hugging Face's "
+            f"{', '.join(VITS)}: the names are the same, but the model is another. Load it with transformers"
+        )
     said = {field: config.get(name, default) for field, (name, default) in HUGGING_FACE.items()}
     if config.get("pooler_act", "tanh") != "tanh":
         raise ValueError(f"{file} says pooler_act={config['pooler_act']!r}; vitlab's hidden layer has tanh")
@@ -52,6 +83,11 @@ def of_timm(file: Path, config: dict, given: dict) -> dict:
     """The fields in a config.json of timm. It names the architecture, but not what that is."""
     arguments, pretrained = config.get("model_args", {}), config.get("pretrained_cfg", {})
     architecture = config["architecture"]
+    if not (isinstance(arguments, dict) and isinstance(pretrained, dict) and isinstance(architecture, str)):
+        raise ValueError(
+            f"{file} is damaged: architecture is a text, model_args and pretrained_cfg are objects; copy or "
+            "download it again"
+        )
     if "_rpn_" in architecture:
         raise ValueError(
             f"{file} is of {architecture}, whose norms stand behind each half of a block; its arrays look "
@@ -63,8 +99,11 @@ def of_timm(file: Path, config: dict, given: dict) -> dict:
         if pool not in ("token", "avg"):
             raise ValueError(f"{file} says global_pool={pool!r}; vitlab's ViT has 'token' and 'avg' (mean)")
         said["pool"] = {"token": "token", "avg": "mean"}[pool]
-    if size := arguments.get("img_size") or pretrained.get("input_size", [])[1:]:
-        said["image_size"] = size
+    channels_and_size = pretrained.get("input_size")
+    if isinstance(channels_and_size, list):
+        said["image_size"] = channels_and_size[1:]
+    if "img_size" in arguments:
+        said["image_size"] = arguments["img_size"]
     if "act_layer" in arguments:
         said["gelu"] = gelu(file, "act_layer", arguments["act_layer"])
     elif "siglip" in architecture and "gelu" not in given:
@@ -74,6 +113,6 @@ def of_timm(file: Path, config: dict, given: dict) -> dict:
 
 def gelu(file: Path, key: str, name: str) -> str:
     """The kind of GELU that another library calls by this name."""
-    if name not in GELUS:
+    if not isinstance(name, str) or name not in GELUS:
         raise ValueError(f"{file} says {key}={name!r}; vitlab's ViT has a GELU: {', '.join(GELUS)}")
     return GELUS[name]

@@ -2,13 +2,16 @@
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from vitlab.checkpoints.layouts import LAYOUTS, Row, recognise, stranger
+from vitlab.checkpoints.layouts import LAYOUTS, Row, alone, recognise, strangers
+from vitlab.checkpoints.reading import check_floats
+from vitlab.embeddings import sincos2d
 from vitlab.vit import ViT, ViTConfig
 
 
@@ -20,19 +23,23 @@ class Foreign:
     """
 
     def __init__(self, path: Path, arrays: dict[str, Tensor]):
-        self.path, self.arrays, self.layout = path, arrays, recognise(arrays)
+        self.path, self.arrays = path, (arrays := alone(arrays))
+        self.layout = recognise(arrays)
         if self.layout is None:
             raise ValueError(f"{path} {unrecognised(arrays)}")
         self.table = self.layout.table(arrays)
         known = {name: row for row in self.table.values() for name in row.names}
         rows = {name: known.get(name) or known.get(re.sub(r"\d+", "*", name, count=1)) for name in arrays}
         if extra := sorted(name for name, row in rows.items() if row is None):
-            found = stranger(extra)
+            found = kinds(extra)
+            seems = f"It seems to be {found}. " if found else ""
+            out = "" if found else ", or take them out if nothing reads them"
             raise ValueError(
                 f"{path} has names as of a {self.layout.library} ViT, but also arrays that vitlab's ViT has "
-                f"no place for: {listed(extra)}. {f'It seems to be {found[1]}. ' if found else ''}Load it "
-                "with the library that made it, or take them out if nothing reads them"
+                f"no place for: {listed(extra)}. {seems}Load it with the library that made it{out}"
             )
+        check_floats(path, arrays)
+        self.check_finite()
         self.rows: dict[str, Row] = rows
         self.sizes = self.measure()
 
@@ -48,11 +55,41 @@ class Foreign:
         return any(row is self.table.get(name) for row in self.rows.values())
 
     @property
+    def fixed_positions(self) -> bool:
+        """Whether this is a SimpleViT, whose positions are a formula and not in the file."""
+        return "pos_embed" not in self.table
+
+    @property
     def without_proj(self) -> bool:
         """Whether this is vit-pytorch with one head as wide as the model, which then has no `attn.proj`."""
         parts = ("blocks.*.attn.proj.weight", "blocks.*.attn.proj.bias")
         wide = self.layout.library == "vit-pytorch" and self.size("i") == self.size("d")
         return wide and not any(self.has(part) for part in parts)
+
+    def check_finite(self) -> None:
+        """Raise ValueError naming an array that has NaN or infinite numbers."""
+        for name, array in self.arrays.items():
+            if not array.isfinite().all():
+                raise ValueError(
+                    f"array {name!r} in {self.path} has NaN or infinite numbers: the file is damaged, or its "
+                    "training diverged"
+                )
+
+    def place_class_token(self) -> None:
+        """Add the class token's entry to position embeddings that are for patches alone: zero."""
+        (name,) = self.table["pos_embed"].names
+        self.arrays[name] = torch.nn.functional.pad(self.arrays[name], (0, 0, 1, 0))
+
+    def unwritten(self, ours: str, like: Tensor, config: ViTConfig) -> Tensor | None:
+        """An array that this file rightly lacks, with what the library does without it; else None."""
+        if ours == "pos_embed" and self.fixed_positions:  # half of the width for columns, then half for rows
+            rows, columns = sincos2d(config.grid_size, config.embed_dim).chunk(2, dim=1)
+            return torch.cat([columns, rows], dim=1)[None]
+        if ".attn.proj." in ours and self.without_proj:
+            return torch.eye(len(like)) if like.ndim == 2 else torch.zeros(len(like))
+        if re.sub(r"\d+", "*", ours) not in self.table and ours.endswith(".attn.proj.bias"):
+            return torch.zeros(len(like))
+        return None
 
     def measure(self) -> dict[str, int]:
         """Every size by its letter, as most arrays have it, "(p q c)" of flat patches, and "depth"."""
@@ -89,8 +126,8 @@ class Foreign:
         sizes = dict(h=config.num_heads, p=config.patch_size, q=config.patch_size, s=3)
         tensors, missing, wrong = {}, [], []
         for ours, like in wanted.items():
-            if self.without_proj and ".attn.proj." in ours:
-                tensors[ours] = torch.eye(len(like)) if like.ndim == 2 else torch.zeros(len(like))
+            if (known := self.unwritten(ours, like, config)) is not None:
+                tensors[ours] = known
                 continue
             row = self.table[re.sub(r"(?<=^blocks\.)\d+", "*", ours)]
             block = re.match(r"blocks\.(\d+)|", ours)[1]
@@ -143,11 +180,20 @@ def listed(names: list[str]) -> str:
     return ", ".join(map(repr, names[:3])) + more
 
 
+def kinds(names: Iterable[str]) -> str:
+    """What has such names, each with one that says so, or nothing.
+
+    >>> kinds(["reg_token"])
+    "a ViT with register tokens (DINOv2 and later) ('reg_token')"
+    """
+    return ", and ".join(f"{what} ({name!r})" for name, what in strangers(names).items())
+
+
 def unrecognised(arrays: dict[str, Tensor]) -> str:
     """What to say of a file that no layout fits."""
     known = ", ".join(layout.library for layout in LAYOUTS)
-    if found := stranger(arrays):
-        return f"holds {found[1]} (array {found[0]!r}), not a ViT that vitlab knows ({known})"
+    if found := kinds(sorted(arrays)):
+        return f"holds {found}, not a ViT that vitlab knows ({known})"
     return (
         f"holds no ViT that vitlab knows: its arrays, {listed(sorted(arrays)) or 'none at all'}, are called "
         f"as in none of vitlab, {known}. Save the model's own state dict, with no prefix to its names"

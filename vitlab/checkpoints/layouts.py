@@ -78,8 +78,15 @@ def timm(arrays: dict[str, Tensor]) -> dict[str, Row]:
     }
 
 
+POSITIONS = "Transformer/posembed_input/pos_embedding"
+
+
 def google(arrays: dict[str, Tensor]) -> dict[str, Row]:
-    """Google's .npz: the released names, numbered through the block, or the current ones, by kind."""
+    """Google's .npz: the released names, numbered through the block, or the current ones, by kind.
+
+    big_vision, which has the current ones, calls positions `pos_embedding`. A SimpleViT has none, as they are
+    fixed, and no class token.
+    """
     released = any(re.search(r"/(MultiHeadDotProductAttention_1|LayerNorm_2|MlpBlock_3)/", n) for n in arrays)
     block, (attn, norm2, mlp) = "Transformer/encoderblock_*/", ((1, 2, 3) if released else (0, 1, 0))
     attn, mlp = f"{block}MultiHeadDotProductAttention_{attn}/", f"{block}MlpBlock_{mlp}/"
@@ -98,9 +105,11 @@ def google(arrays: dict[str, Tensor]) -> dict[str, Row]:
 
     qkv = [f"{attn}{part}" for part in ("query", "key", "value")]
     classes = "r" if any(name.startswith("pre_logits/") for name in arrays) else "d"
+    embedding = "pos_embedding" if "pos_embedding" in arrays else POSITIONS
+    tokens = {"cls_token": Row(("cls",), same("1 t d")), "pos_embed": Row((embedding,), same("1 n d"))}
+    simple = not released and not {"cls", embedding} & set(arrays)
     return {
-        "cls_token": Row(("cls",), same("1 t d")),
-        "pos_embed": Row(("Transformer/posembed_input/pos_embedding",), same("1 n d")),
+        **({} if simple else tokens),
         **dense("patch_embed.proj", "embedding", "p q c d -> d c p q", "d"),
         **norm("blocks.*.norm1", f"{block}LayerNorm_0"),
         "blocks.*.attn.qkv.weight": Row(tuple(f"{part}/kernel" for part in qkv), "d h k -> (h k) d"),
@@ -148,26 +157,36 @@ def hugging_face(arrays: dict[str, Tensor]) -> dict[str, Row]:
 
 
 def vit_pytorch(arrays: dict[str, Tensor]) -> dict[str, Row]:
-    """vit-pytorch's ViT. Pixels come before channels in its patches; older versions lack patch norms."""
+    """vit-pytorch's ViT or SimpleViT. Pixels come before channels in patches; older ones lack patch norms.
+
+    A SimpleViT has fixed positions, no class token, no dropout layers and no bias in `attn.proj`.
+    """
+    simple = any(name.startswith("linear_head.") for name in arrays)
     norms = any(name.startswith(("to_patch_embedding.2.", "to_patch_embedding.3.")) for name in arrays)
     lead = {name: "1 " if array.ndim == 3 else "" for name, array in arrays.items()}
     layers = "transformer.layers.*"
     projection, flat = f"to_patch_embedding.{2 if norms else 1}", "(p q c) -> (c p q)"
     around = pair("patch_embed.norms.0", "to_patch_embedding.1", flat, flat)
     around |= pair("patch_embed.norms.1", "to_patch_embedding.3", NORM)
-    return {
+    tokens = {
         "cls_token": Row(("cls_token",), f"{lead.get('cls_token', '')}t d -> 1 t d"),
         "pos_embed": Row(("pos_embedding",), f"{lead.get('pos_embedding', '')}n d -> 1 n d"),
+    }
+    proj = pair("blocks.*.attn.proj", f"{layers}.0.to_out.0", same("d i"))
+    if simple:
+        proj = {"blocks.*.attn.proj.weight": Row((f"{layers}.0.to_out.weight",), same("d i"))}
+    return {
+        **({} if simple else tokens),
         **pair("patch_embed.proj", projection, "d (p q c) -> d c p q"),
         **(around if norms else {}),
         **pair("blocks.*.norm1", f"{layers}.0.norm", NORM),
         **pair("blocks.*.attn.qkv", f"{layers}.0.to_qkv", same("(s i) d"), same("(s i)")),
-        **pair("blocks.*.attn.proj", f"{layers}.0.to_out.0", same("d i")),
+        **proj,
         **pair("blocks.*.norm2", f"{layers}.1.net.0", NORM),
         **pair("blocks.*.mlp.fc1", f"{layers}.1.net.1", FC1),
-        **pair("blocks.*.mlp.fc2", f"{layers}.1.net.4", FC2),
+        **pair("blocks.*.mlp.fc2", f"{layers}.1.net.{3 if simple else 4}", FC2),
         **pair("norm", "transformer.norm", NORM),
-        **pair("head", "mlp_head", same("l d")),
+        **pair("head", "linear_head" if simple else "mlp_head", same("l d")),
     }
 
 
@@ -196,13 +215,25 @@ STRANGERS = {
     "convolutions that vitlab's ViT does not have; timm has these models (vit_*_r26_*, vit_*_r50_*)",
     r"patch_embed\.backbone\.": "a hybrid, a Transformer on a ResNet or another convolutional stem (R+ViT)",
     r"dist_token|distillation_token|head_dist\.": "a distilled DeiT, with a second class token",
-    r"relative_position_bias_table|relative_position_index": "a Swin Transformer or a BEiT, with relative "
-    "positions",
-    r"reg_token|register_tokens": "a ViT with register tokens (DINOv2 and later)",
-    r"(\.ls\d\.gamma|gamma_\d|layer_scale\d?\.|lambda1)": "a ViT with layer scale (DINOv2, BEiT, CaiT)",
-    r"norm_pre\.|pre_layrnorm\.|visual\.ln_pre\.": "a CLIP, with a norm before its first block",
-    r"attn_pool\.|MAPHead_0/": "a ViT whose head pools by attention (SigLIP, big_vision)",
-    r"(q_norm|k_norm)\.": "a ViT that normalises queries and keys",
+    r"relative_position_(bias_table|index)|cpb_mlp\.|continuous_position_bias_mlp\.": "a Swin Transformer or "
+    "a BEiT, with relative positions",
+    r"(?<!relative_)(rel_pos|pos_proj)": "a ViT with relative positions",
+    r"reg_token|register_tokens|storage_tokens": "a ViT with register tokens (DINOv2 and later)",
+    r"(\.ls\d\.gamma|gamma_?\d|layer_scale\d?\.|lambda1)": "a ViT with layer scale (DINOv2, DeiT III, BEiT, "
+    "CaiT)",
+    r"(norm_pre|pre_layrnorm|ln_pre)\.": "a CLIP, with a norm before its first block",
+    r"visual\.|vision_model\.|self_attn\.|class_embedding": "the image half of a CLIP, a SigLIP or a BLIP",
+    r"attn_pool\.|MAPHead_0/|(^|\.)head\.(probe|attention)": "a ViT whose head pools by attention (SigLIP, "
+    "big_vision)",
+    r"\.(q_norm|k_norm|norm_q|norm_k|q_scale|k_scale)\b": "a ViT that normalises queries and keys",
+    r"(^|[._])(rope|rotary)|freqs|inv_freq|\.periods$": "a ViT with rotary positions (RoPE)",
+    r"mlp\.(fc1_[gx]|w\d+|gate_proj|weights_in|up_proj)\.": "a ViT with a gated MLP (SwiGLU)",
+    r"attn\.[qv]_bias|attention\.[qv]_bias": "a BEiT, an EVA or a VideoMAE, whose queries and values "
+    "alone have biases",
+    r"\.attns\.|attn_out_proj|in_proj\.": "a ViT whose blocks have attention and MLP side by side",
+    r"Transformer/encoderblock/": "a ViT of big_vision with all layers in one array (scan); save each apart",
+    r"detection_tokens": "a YOLOS, for detection",
+    r"^(beit|data2vec_vision|ijepa|videomae|vivit|dpt|pvt)\.": "another model of Hugging Face than its ViT",
     r"mlp_tokens\.|MixerBlock_|token_mixing": "an MLP-Mixer",
     r"decoder|mask_token": "a masked auto-encoder with its decoder, or a model for masked images",
     r"layer\d\.\d+\.conv\d|stages\.\d.*conv|root_block/|(^|\.)bn\d\.|running_mean": "a convolutional network",
@@ -220,14 +251,26 @@ def recognise(names: Iterable[str]) -> Layout | None:
     return next((layout for layout in LAYOUTS if any(re.match(layout.block, n) for n in names)), None)
 
 
-def stranger(names: Iterable[str]) -> tuple[str, str] | None:
-    """The first name that no ViT has, and what has it, or None.
+def strangers(names: Iterable[str]) -> dict[str, str]:
+    """A name of every kind that no ViT has, and what has it.
 
-    >>> stranger(["cls_token", "dist_token"])
-    ('dist_token', 'a distilled DeiT, with a second class token')
+    >>> strangers(["cls_token", "dist_token"])
+    {'dist_token': 'a distilled DeiT, with a second class token'}
     """
+    names, found = list(names), {}
     for pattern, what in STRANGERS.items():
-        for name in names:
-            if re.search(pattern, name):
-                return name, what
-    return None
+        if (name := next((n for n in names if re.search(pattern, n)), None)) is not None:
+            found.setdefault(name, what)
+    return found
+
+
+def alone(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A model's arrays without those of its training, where Google's code wrote both to one file.
+
+    >>> list(alone({"params/Transformer/encoderblock_0/LayerNorm_0/bias": 1, "opt/step": 2}))
+    ['Transformer/encoderblock_0/LayerNorm_0/bias']
+    """
+    for prefix in ("params/", "opt/target/"):
+        if any(name.startswith(f"{prefix}Transformer/") for name in arrays):
+            return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    return arrays

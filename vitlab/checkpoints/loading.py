@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from vitlab.checkpoints.reading import read_arrays, weight_files
+from vitlab.checkpoints.reading import check_floats, read_arrays, weight_files
 from vitlab.checkpoints.saving import KINDS, classes
 from vitlab.checkpoints.translating import translate
 
@@ -16,8 +16,10 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
 
     `path` is a .safetensors or .npz file, or a folder as Hugging Face and timm write it. What is in it is
     told by the names of its arrays: `save_checkpoint`'s own, Google's .npz (the paper's released models, both
-    numberings of layers), timm's VisionTransformer, Hugging Face's ViT, vit-pytorch's ViT. GELU and norm eps
-    are the library's, so that logits agree with it to 2e-5.
+    numberings of layers, and big_vision's), timm's VisionTransformer, Hugging Face's ViT, vit-pytorch's ViT.
+    GELU and norm eps are the library's, so that logits agree with it to 2e-5. A FlexiViT is the ViT of the
+    patch size and grid that its file has. A SimpleViT (big_vision, vit-pytorch) needs `image_size`; its sines
+    and cosines become position embeddings like learned ones.
 
     `config_fields` say what a file does not, and otherwise must agree with it: `num_heads` in timm and
     vit-pytorch files (without it heads are 64 wide), a non-square `image_size` (without it a square is
@@ -40,6 +42,7 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
     if metadata.get("format") != "vitlab":
         return translate(path, arrays, metadata, config_fields, resize).eval()
     model = read_model(path, metadata, config_fields)
+    check_floats(path, arrays)
     try:
         model.load_state_dict(arrays)
     except RuntimeError as error:
@@ -61,7 +64,10 @@ def read_model(path: Path, metadata: dict[str, str], config_fields: dict) -> nn.
     if unknown := (set(config_fields) | set(stored)) - known:
         names, there = ", ".join(sorted(unknown)), ", ".join(sorted(known))
         raise ValueError(f"{make_config.__name__} has no field {names}; it has {there}")
-    config = make_config(**stored)
+    try:
+        config = make_config(**stored)
+    except TypeError as error:  # a number where there should be a text, or the other way round
+        raise ValueError(f"the config in {path} cannot be read ({error}); save the model again") from error
     for name, value in config_fields.items():
         if getattr(make_config(**(stored | {name: value})), name) != getattr(config, name):
             also = "; fine_tuning.adapt changes it once loaded" if name == "image_size" else ""

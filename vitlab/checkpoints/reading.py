@@ -21,11 +21,14 @@ BEGINNINGS = {
     b"\x89HDF": "an HDF5 file, as of Keras; vitlab reads .npz and .safetensors",
     b"\x1f\x8b": "compressed with gzip; unpack it first",
 }
-UNREADABLE = (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    *(ValueError, TypeError, SyntaxError, OverflowError, MemoryError),  # by a damaged header with any shape
+    *(OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def read_arrays(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All arrays of a .safetensors or .npz file in fp32, by name, and a safetensors file's metadata.
+    """All arrays of a .safetensors or .npz file, floats in fp32, by name, and a safetensors file's metadata.
 
     The format is told by the content. Raises ValueError for a file that is cut short, a pickle, or another.
 
@@ -36,7 +39,8 @@ def read_arrays(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            return {name: file.get_tensor(name).float() for name in file.keys()}, metadata  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}, metadata
     except safetensors.SafetensorError as error:
         if zipfile.is_zipfile(path):
             return read_npz(path), {}
@@ -64,7 +68,7 @@ def what_else(path: Path) -> str:
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:
-    """All arrays of a NumPy archive in fp32, by name. Raises ValueError that names the array at fault."""
+    """All arrays of a NumPy archive by name, floats in fp32. Raises ValueError naming the array at fault."""
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
     if any(name.endswith(".pkl") for name in members):
@@ -92,13 +96,24 @@ def read_npz(path: Path) -> dict[str, Tensor]:
 
 
 def as_tensor(array: np.ndarray, name: str, path: Path) -> Tensor:
-    """An array in fp32. JAX's bfloat16, which to NumPy is two bytes without meaning, is told by that."""
+    """An array, floats in fp32. JAX's bfloat16, to NumPy two bytes without meaning, is told by that."""
     if array.dtype == np.dtype("V2"):
         bits = np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16
         return torch.from_numpy(bits.view(np.float32))
     if array.dtype.kind not in "fiub":
         raise ValueError(f"array {name!r} in {path} holds no numbers but {array.dtype}; it is no checkpoint")
-    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+    kind = np.float32 if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(array, dtype=kind, order="C"))
+
+
+def check_floats(path: Path, arrays: dict[str, Tensor]) -> None:
+    """Raise ValueError naming an array of other numbers than weights are made of."""
+    for name, array in arrays.items():
+        if not array.is_floating_point():
+            raise ValueError(
+                f"array {name!r} in {path} is of {str(array.dtype).removeprefix('torch.')}, and weights are "
+                "floats: if they are quantised, save them as float32 with the library that did it"
+            )
 
 
 def weight_files(path: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vitlab.checkpoints.describing import described
 from vitlab.checkpoints.foreign import Foreign
+from vitlab.checkpoints.layouts import POSITIONS
 from vitlab.embeddings import resize_pos_embed
 from vitlab.patches import as_pair, grid_size
 from vitlab.vit import ViT, ViTConfig
@@ -28,6 +29,8 @@ def translate(
     if unknown := given.keys() - {field.name for field in fields(ViTConfig)}:
         raise ValueError(f"ViTConfig has no field {', '.join(sorted(unknown))}")
     config = config_of(file, described(path, file.layout.library, metadata, given), given)
+    if config.num_prefix_tokens and config.num_patches == file.size("n"):
+        file.place_class_token()
     tensors = file.convert(config)
     if "image_size" in given:
         wanted = replace(config, image_size=given["image_size"])
@@ -56,7 +59,7 @@ def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
         **heads(file, claims),
     )
     # in the files of two libraries the array is always there, if perhaps empty
-    token = bool(file.sizes.get("t", library in ("Hugging Face", "vit-pytorch")))
+    token = "cls_token" in table and bool(file.sizes.get("t", library in ("Hugging Face", "vit-pytorch")))
     pool = "token" if token and not fixed["norm_after_pool"] else "mean"
     assumed = dict(file.layout.assumed)
     if token and library == "timm":  # its arrays are the same, whichever is read
@@ -116,27 +119,60 @@ def check_agreement(file: Foreign, fixed: dict, said: dict, given: dict) -> None
 
 
 def stored_size(file: Foreign, patch_size: int, token: bool, said: dict, given: dict):
-    """The image size of the weights: what the file says, else the caller, else a square of patches."""
-    entries, who = file.size("n") - token, "its config" if "image_size" in said else "the call"
+    """The image size of the weights: what the file says, else the caller, else a square of patches.
+
+    The class token may have an entry of its own among the position embeddings or none (timm's no_embed_class,
+    big_vision, FlexiViT); which it is, the number of patches says.
+    """
     size = said.get("image_size", given.get("image_size"))
+    if file.fixed_positions:
+        if size is None:
+            raise ValueError(
+                f"{file.path} has no position embeddings, neither 'pos_embedding' nor {POSITIONS!r}, as a "
+                "SimpleViT, whose positions are sines and cosines. It does not say for which images: give "
+                "image_size. If it is no SimpleViT, the file is incomplete"
+            )
+        return whole(size)
+    entries, who = file.size("n") - token, "its config" if "image_size" in said else "the call"
     patches = None if size is None else math.prod(grid_size(size, patch_size))
     if patches == entries:
-        height, width = as_pair(size)
-        return height if height == width else (height, width)
-    side = math.isqrt(entries)
-    if side**2 == entries and "image_size" not in said:
-        return side * patch_size
+        return whole(size)
+    if is_square(entries) and "image_size" not in said:
+        return math.isqrt(entries) * patch_size
+    if token and patches == entries + 1:
+        return whole(size)
     (name,), (cls_token,) = file.table["pos_embed"].names, file.table["cls_token"].names
     what = f"{name!r} in {file.path} has {entries} entries for patches"
-    if not token and (patches == entries - 1 or math.isqrt(entries - 1) ** 2 == entries - 1):
+    if not token and (patches == entries - 1 or is_square(entries - 1)):
         what += f", one more than a grid has: {cls_token!r} seems to be missing. If it is not"
     elif size is None:
         what += ", which are no square grid"
+        if token and is_square(entries + 1):
+            what += f" (or {entries + 1}, a square one, if the class token has none, as in a FlexiViT)"
     else:
         what += f"; {who} says image_size={size!r}, which has {patches}"
     raise ValueError(
         f"{what}: give the file's own image_size=(height, width); fine_tuning.adapt then resizes the model"
     )
+
+
+def whole(size: int | tuple[int, int]) -> int | tuple[int, int]:
+    """An image size as `ViTConfig` has it: one number for a square.
+
+    >>> whole([32, 32])
+    32
+    """
+    height, width = as_pair(size)
+    return height if height == width else (height, width)
+
+
+def is_square(number: int) -> bool:
+    """Whether a number is that of a square grid's patches.
+
+    >>> is_square(196), is_square(0)
+    (True, False)
+    """
+    return number > 0 and math.isqrt(number) ** 2 == number
 
 
 def resized(file: Foreign, pos_embed: Tensor, old: ViTConfig, new: ViTConfig, rule: str | None) -> Tensor:
