@@ -1,10 +1,19 @@
 """What all tests share: slow tests start first, so that a parallel run does not end on a long one."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config):
+    """Checks keep a learner's progress: none of the tests may write into a real home."""
+    home = tempfile.TemporaryDirectory(prefix="vitlab_home_")
+    config.add_cleanup(home.cleanup)
+    os.environ["VITLAB_HOME"] = home.name
 
 
 def pytest_collection_modifyitems(items):

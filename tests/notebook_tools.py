@@ -105,12 +105,14 @@ def parameters(nb) -> dict[str, object]:
 
 @contextlib.contextmanager
 def kernel_environment(**changes: str):
-    """What a kernel inherits: no GPU, no quick mode, none of the caller's settings."""
+    """What a kernel inherits: no GPU, no quick mode, none of the caller's settings, a new learner's home."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("VITLAB_QUICK", "MPLBACKEND"):
             os.environ.pop(name, None)
-        os.environ.update({"CUDA_VISIBLE_DEVICES": "", "IPYTHONDIR": folder, **changes})
+        os.environ.update(
+            {"CUDA_VISIBLE_DEVICES": "", "IPYTHONDIR": folder, "VITLAB_HOME": folder, **changes}
+        )
         try:
             yield
         finally:

@@ -22,6 +22,7 @@ FOLDER = Path(checks.__file__).parent
 WRITTEN = [number for number, name in LESSONS.items() if (FOLDER / f"{name}.py").exists()]
 EXERCISES = [exercise for number in WRITTEN for exercise in engine.lesson(number, "EXERCISES")]
 PREDICTIONS = [prediction for number in WRITTEN for prediction in engine.lesson(number, "PREDICTIONS")]
+QUESTIONS = [question for number in WRITTEN for question in predictions.questions(number)]
 MISTAKES = [
     pytest.param(exercise, *mistake, id=f"{exercise.id}-{getattr(mistake[0], '__name__', mistake[0])}")
     for exercise in EXERCISES
@@ -32,7 +33,9 @@ each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exerci
 each_function = pytest.mark.parametrize(
     "exercise", [exercise for exercise in EXERCISES if exercise.cases], ids=lambda exercise: exercise.id
 )
-each_prediction = pytest.mark.parametrize("prediction", PREDICTIONS, ids=lambda prediction: prediction.id)
+each_prediction = pytest.mark.parametrize(
+    "prediction", PREDICTIONS + QUESTIONS, ids=lambda prediction: prediction.id
+)
 
 
 # -------------------------------------------------------------------------------------------- every lesson
@@ -145,7 +148,8 @@ def test_a_prediction_has_one_right_option_and_explains_each(prediction):
 
 @each_lesson
 def test_the_right_option_is_not_always_at_the_same_place(number):
-    assert len({prediction.right for prediction in engine.lesson(number, "PREDICTIONS")}) > 1
+    for asked in (engine.lesson(number, "PREDICTIONS"), predictions.questions(number)):
+        assert len({prediction.right for prediction in asked}) > 1
 
 
 ASKED = predictions.Prediction(
@@ -170,7 +174,7 @@ def box(monkeypatch):
 
 @each_prediction
 def test_the_text_form_asks_and_does_not_tell(prediction, monkeypatch):
-    monkeypatch.setattr(predictions, "_committed", {prediction.id: prediction.right})
+    monkeypatch.setattr(predictions, "_committed", {prediction.id: (prediction, prediction.right)})
     bundle = predictions.QuestionBox(prediction).bundle()
     for kind in ("text/plain", "text/markdown"):
         assert prediction.question in bundle[kind]

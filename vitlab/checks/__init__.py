@@ -25,7 +25,8 @@ Outputs may be tensors, numbers, text, and tuples or dicts of them. A stub raise
 """
 
 from vitlab.checks.engine import check, verdict
-from vitlab.checks.predictions import predict
+from vitlab.checks.predictions import predict, quiz
+from vitlab.checks.progress import progress, reset_progress
 from vitlab.checks.report import report
 
-__all__ = ["check", "predict", "report", "verdict"]
+__all__ = ["check", "predict", "progress", "quiz", "report", "reset_progress", "verdict"]

@@ -5,7 +5,7 @@ import math
 import torch
 
 from vitlab.checks.engine import Exercise
-from vitlab.checks.predictions import Prediction
+from vitlab.checks.predictions import Prediction, Question
 
 
 def _softmaxed(generator, *shape, dtype=torch.float32):
@@ -371,7 +371,7 @@ EXERCISES = [
 PREDICTIONS = [
     Prediction(
         "6.a",
-        "attention has the shape (50, 50): entry [i, j] is what token i takes from token j. "
+        "attention has the shape (145, 145): entry [i, j] is what token i takes from token j. "
         "Which of these sums is 1 for certain?",
         [
             ("Each row, over j", "A row is one softmax: how one query shares its attention among all keys."),
@@ -380,7 +380,7 @@ PREDICTIONS = [
                 "A column says how much a token is looked at. A popular one has far over 1.",
             ),
             ("Rows and columns", "Rows, yes. But nothing limits how many queries look at the same key."),
-            ("The whole matrix", "Each of the 50 rows sums to 1, so the whole matrix sums to 50."),
+            ("The whole matrix", "Each of the 145 rows sums to 1, so the whole matrix sums to 145."),
         ],
         right=0,
     ),
@@ -418,7 +418,7 @@ PREDICTIONS = [
             ),
             (
                 "It raises an error",
-                "(1, T, T) / (1, T) broadcasts. With two images and T = 50 it would raise one.",
+                "(1, T, T) / (1, T) broadcasts. With two images and T = 145 it would raise one.",
             ),
         ],
         right=2,
@@ -472,3 +472,135 @@ PREDICTIONS = [
         right=3,
     ),
 ]
+
+
+def quiz(
+    *,
+    to_class: float = 0.08,
+    dropped: float = 11.7,
+    renormalised: float = 12.9,
+    moved: float = 0.20,
+    rollout_hits: float = 0.94,
+    centre_hits: float = 0.62,
+) -> list[Question]:
+    """Five questions: one head's distances (pixels), a published fault, two maps' pointing games."""
+    ahead = rollout_hits > centre_hits
+    hits = f"{rollout_hits:.0%} and {centre_hits:.0%}"
+    return [
+        Question(
+            "6.q1",
+            f"In one head the patches give {to_class:.0%} of their attention to the class token. With its "
+            f"column dropped, the head's mean distance is {dropped:.1f} pixels. What is it when the rows are "
+            "renormalised?",
+            [
+                (
+                    f"{dropped * (1 - to_class):.1f} pixels",
+                    "That is multiplied by what is left of a row. To make the rest count as 1, one divides "
+                    "by it.",
+                ),
+                (
+                    f"{dropped:.1f} pixels, as before",
+                    "What was cut off counted as distance zero. It has to stop counting.",
+                ),
+                (
+                    f"{renormalised:.1f} pixels",
+                    "Each row is divided by what is left of it, on average by 1 less the class token's "
+                    "share.",
+                ),
+                (
+                    f"{dropped + 100 * to_class:.1f} pixels",
+                    "Shares are no pixels: they cannot be added to a distance.",
+                ),
+            ],
+            right=2,
+        ),
+        Question(
+            "6.q2",
+            f"The published rollout code moved the brightest patch in {moved:.0%} of our scenes when 90 % of "
+            "the entries were discarded. Which test would have found its fault?",
+            [
+                (
+                    "That its result has the shape (T, T)",
+                    "It has. Broadcasting is what made the wrong division possible.",
+                ),
+                (
+                    "That rows sum to 1, with nothing discarded",
+                    "They do: all sums are 1 then, and dividing by the wrong one does no harm.",
+                ),
+                (
+                    "That rows sum to 1, with entries discarded",
+                    "Only then do the sums differ from row to row, and dividing columns by them shows.",
+                ),
+                ("That its maps look sensible", "They do. Nobody noticed for years."),
+            ],
+            right=2,
+        ),
+        Question(
+            "6.q3",
+            f"Rollout's brightest patch lies on the garment in {hits} of the scenes for a Gaussian in the "
+            "centre, which has seen no image. What do these numbers bear out?",
+            [
+                (
+                    "That the class depends on these patches",
+                    "A hit says where the map is bright. Whether the class depends on it, one finds by "
+                    "hiding it.",
+                ),
+                (
+                    "That rollout finds objects better than the centre",
+                    f"The two are {hits}, on scenes with one object.",
+                ),
+                (
+                    "That the centre finds objects as well, or better",
+                    f"The two are {hits}, on scenes with one object.",
+                ),
+                (
+                    "That rollout explains the class asked for",
+                    "The class appears nowhere in its formula: it cannot be asked.",
+                ),
+            ],
+            right=1 if ahead else 2,
+        ),
+        Question(
+            "6.q4",
+            "After one block a ViT's unit takes what it knows from further away than a ResNet's; and a ViT "
+            "that has seen no image does so, too. What does that say about claim 7?",
+            [
+                (
+                    "It is wrong: nothing was learnt",
+                    "The claim is that low layers look far, not that they learnt to. They do.",
+                ),
+                (
+                    "It holds, by construction",
+                    "Attention reaches every patch from the first layer on. What has to be learnt is to "
+                    "look nearby.",
+                ),
+                (
+                    "It holds for trained models only",
+                    "The new one looks far as well, since its weights are nearly even.",
+                ),
+                (
+                    "It holds for the last layers only",
+                    "There the ResNet sees as far: it halves its image again and again.",
+                ),
+            ],
+            right=1,
+        ),
+        Question(
+            "6.q5",
+            "The paper shows rollout maps of some images and finds that the model attends to regions that "
+            "are relevant for the class. What is missing for this to be a measurement?",
+            [
+                ("More layers in the product", "Rollout already has all of them."),
+                (
+                    "Larger pictures of the maps",
+                    "A sharper picture of a chosen example is still a chosen example.",
+                ),
+                ("Nothing: one can see it", "The eye finds agreement quickly, and the examples were chosen."),
+                (
+                    "Many images, true masks and a baseline",
+                    "Only beside what a map without a model scores does a number say anything.",
+                ),
+            ],
+            right=3,
+        ),
+    ]

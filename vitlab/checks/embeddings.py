@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from vitlab.checks.engine import Exercise
-from vitlab.checks.predictions import Prediction
+from vitlab.checks.predictions import Prediction, Question
 
 # ---------------------------------------------------------------------------------------- 2.1 projection
 
@@ -569,3 +569,139 @@ PREDICTIONS = [
         right=3,
     ),
 ]
+
+
+def quiz(
+    *,
+    patch_size: int = 4,
+    class_accuracy: float = 0.916,
+    patch_accuracy: float = 0.788,
+    learned_gain: float = 2.2,
+    learned_spread: float = 0.8,
+    sincos_gain: float = 3.1,
+    sincos_spread: float = 0.9,
+) -> list[Question]:
+    """Five questions: the projection's size, what tokens know, and what positions were worth (points, sd)."""
+    N, length, D = (28 // patch_size) ** 2, patch_size**2, 96
+    helps = learned_gain > 2 * learned_spread and sincos_gain > 2 * sincos_spread
+    differ = abs(sincos_gain - learned_gain) > 2 * max(learned_spread, sincos_spread)
+    measured = (
+        f"{learned_gain:+.1f} ± {learned_spread:.1f} and {sincos_gain:+.1f} ± {sincos_spread:.1f} points"
+    )
+    return [
+        Question(
+            "2.q1",
+            f"Grey garments of 28 × 28 pixels are cut with P = {patch_size} and projected to D = 96. How "
+            "many parameters has the projection?",
+            [
+                (
+                    f"{length * D:,}",
+                    f"P²C · D = {length} · 96 are the matrix alone; a bias of 96 comes with it.",
+                ),
+                (f"{(length + 1) * D:,}", f"A matrix of P²C · D = {length} · 96 numbers, and a bias of 96."),
+                (
+                    f"{N * (length + 1) * D:,}",
+                    f"This has a matrix for each of the {N} patches. All share one.",
+                ),
+                (f"{(N + 1) * D:,}", "These are the learned positions, one row for each token."),
+            ],
+            right=1,
+        ),
+        Question(
+            "2.q2",
+            f"A model for 28 × 28 pixels (N = {N}) shall read images of 56 × 56. Which of its tensors has to "
+            "get another shape?",
+            [
+                ("The projection", "It sees one patch at a time, and a patch is as large as before."),
+                ("The class token", "It is one row of D numbers, whatever stands behind it."),
+                (
+                    f"The positions: {4 * N + 1} rows instead of {N + 1}",
+                    "There is a row for each patch and one for the class token; N is 4 times as large.",
+                ),
+                (
+                    "None of them",
+                    "It would be so without learned positions, as nothing else counts the patches.",
+                ),
+            ],
+            right=2,
+        ),
+        Question(
+            "2.q3",
+            f"The head was trained on the class token alone ({class_accuracy:.1%} right). Reading a patch "
+            f"token, it is still right in up to {patch_accuracy:.1%}. How can that be?",
+            [
+                (
+                    "A patch shows enough of a garment",
+                    f"{patch_size} × {patch_size} pixels are rarely enough; that token has seen more than "
+                    "its patch.",
+                ),
+                (
+                    "In training the head saw patches, too",
+                    "It read token 0 and nothing else; no label was ever compared with a patch's answer.",
+                ),
+                (
+                    "All tokens are the same at the end",
+                    "Then it would be right just as often, whichever token it reads.",
+                ),
+                (
+                    "Patches, too, took in the whole image",
+                    "Attention goes both ways: in each layer a patch looks at all others, and at the class "
+                    "token.",
+                ),
+            ],
+            right=3,
+        ),
+        Question(
+            "2.q4",
+            f"In this lesson learned and sin-cos positions were worth {measured} more than none (mean ± sd "
+            "over seeds). What do these numbers bear out? Take two sd as the measure.",
+            [
+                (
+                    "Positions help; which kind is better stays open",
+                    f"Gains of {measured}: {_yes(helps)} over 2 sd. Their difference: {_yes(differ)} over 2 "
+                    "sd.",
+                ),
+                (
+                    "Positions help, and one kind is the better here",
+                    f"Gains of {measured}: {_yes(helps)} over 2 sd. Their difference: {_yes(differ)} over 2 "
+                    "sd.",
+                ),
+                ("Not even that both help", f"Gains of {measured}: {_yes(helps)} over 2 sd."),
+                (
+                    "Sin-cos is the better kind for ViTs",
+                    "One small model, one data set, a short training: no such number says anything about "
+                    "all ViTs.",
+                ),
+            ],
+            right=(1 if differ else 0) if helps else 2,
+        ),
+        Question(
+            "2.q5",
+            "Table 8 of the paper: with 1-D positions added once in front of the encoder 64.2 %, added "
+            "again in every layer 64.0 %, the same with one table shared by all layers 64.3 %. Why is once "
+            "enough?",
+            [
+                (
+                    "Each layer works out the positions anew",
+                    "It cannot: without them the tokens are a set, and no layer sees an order.",
+                ),
+                (
+                    "The sum runs through all layers",
+                    "Each layer adds to what came in, so what was added in front is still there at the end.",
+                ),
+                (
+                    "It is not: 64.3 % is the best",
+                    "By 0.1 points, without a spread in the table: no difference can be read from that.",
+                ),
+                (
+                    "The class token keeps the positions",
+                    "It is one vector of D numbers, and its own row of the table is all that is added to it.",
+                ),
+            ],
+            right=1,
+        ),
+    ]
+
+
+def _yes(true: bool) -> str:
+    return "clearly" if true else "not"

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from vitlab.checks.engine import Exercise
-from vitlab.checks.predictions import Prediction
+from vitlab.checks.predictions import Prediction, Question
 
 # ---------------------------------------------------------------------------------- 3.1 attention_weights
 
@@ -571,3 +571,134 @@ PREDICTIONS = [
         right=1,
     ),
 ]
+
+
+def quiz(
+    *,
+    tokens: int = 50,
+    num_heads: int = 4,
+    even_share: float = 1.2,
+    pre_norm_worst: float = 1.49,
+    post_norm_best: float = 2.13,
+) -> list[Question]:
+    """Five questions: sums of weights, heads without the scale, the losses of both norms (of all seeds)."""
+    B, T, apart = 8, tokens, pre_norm_worst < post_norm_best
+    return [
+        Question(
+            "3.q1",
+            f"One layer's weights for {B} images have the shape ({B}, {num_heads}, {T}, {T}). What is the "
+            "sum of all these numbers?",
+            [
+                ("1", "A softmax goes along one row, and each row has a 1 of its own."),
+                (
+                    f"{B * num_heads}",
+                    "This takes 1 for each head. A head has as many rows as tokens, and each sums to 1.",
+                ),
+                (
+                    f"{B * num_heads * T:,}",
+                    f"Every row sums to 1, and there are {B} · {num_heads} · {T} rows.",
+                ),
+                (
+                    f"{B * num_heads * T * T:,}",
+                    "This is how many numbers there are; on average each is 1 / T.",
+                ),
+            ],
+            right=2,
+        ),
+        Question(
+            "3.q2",
+            f"Without the scale, heads of width 1024 put their weight on about {even_share:.1f} of 197 "
+            "tokens, and hardly any gradient came through. Why?",
+            [
+                (
+                    "Large scores overflow",
+                    "Subtracting the largest score prevents that. The numbers are all finite.",
+                ),
+                (
+                    "The weights no longer sum to 1",
+                    "They do, as after every softmax. Nearly all of the 1 is in one place.",
+                ),
+                (
+                    "The values are multiplied by nearly 0",
+                    "One of them is multiplied by nearly 1, and it has a gradient. The scores have none.",
+                ),
+                (
+                    "Small changes of the scores change nothing",
+                    "The winner stays at nearly 1, the others at nearly 0; a flat function has no slope.",
+                ),
+            ],
+            right=3,
+        ),
+        Question(
+            "3.q3",
+            "A token is multiplied by 10 just before a pre-norm block. What happens to what the block's "
+            "attention adds to this token?",
+            [
+                (
+                    "Next to nothing",
+                    "LayerNorm takes the scale away. Compared with the token, what is added is 10 times "
+                    "smaller.",
+                ),
+                (
+                    "It is 10 times as large",
+                    "It would be without the norm: attention reads a copy whose variance is 1.",
+                ),
+                (
+                    "Its weights become harder",
+                    "Scores are made from the normalised copy; they do not see the factor.",
+                ),
+                (
+                    "It is 10 times smaller",
+                    "It stays as it was. Only in proportion to the token has it become smaller.",
+                ),
+            ],
+            right=0,
+        ),
+        Question(
+            "3.q4",
+            f"16 blocks, no warm-up. Losses at the end: pre-norm {pre_norm_worst:.2f} in its worst run, "
+            f"post-norm {post_norm_best:.2f} in its best. What do these numbers bear out?",
+            [
+                (
+                    "Post-norm cannot train deep models",
+                    "BERT trained 12 such blocks, with a warm-up. This says nothing about trainings other "
+                    "than ours.",
+                ),
+                (
+                    "In this setting pre-norm learns faster",
+                    f"Its worst run is {'' if apart else 'not '}better than post-norm's best, and only this "
+                    "setting was tried.",
+                ),
+                (
+                    "Nothing: the runs overlap",
+                    f"{pre_norm_worst:.2f} and {post_norm_best:.2f}: the worst of one and the best of the "
+                    f"other {'do not' if apart else 'do'} overlap.",
+                ),
+                (
+                    "Pre-norm has more parameters to learn with",
+                    "Both have the same parameters; the norms only stand in another place.",
+                ),
+            ],
+            right=1 if apart else 2,
+        ),
+        Question(
+            "3.q5",
+            "Table 1 prints 86, 307 and 632 million parameters for Base, Large and Huge. Which one way of "
+            "counting gives all three, rounded to whole millions?",
+            [
+                ("With a head of 1,000 classes: B/16, L/16, H/14", "That gives 87, 304 and 632 million."),
+                ("Without any head: B/16, L/16, H/14", "That gives 86, 303 and 631 million."),
+                (
+                    "With patches of 32 for Base and Large",
+                    "L/32 with a head has 306.5 million, which rounds to 307; but B/32 has 88, and 87 "
+                    "without.",
+                ),
+                (
+                    "None of these",
+                    "Base fits without its head, Huge with it, Large with other patches. The paper does not "
+                    "say how it counted.",
+                ),
+            ],
+            right=3,
+        ),
+    ]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from vitlab.checks import records
 from vitlab.checks.compare import Comparison, compare, describe
 
 LESSONS = {
@@ -25,6 +26,9 @@ LESSONS = {
     "6": "attention_analysis",
     "7": "your_images",
 }
+
+# Answers that the course gave itself: once a solution's cell has been run, `patchify` is the solution's.
+_shown: list = []
 
 Case = tuple
 Cases = Callable[[torch.Generator], Iterable[Case]]
@@ -66,13 +70,22 @@ class Outcome(NamedTuple):
     printed: bool = False
 
 
-def check(id: str, answer) -> None:
+def check(id: str, answer, yours: bool = True) -> None:
     """Print the verdict on `answer`, the learner's function or value, as one line.
 
-    >>> check("1.3", (4, 8))
+    With `yours=False`, as in the folded solutions, the answer does not count as the learner's progress, now
+    or when it is checked again.
+
+    >>> check("1.3", (4, 8), yours=False)
     Exercise 1.3: not yet. Pass the function itself, not its result: this is (4, 8).
     """
-    print(verdict(id, answer))
+    found = verdict(id, answer)
+    print(found)
+    if not yours:
+        _shown.append(answer)
+    counts = found.status != "not attempted" and not any(answer is other for other in _shown)
+    if counts and (note := records.record("exercises", id, found.status)):
+        print(note)
 
 
 def verdict(id: str, answer, seed: int = 0) -> Verdict:
@@ -118,8 +131,10 @@ def find(id: str, collection: str):
     raise ValueError(f"there is no {id!r} among the {collection.lower()}; there are {names}")
 
 
-def lesson(number: str, collection: str) -> list:
-    """All exercises or predictions of one lesson."""
+def lesson(number: str, collection: str):
+    """All exercises or predictions of one lesson, or its function `quiz`."""
+    if number not in LESSONS:
+        raise ValueError(f"there is no lesson {number!r}; there are {', '.join(LESSONS)}")
     return getattr(importlib.import_module(f"vitlab.checks.{LESSONS[number]}"), collection)
 
 

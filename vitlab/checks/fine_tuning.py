@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from vitlab.checks.engine import Exercise
-from vitlab.checks.predictions import Prediction
+from vitlab.checks.predictions import Prediction, Question
 
 # ---------------------------------------------------------------------------------------- 5.1 to_colour
 
@@ -532,3 +532,134 @@ PREDICTIONS = [
         right=2,
     ),
 ]
+
+
+def quiz(
+    *,
+    features: float = 0.280,
+    pixels: float = 0.279,
+    repeated: float = 0.180,
+    mended: float = 0.626,
+    resized: float = 0.900,
+) -> list[Question]:
+    """Five questions: two probes' accuracies on 1,000 images, those of wrong and right position tables."""
+    lead, error = features - pixels, (features * (1 - features) / 1000 + pixels * (1 - pixels) / 1000) ** 0.5
+    told_apart = abs(lead) > 2 * error
+    words = (
+        f"They differ by {100 * lead:+.1f} points; chance alone makes differences of about {100 * error:.1f}."
+    )
+    return [
+        Question(
+            "5.q1",
+            f"On 1,000 test images the probe on 96 features is right in {features:.1%}, and that on raw "
+            f"pixels in {pixels:.1%}. What does this say? Take two standard errors of the difference as the "
+            "measure.",
+            [
+                (
+                    "The features are worth nothing",
+                    "A linear probe says what can be read off as they are. Fine-tuned, they were worth many "
+                    "labels.",
+                ),
+                ("A linear probe reads more from the features", words),
+                ("A linear probe reads more from the pixels", words),
+                ("Neither probe is clearly ahead", words),
+            ],
+            right=(1 if lead > 0 else 2) if told_apart else 3,
+        ),
+        Question(
+            "5.q2",
+            "The new head is all zeros. When does the body get a gradient for the first time?",
+            [
+                (
+                    "In the first step",
+                    "It passes through the head's weights on its way down, and these are still zero.",
+                ),
+                (
+                    "In the second step",
+                    "The first one changed the head alone; now its weights are not zero any more.",
+                ),
+                (
+                    "After the warm-up",
+                    "The rate plays no part: in the first step the gradient itself is zero, and then it is "
+                    "not.",
+                ),
+                (
+                    "Never",
+                    "It would be so if the head stayed at zero. But the head itself has a gradient at once.",
+                ),
+            ],
+            right=1,
+        ),
+        Question(
+            "5.q3",
+            f"With the positions repeated, accuracy at 40 × 40 was {repeated:.1%}, and {mended:.1%} after a "
+            f"short fine-tuning; the loss fell well. Resized, it was {resized:.1%} at once. Which check "
+            "would have found the fault soonest?",
+            [
+                ("To load without an error", "All shapes fit. None of the wrong ways raised an error."),
+                ("To watch the training loss", "It fell. A model with a fault learns too, only worse."),
+                (
+                    "To test before training, at the new size",
+                    f"{repeated:.1%} beside the {resized:.1%} of a right table says it before the first "
+                    "step.",
+                ),
+                (
+                    "To test after training",
+                    f"{mended:.1%} is not absurd. Without another number beside it, nobody would look "
+                    "further.",
+                ),
+            ],
+            right=2,
+        ),
+        Question(
+            "5.q4",
+            "You want to repeat the paper's fine-tuning of a ViT on ImageNet. Table 4 has 0.06 among its "
+            "learning rates; appendix B.1.1 says that 0.06 was added for ResNets and hybrids only. What do "
+            "you do?",
+            [
+                (
+                    "Follow the table: tables are right",
+                    "Text and tables of this paper differ over weight decay, too. Neither is right by rule.",
+                ),
+                (
+                    "Follow the text: it says why",
+                    "It may. But a reader of your result cannot know which you followed unless you say so.",
+                ),
+                (
+                    "Try 0.06 too, choose on held-out images, and say so",
+                    "What cannot be settled from the paper is decided by data that is not the test set, and "
+                    "reported.",
+                ),
+                (
+                    "Take 0.06: the largest is the fastest",
+                    "The largest rate is the one that most easily destroys what was learnt.",
+                ),
+            ],
+            right=2,
+        ),
+        Question(
+            "5.q5",
+            "ViT-H/14 from JFT has 88.04 on ImageNet in table 5 and 88.08 in table 6; on Pets 97.56 and "
+            "97.11. Table 2 gives a spread of 0.04 and 0.03 between fine-tuning runs. What follows?",
+            [
+                (
+                    "Pets differs by more than runs do; we are not told why",
+                    "0.45 is fifteen times the spread of runs. On ImageNet the 0.04 may be chance.",
+                ),
+                (
+                    "Table 6 is the newer one, and right",
+                    "Nothing says so. Table 5 has the Pets of table 2, which speaks for it if for anything.",
+                ),
+                (
+                    "Both differences are chance",
+                    "The one on ImageNet may be. That on Pets is fifteen times the spread of runs.",
+                ),
+                (
+                    "Table 6 was measured at a higher resolution",
+                    "The paper does not say so, and a resolution would not make ImageNet better and Pets "
+                    "worse.",
+                ),
+            ],
+            right=0,
+        ),
+    ]

@@ -5,7 +5,7 @@ import math
 import torch
 
 from vitlab.checks.engine import Exercise
-from vitlab.checks.predictions import Prediction
+from vitlab.checks.predictions import Prediction, Question
 
 # ---------------------------------------------------------------------------------------- 1.1 patchify
 
@@ -452,3 +452,104 @@ PREDICTIONS = [
         right=0,
     ),
 ]
+
+
+def quiz(*, patch_size: int = 4, photo_patch_size: int = 96, attention_power: float = 2.16) -> list[Question]:
+    """Five questions: the sizes that the lesson cut with, and the power of N with which attention grew."""
+    N = (28 // patch_size) ** 2
+    rows, columns = 384 // photo_patch_size, 576 // photo_patch_size
+    longer = 4**attention_power
+    return [
+        Question(
+            "1.q1",
+            f"A garment of 28 × 28 pixels made N = {N} with P = {patch_size}. How many patches does an image "
+            "of 56 × 84 make with the same P?",
+            [
+                (f"{N}", f"That would be the same image again. P is in pixels and stays {patch_size}."),
+                (f"{5 * N}", "Two times the height and three times the width multiply, and do not add up."),
+                (f"{6 * N}", f"The height is doubled and the width tripled: 2 · 3 · {N} patches."),
+                (f"{36 * N}", "36 is how much attention grows: N is 6 times as large, and N² is 36 times."),
+            ],
+            right=2,
+        ),
+        Question(
+            "1.q2",
+            f"The photo of 384 × 576 pixels was cut with P = {photo_patch_size}. Counted from 1, which patch "
+            "lies directly below patch 1?",
+            [
+                (
+                    f"Patch {1 + columns}",
+                    f"A row of the grid holds {columns} patches, and then comes the next row.",
+                ),
+                ("Patch 2", "Patch 2 lies beside it: the count goes along the rows, as one reads."),
+                (
+                    f"Patch {1 + rows}",
+                    f"{rows} is the number of rows. What comes before it is a row, {columns} patches.",
+                ),
+                (f"Patch {1 + photo_patch_size}", "P is counted in pixels; patches are counted in the grid."),
+            ],
+            right=0,
+        ),
+        Question(
+            "1.q3",
+            "You wrote patchify and unpatchify yourself. There and back, every image is the same in every "
+            "number, also those that are not square. What does that prove about patchify?",
+            [
+                (
+                    "It makes the patches that vitlab makes",
+                    "It would if unpatchify were vitlab's own. Both of yours may share a mistake.",
+                ),
+                (
+                    "Nothing: rounding hides small mistakes",
+                    "Nothing is computed, so nothing is rounded. But what is proved, if not that?",
+                ),
+                (
+                    "It keeps every number, in whatever order",
+                    "Both may use the order (P, P, C), or go down the columns: a mistake made twice undoes "
+                    "itself.",
+                ),
+                (
+                    "It is right for one channel only",
+                    "The number of channels is not the point: an order shared by both is undone for any C.",
+                ),
+            ],
+            right=2,
+        ),
+        Question(
+            "1.q4",
+            f"In this lesson the time of attention grew with N to the power of {attention_power:.2f}. If "
+            "that goes on, how many times as long does it take when both sides of the image are doubled?",
+            [
+                ("2 times", "The sides are doubled, but N is an area: it grows 4-fold."),
+                (
+                    "4 times",
+                    "N grows 4-fold. With a power of 1 that would be all; this is what the linear layers "
+                    "cost.",
+                ),
+                (
+                    f"About {longer * longer:,.0f} times",
+                    "The power is applied twice: N is already an area, 4 times as large.",
+                ),
+                (
+                    f"About {longer:,.0f} times",
+                    f"N grows 4-fold, and 4 to the power of {attention_power:.2f} is {longer:.3g}.",
+                ),
+            ],
+            right=3,
+        ),
+        Question(
+            "1.q5",
+            "ViT-H/14 is pre-trained at 224 × 224 pixels and fine-tuned at 518 × 518 (the paper's table 2). "
+            "How many times as large is one head's table of attention, with the class token?",
+            [
+                ("The same", "P stays 14, so there are more patches: 37 · 37 in place of 16 · 16."),
+                ("2.3 times", "That is 518 / 224, the side of the image."),
+                (
+                    "5.3 times",
+                    "That is 1,370 / 257, the number of tokens. The table has a row and a column for each.",
+                ),
+                ("28 times", "There are 37² + 1 = 1,370 tokens for 16² + 1 = 257, and (1,370 / 257)² is 28."),
+            ],
+            right=3,
+        ),
+    ]

@@ -1,13 +1,17 @@
-"""Predictions: a learner commits to an option before the answer is computed, then reads why."""
+"""Predictions and quizzes: a learner commits to an option before the answer is told, then reads why."""
 
 import html
+import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from vitlab.checks.engine import find
+from vitlab.checks import records
+from vitlab.checks.engine import find, lesson
 
-# The first choice of this session, by prediction: showing the question again does not take it back.
-_committed: dict[str, int] = {}
+# The first choice of this session, by id: showing the question again does not take it back.
+_committed: dict[str, tuple["Prediction", int]] = {}
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,24 @@ class Prediction:
     question: str
     options: Sequence[tuple[str, str]]
     right: int
+    name: ClassVar[str] = "Prediction"
+    kind: ClassVar[str] = "predictions"
+
+
+@dataclass(frozen=True)
+class Question(Prediction):
+    """A question of a quiz. A wrong option that reads like another is left out: numbers may coincide."""
+
+    name: ClassVar[str] = "Question"
+    kind: ClassVar[str] = "quiz"
+
+    def __post_init__(self):
+        answer, kept = self.options[self.right], []
+        for number, option in enumerate(self.options):
+            if number == self.right or option[0] not in [text for text, _ in [answer, *kept]]:
+                kept.append(option)
+        object.__setattr__(self, "options", kept)
+        object.__setattr__(self, "right", kept.index(answer))
 
 
 def predict(id: str) -> None:
@@ -32,8 +54,59 @@ def predict(id: str) -> None:
     display(QuestionBox(find(id, "PREDICTIONS")).bundle(), raw=True)
 
 
+def quiz(number: str, **values) -> None:
+    """Show the five questions that end lesson `number`; `values` are numbers that its notebook has computed.
+
+    Without values the questions are about the run that is stored with the course. Raises ValueError for an
+    unknown lesson, and for values that are unknown, missing or no finite numbers.
+
+    >>> quiz("1", patches=49)
+    Traceback (most recent call last):
+    ValueError: quiz 1 has no 'patches'; it takes patch_size, photo_patch_size, attention_power
+    """
+    from IPython.display import display
+
+    for question in questions(number, **values):
+        display(QuestionBox(question).bundle(), raw=True)
+
+
+def questions(number: str, **values) -> list[Question]:
+    """The questions of a quiz about the values given: all that the lesson asks for, or none."""
+    ask = lesson(number, "quiz")
+    stored = {name: item.default for name, item in inspect.signature(ask).parameters.items()}
+    takes = f"it takes {', '.join(stored)}"
+    if unknown := [name for name in values if name not in stored]:
+        raise ValueError(f"quiz {number} has no {unknown[0]!r}; {takes}")
+    missing = [name for name in stored if name not in values]
+    if values and missing:
+        raise ValueError(
+            f"quiz {number} also needs {', '.join(missing)}: {takes}, all from the same run, or none"
+        )
+    return ask(**{name: _like(value, stored[name], name) for name, value in values.items()})
+
+
+def _like(value, example, name):
+    """A value as text, whole number or float, as the lesson's own is; a tensor of one element will do."""
+    try:
+        if isinstance(value, str) != isinstance(example, str):
+            raise TypeError
+        made = type(example)(value)
+        if not isinstance(made, str) and (made != value or not math.isfinite(made)):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's
+        wanted = {int: "a whole number", float: "a finite number", str: "text"}[type(example)]
+        raise ValueError(f"{name} is {wanted}, such as {example!r}; got {value!r}") from None
+    return made
+
+
+def forget(number: str | None) -> None:
+    """Take back this session's choices in one lesson, or all."""
+    for id in [id for id in _committed if number in (None, id.partition(".")[0])]:
+        del _committed[id]
+
+
 class QuestionBox:
-    """The widgets of one prediction: radio buttons `choice`, button `commit`, explanation `answer`.
+    """The widgets of one question: radio buttons `choice`, button `commit`, explanation `answer`.
 
     By keyboard: Tab to an option, Space to choose it, Tab to the button, Space or Enter.
     """
@@ -49,11 +122,13 @@ class QuestionBox:
         )
         self.commit = widgets.Button(description="Commit", button_style="primary")
         self.answer = widgets.HTML()
-        question = widgets.HTML(f"<b>Prediction {prediction.id}.</b> {html.escape(prediction.question)}")
+        question = widgets.HTML(
+            f"<b>{prediction.name} {prediction.id}.</b> {html.escape(prediction.question)}"
+        )
         self.box = widgets.VBox([question, self.choice, self.commit, self.answer])
         self.commit.on_click(self._commit)
         self.choice.observe(self._explain, "value")
-        self.choice.value = _committed.get(prediction.id)
+        self.choice.value = self._first()
         self._explain()
 
     def bundle(self) -> dict:
@@ -64,20 +139,30 @@ class QuestionBox:
                 "version_minor": 0,
                 "model_id": self.box.model_id,
             },
-            "text/markdown": _text(self.prediction, "**Prediction {}.** {}\n", "{}. {}"),
-            "text/plain": _text(self.prediction, "Prediction {}. {}", "  {}. {}"),
+            "text/markdown": _text(self.prediction, "**{} {}.** {}\n", "{}. {}"),
+            "text/plain": _text(self.prediction, "{} {}. {}", "  {}. {}"),
         }
 
     def _commit(self, _button=None):
         if self.choice.value is None:
             self.answer.value = "Choose one of the options first."
             return
-        _committed.setdefault(self.prediction.id, self.choice.value)
+        asked, note = self.prediction, ""
+        if self._first() is None:
+            _committed[asked.id] = asked, self.choice.value
+            result = "right" if self.choice.value == asked.right else "wrong"
+            note = records.record(asked.kind, asked.id, result)
         self._explain()
+        self.answer.value += f"<p>{html.escape(note)}</p>" * bool(note)
+
+    def _first(self) -> int | None:
+        """The choice that was committed to, if of this very question: a quiz may ask about other numbers."""
+        asked, choice = _committed.get(self.prediction.id, (None, None))
+        return choice if asked == self.prediction else None
 
     def _explain(self, _change=None):
         """After committing: the first choice judged, the right answer, and the option looked at now."""
-        first = _committed.get(self.prediction.id)
+        first = self._first()
         if first is None:
             self.answer.value = ""
             return
@@ -102,4 +187,4 @@ class QuestionBox:
 
 def _text(prediction, heading, line) -> str:
     lines = [line.format(number, text) for number, (text, _) in enumerate(prediction.options, start=1)]
-    return "\n".join([heading.format(prediction.id, prediction.question), *lines])
+    return "\n".join([heading.format(prediction.name, prediction.id, prediction.question), *lines])

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from vitlab.checks.engine import Exercise
-from vitlab.checks.predictions import Prediction
+from vitlab.checks.predictions import Prediction, Question
 
 # ---------------------------------------------------------------------------------------- 4.1 train_step
 
@@ -596,3 +596,130 @@ PREDICTIONS = [
         right=2,
     ),
 ]
+
+
+def quiz(
+    *,
+    steps: int = 1700,
+    accuracy: float = 0.858,
+    hardest: str = "Shirt",
+    hardest_accuracy: float = 0.61,
+    resnet_lead: float = 7.1,
+    lead_spread: float = 0.4,
+) -> list[Question]:
+    """Five questions: the run's length and accuracy, the ResNet's lead in points (sd), the paper's tables."""
+    seen, others = steps * 64 / 60_000, (10 * accuracy - hardest_accuracy) / 9
+    return [
+        Question(
+            "4.q1",
+            f"Your ViT took {steps:,} steps on batches of 64. How often did it see each of the 60,000 "
+            "images, on average?",
+            [
+                (f"{steps:,} times", "That is once in every step: then a batch would be the whole data set."),
+                (
+                    f"{steps / 64:.2g} times",
+                    "The steps are divided by the batch here; they have to be multiplied with it.",
+                ),
+                (f"{seen:.2g} times", f"{steps:,} · 64 = {steps * 64:,} images were shown, of 60,000."),
+                (f"{1 / seen:.2g} times", "This is the inverse: the data set, divided by the images shown."),
+            ],
+            right=2,
+        ),
+        Question(
+            "4.q2",
+            f"It was right in {accuracy:.1%} of all test images, and in {hardest_accuracy:.0%} of its "
+            f"hardest class, {hardest}. Ten classes are equally frequent. How often is it right in the other "
+            "nine?",
+            [
+                (
+                    f"About {100 * others:.0f} %",
+                    "The mean of ten is known, so nine of them sum to ten times the mean less the hardest.",
+                ),
+                (
+                    f"About {100 * accuracy:.0f} %, as on average",
+                    "The average contains the hardest class; without it, what is left is better.",
+                ),
+                (
+                    f"About {50 * (accuracy + hardest_accuracy):.0f} %",
+                    "This is half-way between both, as if there were two classes; and the others must be "
+                    "above the mean.",
+                ),
+                (
+                    "100 %: the mistakes are in the hardest class",
+                    "One class in ten, all of it wrong, costs at most 10 points.",
+                ),
+            ],
+            right=0,
+        ),
+        Question(
+            "4.q3",
+            f"With all 60,000 images, the lab's ResNet is ahead of the ViT by {resnet_lead:.1f} ± "
+            f"{lead_spread:.1f} points, after 1,000 steps. What does that say about claim 6?",
+            [
+                (
+                    "It refutes it: the ResNet is ahead at every size",
+                    "The claim is about hundreds of millions of images, and thousands of times the "
+                    "computing.",
+                ),
+                (
+                    "It proves it: the gap narrows with more data",
+                    "It narrows at first only, and nowhere do the two cross.",
+                ),
+                (
+                    "Nothing: the spread is too large",
+                    f"The lead of {resnet_lead:.1f} is not in doubt, its spread is {lead_spread:.1f}. The "
+                    "question is what it is about.",
+                ),
+                (
+                    "It agrees at small scale; the crossing is not tested",
+                    "The paper, too, has the ResNet ahead with little data. In 1,000 steps more data is not "
+                    "even seen.",
+                ),
+            ],
+            right=3,
+        ),
+        Question(
+            "4.q4",
+            "The paper says that ViT-L/16, pre-trained on JFT, beats BiT-L on all tasks. Its table 2, L/16 "
+            "first: 87.76 and 87.54, 90.54 and 90.54, 99.42 and 99.37, 93.90 and 93.51, 97.32 and 96.62, "
+            "99.74 and 99.63, 76.28 and 76.29. On how many of the seven is it ahead?",
+            [
+                ("All seven", "Look at the second pair and at the last one."),
+                ("Six", "Five are ahead; a tie, as in the second pair, is not."),
+                (
+                    "Five",
+                    "One pair is a tie, and in the last BiT-L is ahead by 0.01, far less than its spread of "
+                    "1.70.",
+                ),
+                (
+                    "None, within the spread",
+                    "On CIFAR-100 and Pets the lead is several times the spread of either.",
+                ),
+            ],
+            right=2,
+        ),
+        Question(
+            "4.q5",
+            "Section 4.1 of the paper says that all models are trained with a weight decay of 0.1. What "
+            "does its table 3 say, which this lesson printed?",
+            [
+                (
+                    "The same: 0.1 everywhere",
+                    "That holds for JFT only; look at the rows for the other two data sets.",
+                ),
+                (
+                    "0.1 on JFT, 0.03 on ImageNet-21k, 0.3 on ImageNet",
+                    "The text is true of JFT alone. Who wants to repeat ImageNet should follow the table.",
+                ),
+                (
+                    "0.1 for ViTs, 0.03 for ResNets",
+                    "What changes the number is the data set, not the kind of model.",
+                ),
+                (
+                    "No weight decay at all",
+                    "There is none in fine-tuning (table 4); in pre-training there is.",
+                ),
+            ],
+            right=1,
+        ),
+    ]

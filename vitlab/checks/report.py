@@ -85,7 +85,7 @@ def run(nb, time_limit: float) -> str:
             resources={"metadata": {"path": folder}},
         )
         try:
-            client.execute(env=os.environ | {"VITLAB_QUICK": "1"})
+            client.execute(env=os.environ | {"VITLAB_QUICK": "1", "VITLAB_HOME": folder})
         except CellTimeoutError:
             return f"stopped after {time_limit:.0f} seconds"
         except DeadKernelError:

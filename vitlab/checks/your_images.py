@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from vitlab.checks.engine import Exercise
-from vitlab.checks.predictions import Prediction
+from vitlab.checks.predictions import Prediction, Question
 
 
 def _bytes(generator, *shape):
@@ -483,3 +483,140 @@ PREDICTIONS = [
         right=2,
     ),
 ]
+
+
+def quiz(
+    *,
+    image_size: int = 48,
+    held_out: int = 18,
+    fine_tuned: float = 0.89,
+    from_scratch: float = 0.39,
+    kept: float = 0.42,
+    passed: float = 0.04,
+) -> list[Question]:
+    """Five questions: two accuracies on held-out images; which shares of right answers and of empty pictures
+    are above 90 % confidence."""
+    low, high = _interval(fine_tuned, held_out)
+    low_scratch, high_scratch = _interval(from_scratch, held_out)
+    apart = low > high_scratch or low_scratch > high
+    ranges = f"{low:.0%} to {high:.0%}, and {low_scratch:.0%} to {high_scratch:.0%}"
+    return [
+        Question(
+            "7.q1",
+            f"On {held_out} held-out images the fine-tuned model is right in {fine_tuned:.0%}, the one from "
+            f"scratch in {from_scratch:.0%}. The 95 % ranges of the true accuracy are {ranges}. What do you "
+            "report?",
+            [
+                (
+                    "The two accuracies; the larger one wins",
+                    "Two numbers without their ranges hide how few images they come from.",
+                ),
+                (
+                    "Both with ranges; they are told apart",
+                    f"The ranges, {ranges}, {'do not' if apart else 'do'} overlap.",
+                ),
+                (
+                    "Both with ranges; they cannot be told apart",
+                    f"The ranges, {ranges}, {'do not' if apart else 'do'} overlap.",
+                ),
+                (
+                    "Nothing: with so few images no number counts",
+                    "Few images give a wide range, and a range is something to report.",
+                ),
+            ],
+            right=1 if apart else 2,
+        ),
+        Question(
+            "7.q2",
+            f"{kept:.0%} of the right answers and {passed:.0%} of the pictures without a garment had a "
+            "confidence above 90 %. You trust only such answers. What becomes of the right ones?",
+            [
+                (
+                    "All of them are kept",
+                    "A right answer may be an unsure one. The threshold does not know what is right.",
+                ),
+                (
+                    f"{1 - kept:.0%} of them are lost",
+                    "What lies below the threshold is thrown away, right or not.",
+                ),
+                (f"{passed:.0%} of them are lost", "This is how many of the empty pictures come through."),
+                (
+                    "It depends on the pictures without a garment",
+                    "These add wrong answers to those trusted. They take no right one away.",
+                ),
+            ],
+            right=1,
+        ),
+        Question(
+            "7.q3",
+            f"You have weights for {image_size} × {image_size} pixels, and do not know how pixels were "
+            "normalised. How do you find out?",
+            [
+                ("A wrong way raises an error", "None of those in section 3 did: the shapes all fit."),
+                (
+                    "The right way has the highest confidence",
+                    "Bytes from 0 to 255 gave high confidence, and answers hardly better than chance.",
+                ),
+                (
+                    "By the accuracy on images whose classes you know",
+                    "Only this tells a right answer from a sure one.",
+                ),
+                (
+                    "By looking at the filters",
+                    "They are fitted to the range of the input, but no range can be read off them.",
+                ),
+            ],
+            right=2,
+        ),
+        Question(
+            "7.q4",
+            "All weights of a model are shuffled, and one kind of map hardly changes. What does this map "
+            "show?",
+            [
+                (
+                    "What every model of this form has learnt",
+                    "The shuffled model has learnt nothing, and gets the same map.",
+                ),
+                (
+                    "Something about the picture, or the middle of it",
+                    "What does not change with the weights cannot be about them.",
+                ),
+                (
+                    "That the map is robust, and can be trusted",
+                    "It is robust against the very thing that it is meant to explain.",
+                ),
+                (
+                    "That shuffling did not work",
+                    "Other kinds of maps of the same shuffled model changed altogether.",
+                ),
+            ],
+            right=1,
+        ),
+        Question(
+            "7.q5",
+            "Table 2 of the paper gives 88.55 ± 0.04 for ViT-H/14 on ImageNet, whose test set has 50,000 "
+            "images: mean and deviation of three fine-tuning runs. How surely is the true accuracy known?",
+            [
+                ("To 0.04 points", "This is how far runs differ that are all tested on the same images."),
+                (
+                    "To 0.04 / √3 points",
+                    "More runs make the mean over runs surer. They do not make the test set larger.",
+                ),
+                (
+                    "To about 0.14 points: the test set is a sample",
+                    "√(0.8855 · 0.1145 / 50,000) is 0.0014. That part is the same in all three runs.",
+                ),
+                (
+                    "Exactly: 50,000 images are enough",
+                    "Enough for many purposes; and yet a draw of others would give another number.",
+                ),
+            ],
+            right=2,
+        ),
+    ]
+
+
+def _interval(share: float, number: int) -> tuple[float, float]:
+    """The 95 % range of a true share (Wilson 1927)."""
+    middle, spread = share + 1.92 / number, 1.96 * (share * (1 - share) / number + 0.96 / number**2) ** 0.5
+    return (middle - spread) / (1 + 3.84 / number), (middle + spread) / (1 + 3.84 / number)

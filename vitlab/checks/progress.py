@@ -1,0 +1,105 @@
+"""The panel: how much of each lesson was attempted, and how much of it is right."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from vitlab.checks import predictions, records
+from vitlab.checks.engine import LESSONS, lesson
+
+
+class Count(NamedTuple):
+    """Of `all` exercises or questions, how many were attempted, and how many are right."""
+
+    attempted: int
+    correct: int
+    all: int
+
+    def __str__(self):
+        if not self.attempted:
+            return f"none of {self.all} yet"
+        return f"{self.attempted} of {self.all} attempted, {self.correct} correct"
+
+
+class Panel:
+    """A table of counts for each lesson, as HTML in a notebook and elsewhere as text; `path` is the file."""
+
+    def __init__(self, path: Path, counts: dict[str, dict[str, Count]], note: str = ""):
+        self.path, self.counts, self.note = path, counts, note
+
+    def _rows(self) -> list[list[str]]:
+        names = {number: f"{number:0>2} {LESSONS[number].replace('_', ' ')}" for number in self.counts}
+        head = ["your progress", *records.KINDS]
+        return [head] + [[names[number], *map(str, row.values())] for number, row in self.counts.items()]
+
+    def __repr__(self):
+        widths = [max(map(len, column)) for column in zip(*self._rows(), strict=True)]
+        lines = ["   ".join(map(str.ljust, row, widths)).rstrip() for row in self._rows()]
+        return "\n".join([self.note] * bool(self.note) + lines)
+
+    def _repr_html_(self):
+        head, *rows = self._rows()
+        cells = "".join(f'<th style="text-align: left">{cell}</th>' for cell in head)
+        lines = [f"<tr>{cells}</tr>"]
+        for row in rows:
+            lines.append(
+                "<tr>" + "".join(f'<td style="text-align: left">{cell}</td>' for cell in row) + "</tr>"
+            )
+        note = f"<p>{self.note}</p>" if self.note else ""
+        return f"{note}<table>{''.join(lines)}</table>"
+
+
+def progress(number: str | None = None, folder: str | Path | None = None) -> Panel:
+    """The panel of one lesson, or of all: attempted and correct exercises, predictions and quiz questions.
+
+    What counts is what you did: a check of a folded solution does not, nor does asking for a solution's check
+    again; an exercise once correct stays correct; of a question the first answer counts. It is kept in
+    progress.json in `folder`, else where the environment variable VITLAB_HOME points, else in `~/.vitlab`,
+    and nowhere else. Raises ValueError for a lesson that there is not.
+
+    >>> progress("1", folder="a_new_folder")
+    your progress   exercises       predictions     quiz
+    01 patching     none of 4 yet   none of 5 yet   none of 5 yet
+    """
+    numbers = [number] if number is not None else list(LESSONS)
+    path = records.place(folder)
+    try:
+        found, note = records.load(path)
+    except OSError as error:
+        found, note = records.parse("{}"), f"{path} could not be read: {error}"
+    return Panel(path, {number: count(number, found) for number in numbers}, note)
+
+
+def count(number: str, found: records.Records) -> dict[str, Count]:
+    """What was recorded about one lesson, by kind."""
+    counts = {}
+    for kind, ids in ids_of(number).items():
+        results = [found[kind][id] for id in ids if id in found[kind]]
+        counts[kind] = Count(len(results), sum(result in records.RIGHT for result in results), len(ids))
+    return counts
+
+
+def ids_of(number: str) -> dict[str, list[str]]:
+    """The ids of a lesson's exercises, predictions and quiz questions."""
+    items = (lesson(number, "EXERCISES"), lesson(number, "PREDICTIONS"), lesson(number, "quiz")())
+    return {kind: [item.id for item in part] for kind, part in zip(records.KINDS, items, strict=True)}
+
+
+def reset_progress(number: str | None = None, folder: str | Path | None = None) -> None:
+    """Forget what was recorded about one lesson, or about all; its questions can then be answered anew.
+
+    The file is the one that `progress` names. Raises ValueError for a lesson that there is not.
+
+    >>> reset_progress("1", folder="a_new_folder")
+    0 results forgotten
+    """
+    path = records.place(folder)
+    found, _ = records.load(path)
+    every = {id for kind in records.KINDS for id in found[kind]}
+    ids = every if number is None else {id for part in ids_of(number).values() for id in part}
+    left = {
+        kind: {id: result for id, result in found[kind].items() if id not in ids} for kind in records.KINDS
+    }
+    if every & ids:
+        records.save(path, left)
+    predictions.forget(number)
+    print(f"{len(every & ids)} results forgotten")
