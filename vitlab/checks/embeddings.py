@@ -584,7 +584,7 @@ def quiz(
     """Five questions: the projection's size, what tokens know, and what positions were worth (points, sd)."""
     N, length, D = (28 // patch_size) ** 2, patch_size**2, 96
     helps = learned_gain > 2 * learned_spread and sincos_gain > 2 * sincos_spread
-    differ = abs(sincos_gain - learned_gain) > 2 * max(learned_spread, sincos_spread)
+    apart, spread = abs(sincos_gain - learned_gain), max(learned_spread, sincos_spread)
     measured = (
         f"{learned_gain:+.1f} ± {learned_spread:.1f} and {sincos_gain:+.1f} ± {sincos_spread:.1f} points"
     )
@@ -632,8 +632,7 @@ def quiz(
             [
                 (
                     "A patch shows enough of a garment",
-                    f"{patch_size} × {patch_size} pixels are rarely enough; that token has seen more than "
-                    "its patch.",
+                    "A few pixels of cloth are rarely enough; that token has seen more than its patch.",
                 ),
                 (
                     "In training the head saw patches, too",
@@ -658,22 +657,26 @@ def quiz(
             [
                 (
                     "Positions help; which kind is better stays open",
-                    f"Gains of {measured}: {_yes(helps)} over 2 sd. Their difference: {_yes(differ)} over 2 "
-                    "sd.",
+                    f"It takes two gains above 2 sd, and between them less: {apart:.1f} points, for 2 sd of "
+                    f"{2 * spread:.1f}.",
                 ),
                 (
                     "Positions help, and one kind is the better here",
-                    f"Gains of {measured}: {_yes(helps)} over 2 sd. Their difference: {_yes(differ)} over 2 "
-                    "sd.",
+                    f"They would have to differ by more than 2 sd, {2 * spread:.1f} points. "
+                    f"It is {apart:.1f}.",
                 ),
-                ("Not even that both help", f"Gains of {measured}: {_yes(helps)} over 2 sd."),
+                (
+                    "Not even that both help",
+                    f"It would be so if a gain were below 2 sd, {2 * learned_spread:.1f} and "
+                    f"{2 * sincos_spread:.1f} points.",
+                ),
                 (
                     "Sin-cos is the better kind for ViTs",
                     "One small model, one data set, a short training: no such number says anything about "
                     "all ViTs.",
                 ),
             ],
-            right=(1 if differ else 0) if helps else 2,
+            right=(1 if apart > 2 * spread else 0) if helps else 2,
         ),
         Question(
             "2.q5",
@@ -701,7 +704,3 @@ def quiz(
             right=1,
         ),
     ]
-
-
-def _yes(true: bool) -> str:
-    return "clearly" if true else "not"

@@ -560,8 +560,8 @@ def quiz(
                     "A linear probe says what can be read off as they are. Fine-tuned, they were worth many "
                     "labels.",
                 ),
-                ("A linear probe reads more from the features", words),
-                ("A linear probe reads more from the pixels", words),
+                ("A linear probe reads more from the features", f"For that they would have to lead. {words}"),
+                ("A linear probe reads more from the pixels", f"For that these would have to lead. {words}"),
                 ("Neither probe is clearly ahead", words),
             ],
             right=(1 if lead > 0 else 2) if told_apart else 3,

@@ -513,11 +513,11 @@ def quiz(
                 ),
                 (
                     "Both with ranges; they are told apart",
-                    f"The ranges, {ranges}, {'do not' if apart else 'do'} overlap.",
+                    f"Two numbers are told apart where their ranges do not overlap. These are {ranges}.",
                 ),
                 (
                     "Both with ranges; they cannot be told apart",
-                    f"The ranges, {ranges}, {'do not' if apart else 'do'} overlap.",
+                    f"That would be so where the ranges overlap. These are {ranges}.",
                 ),
                 (
                     "Nothing: with so few images no number counts",
