@@ -85,15 +85,18 @@ class ViTConfig:
             raise ValueError(
                 f"sincos2d position embeddings need embed_dim divisible by 4; got {self.embed_dim}"
             )
-        if self.representation_size is not None and self.representation_size < 1:
-            raise ValueError(f"representation_size is None or at least 1; got {self.representation_size!r}")
-        if self.head_dim is not None and self.head_dim < 1:
-            raise ValueError(f"head_dim is None (D / heads) or at least 1; got {self.head_dim!r}")
+        for field in ("representation_size", "head_dim"):
+            value = getattr(self, field)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{field} is None or a whole number of at least 1; got {value!r}")
+        for field in ("qkv_bias", "patch_norm", "norm_after_pool", "unread_class_token"):
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(f"{field} is True or False; got {getattr(self, field)!r}")
         if self.unread_class_token and self.pool == "token":
             raise ValueError("pool='token' reads the class token; unread_class_token goes with pool='mean'")
-        if not self.norm_eps > 0:
+        if not isinstance(self.norm_eps, int | float) or not self.norm_eps > 0:
             raise ValueError(f"norm_eps is above 0; got {self.norm_eps!r}")
-        if not 0 <= self.dropout < 1:
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a share of at least 0 and below 1; got {self.dropout!r}")
 
     @classmethod

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from vitlab.checkpoints.reading import read_json
+from vitlab.checkpoints.saving import TOLD
 
 GELUS = {  # names of the two kinds in Hugging Face and timm
     **dict.fromkeys(("gelu", "gelu_python"), "erf"),
@@ -17,15 +18,14 @@ HUGGING_FACE = {  # its names of fields, and its defaults where an older config.
     "depth": ("num_hidden_layers", 12),
     "mlp_dim": ("intermediate_size", 3072),
     "in_chans": ("num_channels", 3),
+    "patch_size": ("patch_size", 16),
     "qkv_bias": ("qkv_bias", True),
 }
 VITS = ("vit", "vit_msn", "vit_mae")  # Hugging Face's models that are this ViT, the last one without masking
-KINDS_OF = {
-    "qkv_bias": bool,
-    "gelu": str,
-    "pool": str,
-    "norm_eps": (int, float),
-}  # of fields; the others are int
+KINDS_OF = {  # of fields; the others have whole numbers
+    **dict(qkv_bias=bool, gelu=str, pool=str),
+    **dict.fromkeys(("norm_eps", "dropout"), (int, float)),
+}
 
 
 def described(path: Path, library: str, metadata: dict[str, str], given: dict) -> dict:
@@ -53,7 +53,10 @@ def checked(file: Path, said: dict) -> dict:
     for name, value in said.items():
         numbers = value if name == "image_size" and isinstance(value, list) and len(value) == 2 else [value]
         kind = KINDS_OF.get(name, int)
-        if not all(isinstance(number, kind) and (kind in (bool, str) or number > 0) for number in numbers):
+        if not all(
+            isinstance(number, kind) and (kind in (bool, str) or number > 0 or name == "dropout")
+            for number in numbers
+        ):
             raise ValueError(f"{file} is damaged: {name} cannot be {value!r}; copy or download it again")
     return said
 
@@ -61,9 +64,14 @@ def checked(file: Path, said: dict) -> dict:
 def of_vitlab(path: Path, text: str) -> dict:
     """The fields that `save_checkpoint(layout="timm")` wrote into a file's metadata."""
     try:
-        return dict(json.loads(text))
-    except (TypeError, ValueError) as error:
+        said = dict(json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the config in {path} cannot be read ({error!r}); save the model again") from error
+    if unknown := said.keys() - set(TOLD):
+        raise ValueError(
+            f"the config in {path} has {', '.join(sorted(unknown))}; it has only {', '.join(TOLD)}"
+        )
+    return checked(path, said)
 
 
 def of_hugging_face(file: Path, config: dict) -> dict:
@@ -76,6 +84,10 @@ def of_hugging_face(file: Path, config: dict) -> dict:
     said = {field: config.get(name, default) for field, (name, default) in HUGGING_FACE.items()}
     if config.get("pooler_act", "tanh") != "tanh":
         raise ValueError(f"{file} says pooler_act={config['pooler_act']!r}; vitlab's hidden layer has tanh")
+    if isinstance(patch := said["patch_size"], list) and len(set(patch)) == 1:
+        said["patch_size"] = patch[0]
+    if isinstance(labels := config.get("id2label"), dict) and labels:  # of a classifier, if there is one
+        said["num_classes"] = len(labels)
     return said | dict(gelu=gelu(file, "hidden_act", config.get("hidden_act", "gelu")))
 
 

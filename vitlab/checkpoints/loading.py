@@ -64,10 +64,7 @@ def read_model(path: Path, metadata: dict[str, str], config_fields: dict) -> nn.
     if unknown := (set(config_fields) | set(stored)) - known:
         names, there = ", ".join(sorted(unknown)), ", ".join(sorted(known))
         raise ValueError(f"{make_config.__name__} has no field {names}; it has {there}")
-    try:
-        config = make_config(**stored)
-    except TypeError as error:  # a number where there should be a text, or the other way round
-        raise ValueError(f"the config in {path} cannot be read ({error}); save the model again") from error
+    config = make_config(**stored)
     for name, value in config_fields.items():
         if getattr(make_config(**(stored | {name: value})), name) != getattr(config, name):
             also = "; fine_tuning.adapt changes it once loaded" if name == "image_size" else ""

@@ -1,6 +1,7 @@
 """Arrays from files, whatever library wrote them, and nothing is ever unpickled."""
 
 import json
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,7 +23,8 @@ BEGINNINGS = {
     b"\x1f\x8b": "compressed with gzip; unpack it first",
 }
 UNREADABLE = (
-    *(ValueError, TypeError, SyntaxError, OverflowError, MemoryError),  # by a damaged header with any shape
+    # by a damaged header, which can ask for any shape
+    *(ValueError, TypeError, SyntaxError, tokenize.TokenError, OverflowError, MemoryError, RecursionError),
     *(OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error),
 )
 
@@ -58,7 +60,7 @@ def what_else(path: Path) -> str:
             "a zip archive (.npz, or .pt of PyTorch) whose end is missing: it is cut short; copy or download "
             "it again"
         )
-    if head.lstrip()[:1] == b"<":
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<":
         return (
             "a web page (HTML), not weights: its address gives a page to look at; download the file that the "
             "page links to"
@@ -69,8 +71,13 @@ def what_else(path: Path) -> str:
 
 def read_npz(path: Path) -> dict[str, Tensor]:
     """All arrays of a NumPy archive by name, floats in fp32. Raises ValueError naming the array at fault."""
-    with zipfile.ZipFile(path) as archive:
-        members = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+    except UNREADABLE as error:
+        raise ValueError(
+            f"{path} is a zip archive whose list of contents is damaged ({error}); copy or download it again"
+        ) from error
     if any(name.endswith(".pkl") for name in members):
         raise ValueError(f"{path} is a pickle in a zip archive, as of torch.save, not safetensors. {NEVER}")
     if not members or not all(name.endswith(".npy") for name in members):
@@ -83,8 +90,10 @@ def read_npz(path: Path) -> dict[str, Tensor]:
         for name in file.files:
             try:
                 array = file[name]
+                if not isinstance(array, np.ndarray):  # what NumPy gives where an array does not begin as one
+                    raise ValueError("it does not begin as an array of NumPy")
             except UNREADABLE as error:
-                if "allow_pickle" in str(error):
+                if "Object arrays" in str(error):
                     raise ValueError(
                         f"array {name!r} in {path} holds Python objects, and so a pickle. {NEVER}"
                     ) from error
@@ -131,7 +140,10 @@ def weight_files(path: Path) -> list[Path]:
     if (path / "model.safetensors").is_file():
         return [path / "model.safetensors"]
     if index.is_file():
-        files = [path / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+        names = read_json(index).get("weight_map")
+        if not isinstance(names, dict) or not all(name == Path(str(name)).name for name in names.values()):
+            raise ValueError(f"{index} is damaged: it names no files beside it; copy or download it again")
+        files = [path / name for name in sorted(set(names.values()))]
         if missing := [file.name for file in files if not file.is_file()]:
             raise FileNotFoundError(f"{index} names {', '.join(missing)}, not in that folder; get it, too")
         return files
@@ -151,6 +163,6 @@ def read_json(path: Path) -> dict:
         content = json.loads(path.read_text("utf-8"))
         if not isinstance(content, dict):
             raise TypeError("no object")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); copy or download it again") from error
     return content

@@ -67,6 +67,8 @@ def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
     else:
         fixed["pool"] = pool
     fixed["unread_class_token"] = token and pool == "mean"
+    if not file.sizes.get("l"):
+        said = {name: value for name, value in said.items() if name != "num_classes"}
     check_agreement(file, fixed, said, given)
     known = assumed | claims | fixed
     return ViTConfig(**known | dict(image_size=stored_size(file, fixed["patch_size"], token, said, given)))
@@ -94,8 +96,11 @@ def heads(file: Foreign, claims: dict) -> dict:
     else:
         together = file.size("i")
         usual = together if file.without_proj else HEAD_DIMS.get(together, 64)
-        width = claims.get("head_dim", usual)
-        number = claims.get("num_heads", together // width)
+        width = claims.get("head_dim") or usual
+        number = claims.get("num_heads", together // width if isinstance(width, int) else None)
+        for name, value in (("head_dim", width), ("num_heads", number)):
+            if not isinstance(value, int):
+                raise ValueError(f"{name} is a whole number; got {claims[name]!r}")
         if "num_heads" not in claims and number * width != together:
             raise ValueError(
                 f"{file.path} does not say how many heads it has, and the {together} numbers that they have "
