@@ -572,6 +572,38 @@ def test_rollout_is_abnars_at_every_depth(oracle):
         torch.testing.assert_close(attention_rollout(weights[:depth]), joint[depth - 1], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("discard", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_the_published_fault_is_the_one_that_the_lesson_shows(oracle, fusion, discard):
+    """vit-explain divides column j by the sum of row j; `attention_rollout` does not, and so differs."""
+    weights = oracle("timm/io_t1_token.npz")["attn"]
+    wanted = oracle("rollout/rollout_t1_token.npz")[f"t1_token__{fusion}_{discard}__vit_explain"]
+    fuse = dict(mean=torch.Tensor.mean, max=torch.Tensor.amax, min=torch.Tensor.amin)[fusion]
+    for image in range(2):
+        as_published = torch.eye(17)
+        for layer in discard_smallest(fuse(weights[:, image], dim=1), discard):
+            mixing = layer / 2 + torch.eye(17) / 2
+            as_published = mixing / mixing.sum(dim=-1) @ as_published
+        shown = class_map(as_published, (4, 4))
+        torch.testing.assert_close(shown / shown.max(), wanted[image], atol=1e-5, rtol=0)
+    ours = class_map(attention_rollout(weights, fusion, discard), (4, 4))
+    ours = ours / ours.amax(dim=(1, 2), keepdim=True)
+    away = (ours - wanted).abs().max()
+    whole_rows = (fusion, discard) == ("mean", 0.0)  # sum to 1 already: there is nothing to divide
+    assert away < 1e-5 if whole_rows else away > 1e-3
+
+
+def test_rollout_without_the_residual(oracle):
+    """What the lesson leaves out: the layers' head means alone, multiplied."""
+    weights = oracle("timm/io_t1_token.npz")["attn"]
+    alone = oracle("rollout/rollout_t1_token.npz")["t1_token__abnar_joint_noresidual"]
+    product = torch.eye(17)
+    for layer, wanted in zip(weights.mean(dim=2), alone, strict=True):
+        product = layer @ product
+        torch.testing.assert_close(product, wanted, atol=1e-5, rtol=0)
+    assert (attention_rollout(weights) - product).abs().max() > 0.1
+
+
 def test_rollout_as_it_is_shown(oracle):
     shown = class_map(attention_rollout(oracle("timm/io_t1_token.npz")["attn"]), (4, 4))
     shown = shown / shown.amax(dim=(1, 2), keepdim=True)

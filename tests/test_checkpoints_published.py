@@ -74,6 +74,15 @@ def test_outputs_are_those_of_the_library(path):
     same_outputs(model, images, known["logits"], attention=known["attn"])
     for output in {"features", "encoded", "last_hidden"} & set(known):
         close(model.forward_features(images).detach(), known[output], 2e-5)
+    with torch.no_grad(), vitlab.record_attention(model, also=["block_outputs"]) as record:
+        model.forward_features(images)
+    inside = dict(tokens_in=model.embed(images)[None], block_out=record["block_outputs"])
+    inside["patch_grid"] = model.patch_embed(images).unflatten(1, model.config.grid_size)[None]
+    inside["hidden_states"] = torch.cat([inside["tokens_in"], record["block_outputs"]])
+    inside["recorder_attn"] = record.weights.transpose(0, 1)
+    for what in set(inside) & set(known):
+        wanted = torch.from_numpy(known[what])
+        close(inside[what].detach(), wanted if wanted.ndim == inside[what].ndim else wanted[None], 2e-5)
     if "images_lowcontrast" in known:
         same_outputs(model, torch.from_numpy(known["images_lowcontrast"]), known["logits_lowcontrast"])
     if "images_2x" in known:
