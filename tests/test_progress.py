@@ -1,12 +1,16 @@
 """Quizzes ask about the run's own numbers, and progress is the learner's own: counted, kept, reset."""
 
+import ast
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+import notebook_tools as tools
 import pytest
 import torch
 
@@ -342,6 +346,17 @@ def test_a_home_that_cannot_be_used_is_said_once(home, capsys):
     assert "could not be read" in repr(checks.progress("1"))
 
 
+def test_no_home_at_all_stops_nothing(monkeypatch, capsys):
+    def no_home(self):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    monkeypatch.setattr(records, "_said", set())
+    checks.check("1.1", right)
+    assert "could not be kept: Could not determine home" in capsys.readouterr().out
+    assert "Could not determine home" in repr(checks.progress("1"))
+
+
 def test_an_interrupted_write_leaves_the_old_file_whole(home, monkeypatch):
     checks.check("1.1", wrong)
     before = home.read_bytes()
@@ -361,3 +376,65 @@ def test_a_fresh_process_reads_what_another_wrote(home):
     code = "from vitlab.checks import progress; print(progress('1'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "1 of 4 attempted, 1 correct" in done.stdout
+
+
+# -------------------------------------------------------------------------------------------- the notebooks
+
+each_notebook = pytest.mark.parametrize("path", tools.notebook_paths()[1:], ids=lambda path: path.stem)
+
+
+@each_notebook
+def test_each_exercise_has_two_folded_hints(path):
+    nb = tools.read(path)
+    for stub in tools.tagged(nb, "exercise"):
+        task = nb.cells[nb.cells.index(stub) - 1].source
+        folded = re.findall(r"<details><summary>(.+?)</summary>\n\n(.+?)\n\n</details>", task, flags=re.S)
+        assert [title for title, _ in folded] == ["Hint 1", "Hint 2"], task[:80]
+        assert "`" in folded[1][1] or "$" in folded[1][1], "the second hint is nearly the code"
+
+
+@each_notebook
+def test_each_solution_says_why_and_does_not_count(path):
+    for cell in tools.tagged(tools.read(path), "solution"):
+        tree = ast.parse(cell.source)
+        (solution,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+        assert len((ast.get_docstring(solution) or "").split()) >= 8, solution.name
+        call = tree.body[-1].value
+        assert [(word.arg, ast.literal_eval(word.value)) for word in call.keywords] == [("yours", False)]
+
+
+@each_notebook
+def test_the_quiz_is_the_last_code_and_takes_the_runs_own_numbers(path):
+    number = path.stem[1]
+    nb = tools.read(path)
+    last = [cell for cell in nb.cells if cell.cell_type == "code"][-1]
+    assert nb.cells[nb.cells.index(last) + 1].source.startswith("## Summary")
+    *_, shown, panel = ast.parse(last.source).body
+    assert ast.unparse(panel) == f"progress('{number}')"
+    assert ast.unparse(shown.value.func) == "quiz"
+    assert [argument.value for argument in shown.value.args] == [number]
+    given = [word.arg for word in shown.value.keywords if word.arg]
+    assert given
+    assert set(given) <= defaults(number).keys()
+    assert not [word.arg for word in shown.value.keywords if isinstance(word.value, ast.Constant)]
+
+
+def test_elsewhere_than_in_a_check_nothing_counts_as_the_learners():
+    """00 shows a verdict on a wrong answer; that is no attempt of the learner's."""
+    for path in tools.notebook_paths():
+        for cell in tools.read(path).cells:
+            if cell.cell_type == "code" and "check" not in tools.tags(cell):
+                for call in re.findall(r"^check\(.*\)$", cell.source, flags=re.M):
+                    assert "yours=False" in call, (path.stem, call)
+
+
+def test_a_run_of_a_notebook_leaves_no_trace_at_home(tmp_path):
+    source = "from vitlab.checks import check, progress\ncheck('1.3', max)\nprint(progress('1').path)"
+    nb = nbformat.v4.new_notebook(metadata=tools.METADATA)
+    parameters = nbformat.v4.new_code_cell("QUICK = False", metadata={"tags": ["parameters"]})
+    nb.cells = [parameters, nbformat.v4.new_code_cell(source)]
+    verdict, path = tools.printed(tools.execute(nb, tmp_path).cells[-1]).splitlines()
+    assert verdict.startswith("Exercise 1.3: not yet")
+    assert Path(path).parent != Path(os.environ["VITLAB_HOME"])
+    assert Path.home() not in Path(path).parents or Path.home() == Path("/")
+    assert not Path(path).exists()

@@ -1,11 +1,15 @@
-"""Exercise checks and predictions: `checks.check("1.1", patchify)` and `checks.predict("1.a")`.
+"""Exercise checks, predictions, quizzes: `check("1.1", patchify)`, `predict("1.a")`, `quiz("1")`.
 
-In a notebook, `check` prints one verdict line and `predict` shows a question; neither raises because of the
-learner's code. `verdict` is `check` without the printing. `report` marks a submitted notebook, and
-`python -m vitlab.checks report FOLDER` those of a class.
+In a notebook, `check` prints one verdict line, `predict` shows a question and `quiz` five; none raises
+because of the learner's code. `verdict` is `check` without the printing. `report` marks a submitted notebook,
+and `python -m vitlab.checks report FOLDER` those of a class.
+
+`progress` shows what was attempted and what is right, `reset_progress` forgets it. It is kept in a file of
+the learner's, `~/.vitlab/progress.json` (or in the folder that VITLAB_HOME names), and goes nowhere else.
 
 For authors. Lesson 1 lives in `patching.py`, lesson 2 in `embeddings.py`, … (`engine.LESSONS`). A lesson file
-has two lists, `EXERCISES` and `PREDICTIONS`; `patching.py` is the example to follow::
+has two lists, `EXERCISES` and `PREDICTIONS`, and a function `quiz` that returns five questions about numbers
+of a run, its keywords; their defaults are those of the stored run. `patching.py` is the example to follow::
 
     EXERCISES = [
         Exercise("2.1", "projection by convolution", cases=_cases, oracle=_by_loops,

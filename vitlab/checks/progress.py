@@ -1,5 +1,6 @@
 """The panel: how much of each lesson was attempted, and how much of it is right."""
 
+import html
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ class Count(NamedTuple):
 class Panel:
     """A table of counts for each lesson, as HTML in a notebook and elsewhere as text; `path` is the file."""
 
-    def __init__(self, path: Path, counts: dict[str, dict[str, Count]], note: str = ""):
+    def __init__(self, path: Path | None, counts: dict[str, dict[str, Count]], note: str = ""):
         self.path, self.counts, self.note = path, counts, note
 
     def _rows(self) -> list[list[str]]:
@@ -37,35 +38,32 @@ class Panel:
         return "\n".join([self.note] * bool(self.note) + lines)
 
     def _repr_html_(self):
-        head, *rows = self._rows()
-        cells = "".join(f'<th style="text-align: left">{cell}</th>' for cell in head)
-        lines = [f"<tr>{cells}</tr>"]
-        for row in rows:
-            lines.append(
-                "<tr>" + "".join(f'<td style="text-align: left">{cell}</td>' for cell in row) + "</tr>"
-            )
-        note = f"<p>{self.note}</p>" if self.note else ""
-        return f"{note}<table>{''.join(lines)}</table>"
+        lines = []
+        for row, tag in zip(self._rows(), ["th", *["td"] * len(self.counts)], strict=True):
+            lines.append("".join(f'<{tag} style="text-align: left">{cell}</{tag}>' for cell in row))
+        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        return f"{note}<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def progress(number: str | None = None, folder: str | Path | None = None) -> Panel:
     """The panel of one lesson, or of all: attempted and correct exercises, predictions and quiz questions.
 
-    What counts is what you did: a check of a folded solution does not, nor does asking for a solution's check
-    again; an exercise once correct stays correct; of a question the first answer counts. It is kept in
-    progress.json in `folder`, else where the environment variable VITLAB_HOME points, else in `~/.vitlab`,
-    and nowhere else. Raises ValueError for a lesson that there is not.
+    What counts is what you did. The folded solutions check with `yours=False` and do not count, nor does a
+    check of the same function afterwards. An exercise once correct stays so; of a question the first answer counts.
+    All is kept in progress.json in `folder`, else where the environment variable VITLAB_HOME points, else in
+    `~/.vitlab`, and nowhere else. Raises ValueError for a lesson that there is not.
 
     >>> progress("1", folder="a_new_folder")
     your progress   exercises       predictions     quiz
     01 patching     none of 4 yet   none of 5 yet   none of 5 yet
     """
     numbers = [number] if number is not None else list(LESSONS)
-    path = records.place(folder)
+    path, found = None, records.parse("{}")
     try:
+        path = records.place(folder)
         found, note = records.load(path)
-    except OSError as error:
-        found, note = records.parse("{}"), f"{path} could not be read: {error}"
+    except (OSError, RuntimeError) as error:  # no right to read it, or no home at all
+        note = f"Your progress could not be read: {error}"
     return Panel(path, {number: count(number, found) for number in numbers}, note)
 
 
