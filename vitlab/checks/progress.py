@@ -49,9 +49,9 @@ def progress(number: str | None = None, folder: str | Path | None = None) -> Pan
     """The panel of one lesson, or of all: attempted and correct exercises, predictions and quiz questions.
 
     What counts is what you did. The folded solutions check with `yours=False` and do not count, nor does a
-    check of the same function afterwards. An exercise once correct stays so; of a question the first answer counts.
-    All is kept in progress.json in `folder`, else where the environment variable VITLAB_HOME points, else in
-    `~/.vitlab`, and nowhere else. Raises ValueError for a lesson that there is not.
+    check of the same function afterwards. An exercise once correct stays so; of a question the first
+    answer counts. All is kept in progress.json in `folder`, else where the environment variable VITLAB_HOME
+    points, else in `~/.vitlab`, and nowhere else. Raises ValueError for a lesson that there is not.
 
     >>> progress("1", folder="a_new_folder")
     your progress   exercises       predictions     quiz
