@@ -537,8 +537,9 @@ def quiz(
         ),
         Question(
             "6.q3",
-            f"Rollout's brightest patch lies on the garment in {hits} of the scenes for a Gaussian in the "
-            "centre, which has seen no image. What do these numbers bear out?",
+            f"Rollout's brightest patch lies on the garment in {rollout_hits:.0%} of the scenes; that of a "
+            f"Gaussian in the centre, which has seen no image, in {centre_hits:.0%}. What do these numbers "
+            "bear out?",
             [
                 (
                     "That the class depends on these patches",
@@ -547,11 +548,11 @@ def quiz(
                 ),
                 (
                     "That rollout finds objects better than the centre",
-                    f"The two are {hits}, on scenes with one object.",
+                    f"{hits}: that is what one counts, on scenes with one object.",
                 ),
                 (
                     "That the centre finds objects as well, or better",
-                    f"The two are {hits}, on scenes with one object.",
+                    f"{hits}: the centre would have to hit at least as often.",
                 ),
                 (
                     "That rollout explains the class asked for",
