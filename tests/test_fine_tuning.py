@@ -296,7 +296,7 @@ def test_half_a_training_is_no_result(monkeypatch, tmp_path):
     def press(history):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fine_tuning.recipes, "train", train)
+    monkeypatch.setattr(vitlab.training.loop, "train", train)
     recipe, data = fine_tuning.fine_tuning_recipe(3, 0.03), stripes(8)
     learn = fine_tuning.from_scratch(tiny(), recipe, vitlab.start(**CPU))
     with pytest.raises(KeyboardInterrupt):
@@ -332,7 +332,7 @@ def test_the_contenders_are_what_they_are_called(monkeypatch):
         seen.append({name: w.clone() for name, w in start.state_dict().items()})
         return vitlab.train(start, *rest, **kwargs)
 
-    monkeypatch.setattr(fine_tuning.recipes, "train", train)
+    monkeypatch.setattr(vitlab.training.loop, "train", train)
     found = {name: learn(data, 4)(test) for name, learn in learners.items()}
     for start, (name, begun) in zip(seen, wanted.items(), strict=True):
         assert all(torch.equal(w, begun.state_dict()[key]) for key, w in start.items())
