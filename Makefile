@@ -2,10 +2,10 @@
 PYTHON ?= python3
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses 8 --maxschedchunk 1
 
-.PHONY: help lab test quick bench site colab record
+.PHONY: help lab test quick bench site colab colab-check record
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 lab: .venv/lab.installed ## JupyterLab with the first notebook; arguments for it: LAB_ARGS="--no-browser --port 8899"
 	.venv/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
@@ -26,8 +26,11 @@ bench: .venv/bench.installed ## speed beside timm, vit-pytorch, Hugging Face and
 site: .venv/site.installed ## the course as static pages, for reading without a kernel
 	.venv/bin/python tests/course_site.py
 
-colab: need-REPO .venv/test.installed ## point the Colab cells to a repository: REPO=owner/name (REPO= takes it out)
+colab: need-REPO .venv/test.installed ## point the Colab cells and links to a repository: REPO=owner/name (REPO= takes it out)
 	.venv/bin/python tests/notebook_tools.py stamp "$(REPO)"
+
+colab-check: .venv/test.installed ## install and run everything beside the versions that Colab has
+	OMP_NUM_THREADS=1 .venv/bin/python tests/colab_check.py
 
 record: need-NB .venv/test.installed ## run a notebook in full and store its outputs: NB=01_patching
 	.venv/bin/python tests/notebook_tools.py record $(NB)

@@ -3,7 +3,7 @@
 From a shell, in the project's folder:
 
     python tests/notebook_tools.py record 01_patching 06     run in full on the CPU, store the outputs
-    python tests/notebook_tools.py stamp owner/name          write that repository into every Colab cell
+    python tests/notebook_tools.py stamp owner/name          write that repository into the Colab cells, links
     python tests/notebook_tools.py stamp ""                  and take it out again
 """
 
@@ -30,6 +30,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 PROJECT = ROOT / "pyproject.toml"
+README = ROOT / "README.md"
 TAGS = {"colab", "parameters", "exercise", "check", "solution"}
 CELL_METADATA = {"tags", "jupyter", "cellView"}  # the last two fold a cell, in JupyterLab and on Colab
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -54,6 +55,12 @@ import importlib.util
 
 if importlib.util.find_spec("vitlab") is None:
     raise ModuleNotFoundError("vitlab is not installed: start with `make lab`, or see README.md for pip")"""
+
+COLAB = "https://colab.research.google.com/github"
+# GitHub shows a notebook in a frame, in which Colab refuses to open; hence `target`.
+COLAB_LINK = (
+    '<a href="{colab}/{repository}/blob/main/notebooks/{name}" target="_parent">Open in Google Colab</a>'
+)
 
 
 # --- finding and reading ------------------------------------------------------------------------------------
@@ -136,7 +143,7 @@ def execute(nb, folder: Path, timeout: int = 600, **values) -> nbformat.Notebook
 def record(path: Path) -> float:
     """Run a notebook in full on the CPU and store its outputs, cleaned; returns the seconds that it took."""
     nb = read(path)
-    set_colab_cell(nb, stamped_repository())
+    set_colab(nb, stamped_repository(), path.name)
     begin = time.perf_counter()
     nb = execute(nb, NOTEBOOKS)
     seconds = time.perf_counter() - begin
@@ -230,7 +237,7 @@ def smaller_png(png: bytes) -> bytes:
     return min(png, encoded.getvalue(), key=len)
 
 
-# --- the Colab cell -----------------------------------------------------------------------------------------
+# --- the Colab cell and link --------------------------------------------------------------------------------
 
 
 def stamped_repository() -> str:
@@ -242,23 +249,34 @@ def colab_source(repository: str) -> str:
     return COLAB_STAMPED.format(repository=repository) if repository else COLAB_UNSTAMPED
 
 
-def set_colab_cell(nb, repository: str) -> None:
+def linked(text: str, repository: str, name: str) -> str:
+    """`text` with a link under its title that opens the notebook `name` on Colab; without one for ""."""
+    text = re.sub(rf'\n\n<a href="{re.escape(COLAB)}/.*</a>', "", text)
+    link = COLAB_LINK.format(colab=COLAB, repository=repository, name=name)
+    return re.sub(r"\A.*", lambda title: f"{title[0]}\n\n{link}", text) if repository else text
+
+
+def set_colab(nb, repository: str, name: str) -> None:
+    """Write `repository` ("" for none) into the Colab cell and link of the notebook whose file is `name`."""
     cells = tagged(nb, "colab")
     if len(cells) != 1:
         raise ValueError(f"a notebook has one cell tagged `colab`; this one has {len(cells)}")
     cells[0].source = colab_source(repository)
+    nb.cells[0].source = linked(nb.cells[0].source, repository, name)
 
 
 def stamp(repository: str) -> None:
-    """Write the address into pyproject.toml and into the Colab cell of every notebook; "" takes it out."""
+    """Write the address into pyproject.toml, README.md, all Colab cells and links; "" takes it out."""
     if repository and not re.fullmatch(r"[\w-]+/[\w.-]+", repository):
         raise ValueError(f"a repository is given as owner/name, such as ada/vitlab; got {repository!r}")
     text = PROJECT.read_text(encoding="utf-8")
     text = re.sub(r'^repository = ".*"$', f'repository = "{repository}"', text, flags=re.M)
     PROJECT.write_text(text, encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
+    README.write_text(linked(readme, repository, notebook_paths()[0].name), encoding="utf-8")
     for path in notebook_paths():
         nb = read(path)
-        set_colab_cell(nb, repository)
+        set_colab(nb, repository, path.name)
         write(nb, path)
 
 
@@ -316,11 +334,13 @@ def is_error(thing) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Record the notebooks' outputs, or stamp their Colab cell.")
+    parser = argparse.ArgumentParser(
+        description="Record the notebooks' outputs, or stamp their Colab cell and link."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     recorder = commands.add_parser("record", help="run in full on the CPU and store the outputs")
     recorder.add_argument("names", nargs="+", help="01, or 01_patching")
-    stamper = commands.add_parser("stamp", help="write the repository into every Colab cell")
+    stamper = commands.add_parser("stamp", help="write the repository into every Colab cell and link")
     stamper.add_argument("repository", help='owner/name, or "" to take it out')
     arguments = parser.parse_args()
     try:

@@ -1,6 +1,7 @@
 """The notebooks: how they are written, and that they run, as they are and with the exercises solved."""
 
 import ast
+import copy
 import io
 import os
 import re
@@ -131,6 +132,7 @@ def test_opening_cells(path):
     assert re.search(r"\b(minutes?|seconds?)\b", title), "the title cell says how long the notebook takes"
     (colab,) = tools.tagged(nb, "colab")
     assert colab.source == tools.colab_source(tools.stamped_repository())
+    assert title == tools.linked(title, tools.stamped_repository(), path.name)
     (parameters,) = tools.tagged(nb, "parameters")
     assert tools.parameters(nb)["QUICK"] is False
     assert nb.cells.index(colab) < nb.cells.index(parameters)
@@ -343,16 +345,47 @@ def as_png(picture: Image.Image) -> bytes:
 
 def test_stamp_writes_one_address_everywhere(tmp_path, monkeypatch):
     monkeypatch.setattr(tools, "PROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setattr(tools, "README", tmp_path / "README.md")
     monkeypatch.setattr(tools, "NOTEBOOKS", tmp_path)
     tools.PROJECT.write_text('[tool.vitlab]\nrepository = ""\n', encoding="utf-8")
+    tools.README.write_text("# A course\n\nOn models.\n", encoding="utf-8")
     for name in ("00_a", "01_b"):
-        tools.write(small_notebook("1 + 1", colab="", parameters="QUICK = False"), tmp_path / f"{name}.ipynb")
+        nb = small_notebook("1 + 1", colab=tools.COLAB_UNSTAMPED, parameters="QUICK = False")
+        nb.cells.insert(0, nbformat.v4.new_markdown_cell(f"# {name}\n\nA minute."))
+        tools.write(nb, tmp_path / f"{name}.ipynb")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    tools.stamp("bob/another")  # a second address takes the place of the first
     tools.stamp("ada/vit-lab")
     assert tools.stamped_repository() == "ada/vit-lab"
     sources = {tools.tagged(tools.read(path), "colab")[0].source for path in tools.notebook_paths()}
     assert sources == {tools.colab_source("ada/vit-lab")}
     assert "git+https://github.com/ada/vit-lab" in sources.pop()
+    assert "bob" not in "".join(path.read_text(encoding="utf-8") for path in tmp_path.iterdir())
+    for path, text in (
+        (tmp_path / "README.md", tools.README.read_text(encoding="utf-8")),
+        *((path, tools.read(path).cells[0].source) for path in tools.notebook_paths()),
+    ):
+        opened = path.name if path.suffix == ".ipynb" else "00_a.ipynb"
+        assert re.findall(r'href="([^"]+)"', text) == [
+            f"https://colab.research.google.com/github/ada/vit-lab/blob/main/notebooks/{opened}"
+        ]
     tools.stamp("")
-    assert tools.tagged(tools.read(tmp_path / "01_b.ipynb"), "colab")[0].source == tools.COLAB_UNSTAMPED
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     with pytest.raises(ValueError, match="owner/name"):
         tools.stamp("https://github.com/ada/vit-lab")
+
+
+@every_notebook
+def test_stamped_notebook_points_to_files_that_are_there(path):
+    """pip finds a project where the cell says, the link leads to this notebook, and both leave no trace."""
+    nb = tools.read(path)
+    before = copy.deepcopy(nb)
+    tools.set_colab(nb, "ada/vit-lab", path.name)
+    text = "\n".join(cell.source for cell in nb.cells)
+    assert re.findall(r"git\+https://github\.com/(\S+)", text) == ["ada/vit-lab"]
+    assert (tools.ROOT / "pyproject.toml").exists()  # what pip looks for at the top of that repository
+    (target,) = re.findall(r'"https://colab\.research\.google\.com/github/ada/vit-lab/blob/main/(.*?)"', text)
+    assert (tools.ROOT / target).samefile(path)
+    assert words(nb.cells[0].source) <= 120
+    tools.set_colab(nb, tools.stamped_repository(), path.name)
+    assert nb == before
