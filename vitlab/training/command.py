@@ -229,4 +229,4 @@ def start_card(start: str | None) -> dict | None:
     card = path.with_suffix(".json")
     known = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"sha256": sha256} | {key: known[key] for key in ("command", "start") if key in known}
+    return {"sha256": sha256} | {key: known[key] for key in ("command", "start") if known.get(key)}

@@ -236,7 +236,7 @@ class HeadDistanceExplorer(Explorer):
     >>> uniform = torch.full((4, 1, 4, 50, 50), 1 / 50)
     >>> explorer = HeadDistanceExplorer(uniform, ViTConfig())
     >>> explorer.caption[:47]
-    'Layer 1, head 1: mean attention distance 14.3 p'
+    'Layer 1, head 1: mean attention distance 14.1 p'
     """
 
     SIZE = (900, 380)
