@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vitlab.encoder import MLP, Attention, Block, Encoder, attention_weights
+from vitlab import record_attention
+from vitlab.encoder import MLP, Attention, Block, CPUAttention, Encoder, attention_weights
 
 
 def test_attention_weights_by_loop():
@@ -41,15 +42,51 @@ def test_attention_is_torchs_multi_head_attention():
     torch.testing.assert_close(recorded[0], weights)
 
 
-@pytest.mark.parametrize("tokens", [1, 5, 50])
-def test_explicit_and_fused_attention_agree_forward_and_backward(tokens):
-    attention = Attention(embed_dim=32, num_heads=4).double()
-    q, k, v = (torch.randn(2, 4, tokens, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    explicit, fused = attention.attend(q, k, v), F.scaled_dot_product_attention(q, k, v)
+def projections_of(batch, tokens, queries, width, dtype=torch.float64):
+    """What `CPUAttention` takes: one tensor, or two where only some tokens ask."""
+    shapes = [(batch, tokens, 3 * width)] if queries is None else [(batch, queries, width)]
+    shapes += [] if queries is None else [(batch, tokens, 2 * width)]
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+@pytest.mark.parametrize("queries", [None, 1, 3])
+@pytest.mark.parametrize("tokens", [3, 5, 50])
+def test_cpu_attention_is_pytorchs_forward_and_backward(tokens, queries):
+    given = projections_of(2, tokens, queries, width=32)
+    attention = Attention(embed_dim=32, num_heads=4)
+    q, k, v = (head for p in given for head in attention.heads(p))
+    fused = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    explicit = attention.attend(*given)
     torch.testing.assert_close(explicit, fused)
     direction = torch.randn_like(explicit)
-    ours, theirs = (torch.autograd.grad(out, (q, k, v), direction) for out in (explicit, fused))
+    ours, theirs = (torch.autograd.grad(out, given, direction) for out in (explicit, fused))
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("queries", [None, 1])
+def test_the_gradient_of_cpu_attention_is_its_slope(queries):
+    given = projections_of(2, 4, queries, width=6)
+    assert torch.autograd.gradcheck(lambda *p: CPUAttention.apply(2, *p), given)
+
+
+def test_cpu_attention_in_bf16_is_as_near_as_its_digits():
+    (qkv,) = projections_of(8, 50, None, width=96, dtype=torch.float32)
+    exact = CPUAttention.apply(4, qkv.double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = CPUAttention.apply(4, qkv.bfloat16())
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.double(), exact, rtol=0, atol=0.02)
+
+
+def test_whoever_differentiates_twice_is_told_how():
+    x = torch.randn(2, 5, 8, requires_grad=True)
+    attention = Attention(8, 2)
+    with pytest.raises(RuntimeError, match="twice inside record_attention"):
+        torch.autograd.grad(attention(x).sum(), x, create_graph=True)
+    with record_attention(torch.nn.Sequential(attention)):
+        (slope,) = torch.autograd.grad(attention(x).sum(), x, create_graph=True)
+    slope.square().sum().backward()
+    assert x.grad.abs().sum() > 0
 
 
 def test_weights_are_fp32_whatever_autocast_says():

@@ -1,5 +1,6 @@
 """Device, precision, seed and quick mode: chosen once, shown, and overridable."""
 
+import platform
 import subprocess
 import sys
 import textwrap
@@ -33,6 +34,32 @@ def test_only_start_touches_the_seed():
         assert torch.equal(torch.random.get_rng_state(), before)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory as it likes")
+def test_freed_memory_is_not_asked_for_again():
+    """Page faults of tensors made and freed over and over: as the process begins, and after `here`."""
+    code = """
+        import resource, torch
+        from vitlab.runtime import here
+
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(20):
+                tensors = [torch.ones(12_000_000) for _ in range(2)]
+                del tensors
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+        first = faults()
+        here("cpu", "fp32")
+        faults()  # the memory that is kept from now on
+        print(first, faults())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    before, after = map(int, out.split())
+    assert before > 1_000
+    assert after < before / 20
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The Transformer encoder (section 3.1, equations 2 and 3; appendix A): BERT's, with the norm in front."""
 
+import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -30,13 +31,55 @@ def attention_weights(queries: Tensor, keys: Tensor) -> Tensor:
     return attention_scores(queries, keys).softmax(dim=-1)
 
 
+class CPUAttention(torch.autograd.Function):
+    """softmax(q kᵀ / √d) v with its gradient written out: equations 6 and 7 as a CPU does them fastest.
+
+    Takes the number of heads and `projections` that hold queries, keys and values, in that order: one tensor
+    (B, T, 3·h·d), or queries (B, queries, h·d) and both others (B, T, 2·h·d). Returns (B, queries, h·d).
+    Raises RuntimeError where it is to be differentiated twice.
+    """
+
+    @staticmethod
+    def forward(ctx, num_heads: int, *projections: Tensor) -> Tensor:
+        width = sum(p.shape[-1] for p in projections) // 3  # h·d
+        sizes = dict(h=num_heads, d=width // num_heads)
+        # one copy here spares each of the products that follow a copy of its own
+        parts = [rearrange(p, "b t (n h d) -> n (b h) t d", **sizes).contiguous() for p in projections]
+        q, k, v = itertools.chain(*parts)
+        ctx.scale = sizes["d"] ** -0.5
+        scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.mT, beta=0, alpha=ctx.scale)  # (B·h, queries, T)
+        weights = scores.softmax(dim=-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
+        out = weights @ v  # (B·h, queries, d)
+        ctx.num_heads = num_heads
+        ctx.save_for_backward(weights, out, *parts)
+        return rearrange(out, "(b h) t d -> b t (h d)", h=num_heads)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError(
+                "attention on a CPU is differentiated once; twice, inside record_attention(model)"
+            )
+        weights, out, *parts = ctx.saved_tensors
+        grads = [torch.empty_like(part) for part in parts]
+        (q, k, v), (grad_q, grad_k, grad_v) = itertools.chain(*parts), itertools.chain(*grads)
+        grad = rearrange(grad, "b t (h d) -> (b h) t d", h=ctx.num_heads).contiguous()
+        torch.bmm(weights.mT, grad, out=grad_v)
+        # softmax: from each weight's gradient goes the row's mean of them, which is grad·out
+        means = (grad * out).sum(dim=-1, keepdim=True)  # (B·h, queries, 1)
+        grad_scores = torch.baddbmm(means, grad, v.mT, beta=-1).mul_(weights)
+        torch.baddbmm(grad_q, grad_scores, k, beta=0, alpha=ctx.scale, out=grad_q)
+        torch.baddbmm(grad_k, grad_scores.mT, q, beta=0, alpha=ctx.scale, out=grad_k)
+        return None, *(rearrange(g, "n (b h) t d -> b t (n h d)", h=ctx.num_heads) for g in grads)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention: (B, T, D) -> (B, T, D) (appendix A, equations 5 to 8).
 
     Queries, keys and values come from one matrix, in that order, each head-major; a head is D / heads wide
     unless `head_dim` says otherwise, as in weights of other libraries. One attention, two paths: while
-    `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, and on a CPU, the weights are
-    made explicitly; elsewhere PyTorch's fused kernel makes the same output without ever storing them.
+    `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, the weights are made in the
+    open; else `CPUAttention`, or PyTorch's fused kernel on other devices, makes the same output.
 
     >>> Attention(embed_dim=96, num_heads=4)(torch.zeros(2, 50, 96)).shape
     torch.Size([2, 50, 96])
@@ -62,33 +105,34 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
         """The first `num_queries` tokens (None: all) attend to all: (B, T, D) -> (B, queries, D)."""
-        if num_queries is None or self.observers:  # whoever observes wants the weights of all queries
-            q, k, v = self.heads(self.qkv(x))
-            x = self.attend(q, k, v)[:, :, :num_queries]  # (B, heads, queries, d)
+        if self.observers:  # whoever observes wants the weights of all queries
+            x = self.attend(self.qkv(x))[:, :num_queries]
+        elif num_queries is None:
+            x = self.attend(self.qkv(x))
         else:
             widths = [self.proj.in_features, 2 * self.proj.in_features]
             biases = (None, None) if self.qkv.bias is None else self.qkv.bias.split(widths)
             of_q, of_kv = zip(self.qkv.weight.split(widths), biases, strict=True)
-            (q,) = self.heads(F.linear(x[:, :num_queries], *of_q))
-            x = self.attend(q, *self.heads(F.linear(x, *of_kv)))
-        return self.dropout(self.proj(rearrange(x, "b h t d -> b t (h d)")))
+            x = self.attend(F.linear(x[:, :num_queries], *of_q), F.linear(x, *of_kv))
+        return self.dropout(self.proj(x))
 
     def heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys, values, or some of them, head by head: (B, T, n·h·d) -> n times (B, h, T, d)."""
-        sizes = dict(h=self.num_heads, d=self.head_dim)
-        # one copy here spares each of the products that follow a copy of its own
-        return rearrange(x, "b t (n h d) -> n b h t d", **sizes).contiguous().unbind()
+        return rearrange(x, "b t (n h d) -> n b h t d", h=self.num_heads, d=self.head_dim).unbind()
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """softmax(q kᵀ / √d) v: (B, heads, queries, d), (B, heads, T, d) twice -> (B, heads, queries, d)."""
+    def attend(self, *projections: Tensor) -> Tensor:
+        """softmax(q kᵀ / √d) v: the projections that `CPUAttention` takes -> (B, queries, heads · d)."""
+        if projections[0].device.type == "cpu" and not self.observers:
+            return CPUAttention.apply(self.num_heads, *projections)
+        q, k, v = itertools.chain(*map(self.heads, projections))
         if self.observers:
             weights = attention_weights(q, k)
             for observe in self.observers:
                 observe(weights)
-            return weights.to(v.dtype) @ v
-        if q.device.type == "cpu":  # in bf16 several times faster here than the fused kernel's backward pass
-            return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1).to(v.dtype) @ v
-        return F.scaled_dot_product_attention(q, k, v)
+            x = weights.to(v.dtype) @ v
+        else:
+            x = F.scaled_dot_product_attention(q, k, v)
+        return rearrange(x, "b h t d -> b t (h d)")
 
 
 class MLP(nn.Module):

@@ -100,7 +100,8 @@ def ways(library: str) -> list[str]:
 def contender_for(library: str, way: str, case: Case, mode: str, device: torch.device) -> Contender:
     if library == MATMUL:
         return matmul(way, device)
-    c, run = case.config, Run(device, precision(way))
+    c = case.config
+    run = here(device, precision(way)) if library == OURS else Run(device, precision(way))
     images = torch.randn(case.batch_size, c.in_chans, c.image_size, c.image_size, device=device)
     labels = torch.randint(c.num_classes, (case.batch_size,), device=device)
     make = ViT if library == OURS else PEERS[library]

@@ -24,7 +24,8 @@ class Stepper:
         self.accelerator = self.processes.accelerator
         if self.processes.index:
             torch.manual_seed(torch.initial_seed() + self.processes.index)
-        self.model = model.to(run.device)
+        self.model = model.to(run.device).train()
+        self.parameters = list(self.model.parameters())  # looked up once: it takes longer than to clip them
         task = task or functools.partial(classification, label_smoothing=recipe.label_smoothing)
         self.learner = self.accelerator.prepare_model(Learner(self.model, task))
         self.optimizer = make_optimizer(self.model, recipe)
@@ -32,7 +33,8 @@ class Stepper:
 
     def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Outcome:
         """One step on one batch; returns the task's outcome, detached."""
-        self.model.train()
+        if not self.model.training:  # after an evaluation
+            self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         with self.run.autocast():
@@ -40,7 +42,7 @@ class Stepper:
         self.accelerator.backward(self.scaler.scale(outcome.loss))
         if self.recipe.clip_norm:
             self.scaler.unscale_(self.optimizer)
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+            self.accelerator.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
