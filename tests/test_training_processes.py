@@ -66,7 +66,10 @@ def test_two_processes_learn_what_one_does(launcher, folder, tmp_path, monkeypat
 
     model, other = (vitlab.load_checkpoint(out / "made.safetensors") for out in (two, one))
     for name, weight in other.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[name], weight, rtol=0, atol=1e-4)
+        apart = (model.state_dict()[name] - weight).abs()
+        if name.endswith("qkv.bias"):  # softmax undoes the keys' bias: AdamW scales up what rounding leaves
+            apart = torch.cat([apart.chunk(3)[i] for i in (0, 2)])
+        assert apart.max() < 1e-4, name
     card = json.loads((two / "made.json").read_text())
     assert card["command"].startswith("torchrun --nproc-per-node=2 -m vitlab.training --data")
     assert card["machine"].startswith("2 processes, each on CPU")

@@ -66,7 +66,7 @@ def learning_rate_at(step: int, recipe: Recipe) -> float:
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer. Weight decay is for matrices only: no norms, biases, class token or positions.
 
-    Raises ValueError where "muon" finds no encoder to train, or a PyTorch that does not have it yet.
+    Raises ValueError where "muon" finds no encoder to train.
     """
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     spared = {name for name, p in trainable if p.ndim < 2 or name.endswith(("cls_token", "pos_embed"))}
