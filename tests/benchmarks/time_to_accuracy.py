@@ -25,7 +25,7 @@ from vitlab.runtime import Run, here
 
 CONFIG = CASES["b"].config
 EVERY = 20_000  # training images from one evaluation to the next
-STEPS = {0.85: 240, 0.88: 750, 0.90: 2600}  # of the quick recipe, to such an accuracy
+STEPS = {0.85: 220, 0.88: 750, 0.90: 2600}  # of the quick recipe, to such an accuracy
 QUICK = Recipe(batch_size=128, learning_rate=3e-3, optimizer="muon", augment=False)
 
 
