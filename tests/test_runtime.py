@@ -46,7 +46,7 @@ def test_freed_memory_is_not_asked_for_again():
         def faults():
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             for _ in range(20):
-                tensors = [torch.ones(12_000_000) for _ in range(2)]
+                tensors = [torch.ones(5_000_000) for _ in range(4)]
                 del tensors
             return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's numbers, from malloc.h
-KEPT_BYTES = 2**30
+KEPT, LARGEST = 2**30, 2**25  # bytes of freed memory; bytes of a tensor in it, the most that glibc allows
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -89,15 +89,15 @@ def here(device: str | torch.device | None = None, precision: str | None = None)
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep up to a gigabyte of freed memory, where it gives most of it back to the system.
+    """Have glibc keep up to a gigabyte of freed tensors, where it gives most of them back to the system.
 
     A training step takes and frees the same tensors again and again. Pages that come anew from the system
     are filled with zeros first, which took up to a tenth of a small model's training time.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):  # other C libraries have no such switch
-        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            libc.mallopt(option, KEPT_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST)
 
 
 def pick_device() -> torch.device:

@@ -11,6 +11,7 @@ from vitlab.runtime import here
 from vitlab.vit import ViT
 
 PROGRAM = "python -m vitlab.attention"
+CHECKPOINTS = ["scenes_vit", "scenes_vit_2", "scenes_vit_3"]  # three seeds of one training
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -23,9 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
     score.add_argument(
         "--checkpoint",
         nargs="+",
-        default=["scenes_vit"],
+        default=CHECKPOINTS,
         metavar="NAME",
-        help="checkpoints that ship, or files; a ViT for scenes each (default: scenes_vit)",
+        help=f"checkpoints that ship, or files; a ViT for scenes each (default: {', '.join(CHECKPOINTS)})",
     )
     score.add_argument("--images", type=int, default=2_000, help="test scenes (default: %(default)s)")
     score.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")

@@ -49,7 +49,7 @@ def attention_scores(
     true class; scenes are those of the test split that `seed` draws. Raises ValueError for a map that there
     is not.
 
-    >>> attention_scores({"scenes_vit": None, "scenes_vit_1": None}).varied
+    >>> attention_scores({"scenes_vit": None, "scenes_vit_2": None}).varied
     ('checkpoint', 'map')
     """
     for name in maps:
