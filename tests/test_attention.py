@@ -618,3 +618,9 @@ def test_distance_is_the_independent_ones(oracle, grid, patch_size):
     for cls, key in zip(CLS, ("px_raw", "px_renorm"), strict=True):
         ours = mean_attention_distance(arrays[name + "attn"][None], grid, patch_size, cls=cls)
         torch.testing.assert_close(ours.double(), arrays[name + key], atol=0, rtol=1e-5)
+
+
+def test_an_int_stands_for_a_square_grid():
+    weights = torch.rand(2, 1, 2, 10, 10).softmax(dim=-1)
+    ours, wanted = (mean_attention_distance(weights, grid, 4) for grid in (3, (3, 3)))
+    assert torch.equal(ours, wanted)

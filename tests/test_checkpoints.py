@@ -229,3 +229,9 @@ def test_the_shipped_checkpoint_is_as_good_as_its_card_says():
     _, accuracy = vitlab.evaluate(model, vitlab.data.fashion_mnist("test"), run)
     assert accuracy >= 0.90
     assert accuracy == pytest.approx(card("fashion_mnist_vit")["test_accuracy"], abs=0.003)
+
+
+def test_a_folder_is_no_place_for_weights(tmp_path):
+    with pytest.raises(ValueError, match="is a folder; name a file in it, such as .*vit.safetensors"):
+        vitlab.save_checkpoint(ViT(ViTConfig()), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -180,3 +180,10 @@ def test_tables_that_do_not_fit_are_refused():
         vitlab.resize_pos_embed(torch.zeros(1, 16, 8), (4, 4), (6, 6))
     with pytest.raises(ValueError, match="'jax', 'timm', 'hf'; got 'nearest'"):
         vitlab.resize_pos_embed(torch.zeros(1, 17, 8), (4, 4), (6, 6), method="nearest")
+
+
+def test_a_grid_has_whole_sides():
+    table = torch.randn(1, 10, 8)
+    assert torch.equal(resize_pos_embed(table, 3, 5), resize_pos_embed(table, (3, 3), (5, 5)))
+    with pytest.raises(ValueError, match=r"pair \(height, width\); got \(0, 4\)"):
+        resize_pos_embed(table, (3, 3), (0, 4))

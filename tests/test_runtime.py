@@ -116,3 +116,8 @@ def test_what_is_not_there_is_refused():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA device.*device='cpu'"):
             vitlab.start(device="cuda")
+
+
+def test_a_device_that_nobody_has_heard_of():
+    with pytest.raises(ValueError, match="device is 'cpu', 'cuda' or 'mps'; got 'tpu'"):
+        vitlab.start(device="tpu")

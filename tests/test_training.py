@@ -346,3 +346,17 @@ def test_a_task_of_ones_own_is_learnt_and_measured():
         right = [float((model(image[None] / 127.5 - 1)[0, 0] > 0) == (label == 0))
                  for image, label in zip(test.images, test.labels, strict=True)]  # fmt: skip
     assert vitlab.evaluate(model, test, run, batch_size=40, task=is_top)[1] == pytest.approx(sum(right) / 90)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(steps=10.5), "steps is a whole number; got 10.5"),
+        (dict(batch_size="64"), "batch_size is a whole number; got '64'"),
+        (dict(learning_rate=math.nan), "learning_rate is above 0; got nan"),
+        (dict(weight_decay=math.nan), "weight_decay is at least 0; got nan"),
+    ],
+)
+def test_a_recipe_has_numbers_that_can_be_used(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**wrong)

@@ -228,3 +228,10 @@ def test_images_of_another_shape_or_type_are_refused():
         model(torch.zeros(2, 1, 32, 32))
     with pytest.raises(ValueError, match=r"floats in \[-1, 1\].*normalise"):
         model(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
+
+
+def test_images_of_another_precision_are_refused():
+    with pytest.raises(ValueError, match=r"takes images of torch.float32; got torch.float64; use images.to"):
+        ViT(ViTConfig())(torch.zeros(1, 1, 28, 28, dtype=torch.float64))
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # which casts them itself
+        assert ViT(ViTConfig())(torch.zeros(1, 1, 28, 28, dtype=torch.bfloat16)).shape == (1, 10)

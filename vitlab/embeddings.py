@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vitlab.patches import grid_size, patchify
+from vitlab.patches import as_pair, grid_size, patchify
 
 
 class PatchEmbed(nn.Module):
@@ -87,15 +87,16 @@ def resize_pos_embed(
     }
     if method not in rules:
         raise ValueError(f"method is one of {', '.join(map(repr, rules))}; got {method!r}")
+    old_grid, new_grid = as_pair(old_grid), as_pair(new_grid)
     expected = num_prefix_tokens + math.prod(old_grid)
     if pos_embed.ndim != 3 or pos_embed.shape[0] != 1 or pos_embed.shape[1] != expected:
         raise ValueError(
             f"a {old_grid[0]} x {old_grid[1]} grid with {num_prefix_tokens} prefix tokens has position "
             f"embeddings of shape (1, {expected}, D); got {tuple(pos_embed.shape)}"
         )
-    if tuple(old_grid) == tuple(new_grid):
+    if old_grid == new_grid:
         return pos_embed
     prefix, table = pos_embed[:, :num_prefix_tokens], pos_embed[:, num_prefix_tokens:]
     table = rearrange(table, "1 (h w) d -> 1 d h w", h=old_grid[0])
-    table = F.interpolate(table.float(), size=tuple(new_grid), **rules[method]).to(pos_embed.dtype)
+    table = F.interpolate(table.float(), size=new_grid, **rules[method]).to(pos_embed.dtype)
     return torch.cat([prefix, rearrange(table, "1 d h w -> 1 (h w) d")], dim=1)

@@ -75,7 +75,10 @@ def here(device: str | torch.device | None = None, precision: str | None = None)
     >>> here("cpu", "bf16").precision
     'bf16'
     """
-    device = pick_device() if device is None else torch.device(device)
+    try:
+        device = pick_device() if device is None else torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device is 'cpu', 'cuda' or 'mps'; got {device!r}") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("no CUDA device is available here; leave `device` out, or say device='cpu'")
     if device.type == "mps" and not torch.backends.mps.is_available():

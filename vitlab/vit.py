@@ -214,15 +214,16 @@ class ViT(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """The tokens that enter the encoder: (B, C, H, W) -> (B, T, D) (equation 1).
 
-        Raises ValueError for images of another shape than the config's.
+        Raises ValueError for images of another shape or type than the model's.
         """
-        c = self.config
-        if (
-            images.ndim != 4
-            or images.shape[1] != c.in_chans
-            or tuple(images.shape[2:]) != as_pair(c.image_size)
-        ):
-            height, width = as_pair(c.image_size)
+        self.check_images(images)
+        return self.sequence(self.patch_embed(images))
+
+    def check_images(self, images: Tensor) -> None:
+        """Raise ValueError for images that this model does not take."""
+        c, dtype = self.config, self.norm.weight.dtype
+        height, width = as_pair(c.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != (c.in_chans, height, width):
             raise ValueError(
                 f"this model takes images of shape (B, {c.in_chans}, {height}, {width}); "
                 f"got {tuple(images.shape)}; resize the images, or make the model for their size"
@@ -231,7 +232,10 @@ class ViT(nn.Module):
             raise ValueError(
                 f"images are floats in [-1, 1]; got {images.dtype}; use vitlab.data.normalise(images)"
             )
-        return self.sequence(self.patch_embed(images))
+        if images.dtype != dtype and not torch.is_autocast_enabled(images.device.type):
+            raise ValueError(
+                f"this model takes images of {dtype}; got {images.dtype}; use images.to({dtype})"
+            )
 
     def sequence(self, patches: Tensor) -> Tensor:
         """Embedded patches as the encoder reads them: (B, N, D) -> (B, T, D) (equation 1).

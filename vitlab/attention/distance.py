@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from vitlab.patches import as_pair
+
 
 def mean_attention_distance(
     weights: Tensor, grid_size: tuple[int, int], patch_size: int, cls: str = "drop"
@@ -19,7 +21,7 @@ def mean_attention_distance(
     >>> round(mean_attention_distance(uniform, (14, 14), 16).item(), 1)
     116.5
     """
-    rows, columns = grid_size
+    rows, columns = as_pair(grid_size)
     prefix = weights.shape[-1] - rows * columns
     if weights.ndim != 5 or prefix not in (0, 1):
         raise ValueError(
@@ -70,6 +72,6 @@ def patch_distances(grid_size: tuple[int, int], patch_size: int) -> Tensor:
     >>> patch_distances((1, 3), 16)[0].tolist()
     [0.0, 16.0, 32.0]
     """
-    rows, columns = grid_size
+    rows, columns = as_pair(grid_size)
     places = torch.cartesian_prod(torch.arange(float(rows)), torch.arange(float(columns)))  # (N, 2)
     return torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist") * patch_size

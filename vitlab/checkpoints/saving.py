@@ -47,6 +47,8 @@ def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") 
     if layout not in ("vitlab", "timm"):
         raise ValueError(f"layout is 'vitlab' or 'timm'; got {layout!r}")
     path, config = Path(path), asdict(model.config)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file in it, such as {path / 'vit.safetensors'}")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {"format": "vitlab", "model": kind, "config": json.dumps(config)}
     if layout == "timm":

@@ -36,15 +36,18 @@ class Recipe:
     def __post_init__(self):
         if self.warmup_steps is None:
             object.__setattr__(self, "warmup_steps", self.steps // 10)
+        for name in ("steps", "batch_size", "warmup_steps"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} is a whole number; got {getattr(self, name)!r}")
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1; got {getattr(self, name)}")
-        if self.learning_rate <= 0:
+        if not self.learning_rate > 0:  # NaN is not, either
             raise ValueError(f"learning_rate is above 0; got {self.learning_rate}")
         for name in ("weight_decay", "clip_norm", "label_smoothing", "warmup_steps"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is at least 0; got {getattr(self, name)}")
-        if self.label_smoothing >= 1:
+        if not self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is below 1; got {self.label_smoothing}")
         if self.optimizer not in ("adamw", "muon", "sgd"):
             raise ValueError(f"optimizer is 'adamw', 'muon' or 'sgd'; got {self.optimizer!r}")
