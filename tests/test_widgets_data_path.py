@@ -2,12 +2,13 @@
 
 import io
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vitlab import ViT, ViTConfig
-from vitlab.widgets import DataPathExplorer
+from vitlab.widgets import DataPathExplorer, PictureUpload
 from vitlab.widgets.data_path import overview, walk
 
 CLASSES = list("abcdefghij")
@@ -97,3 +98,24 @@ def test_the_overview_names_the_three_likeliest_classes(model, images):
     bars = next(ax for ax in picture.axes if ax.get_title() == "and is named")
     assert [label.get_text() for label in bars.get_yticklabels()] == [CLASSES[i] for i in best]
     assert [bar.get_width() for bar in bars.patches] == pytest.approx(values.tolist(), rel=1e-5)
+
+
+def test_an_uploaded_photo_takes_the_way_of_the_model(model, images):
+    """Cropped to a square, made 28 x 28 and grey; a second one of the same name takes its place."""
+    explorer = DataPathExplorer(model, images, CLASSES)
+    upload = PictureUpload(explorer.pictures, then=explorer.add)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    captions = []
+    for shown in (pixels, 255 - pixels):
+        file = io.BytesIO()
+        Image.fromarray(shown).save(file, format="png")
+        upload.take([("mine.png", file.getvalue())])
+        assert explorer.state["image"] == "mine.png"
+        explorer.set(step="class")
+        small = ImageOps.fit(Image.fromarray(shown), (28, 28), Image.Resampling.BICUBIC).convert("L")
+        with torch.no_grad():
+            shares = model(torch.tensor(np.array(small))[None, None] / 127.5 - 1).softmax(dim=-1)[0]
+        assert f"It says {CLASSES[shares.argmax()]}, with {shares.max():.1%}" in explorer.caption
+        captions.append(explorer.caption)
+        explorer.set(step="image")
+    assert captions[0] != captions[1]

@@ -11,7 +11,7 @@ from vitlab.runtime import here
 from vitlab.vit import ViT
 
 PROGRAM = "python -m vitlab.attention"
-CHECKPOINTS = ["scenes_vit", "scenes_vit_2", "scenes_vit_3"]  # three seeds of one training
+CHECKPOINTS = ["scenes_vit", "scenes_vit_0", "scenes_vit_2"]  # seeds 1, 0 and 2
 
 
 def main(arguments: list[str] | None = None) -> None:

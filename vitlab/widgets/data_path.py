@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitlab import data, plots
 from vitlab.attention import attention_rollout, class_map, record_attention
-from vitlab.patches import patchify
+from vitlab.patches import as_pair, patchify
 from vitlab.vit import ViT
 from vitlab.widgets.explorer import Explorer, figure
 
@@ -67,9 +67,10 @@ def walk(model: ViT, image: Tensor) -> Path:
 class DataPathExplorer(Explorer):
     """From image to class, one step at a time, with picture, shape and words (paper, figure 1).
 
-    `model` is a trained `ViT` with a class token, `images` maps names to uint8 images (C, H, W) of its size,
-    `classes` names its classes. The arrow keys move the step forwards and backwards. Raises ValueError for a
-    model without a class token.
+    `model` is a trained `ViT` with a class token, `pictures` maps names to images (C, H, W), uint8, of its
+    size, or to pictures in colour of any size, which `data.fit_picture` fits to it; `classes` names its
+    classes. The arrow keys move the step forwards and backwards. Raises ValueError for a model without a
+    class token.
 
     >>> from vitlab import ViTConfig
     >>> images = {"blank": torch.zeros(1, 28, 28, dtype=torch.uint8)}
@@ -79,12 +80,12 @@ class DataPathExplorer(Explorer):
     'Step 2 of 11, patches: (1, 49, 16) is '
     """
 
-    def __init__(self, model: ViT, images: dict[str, Tensor], classes: list[str]):
+    def __init__(self, model: ViT, pictures: dict[str, Tensor], classes: list[str]):
         if model.config.pool != "token":
             raise ValueError("this explorer follows the class token; give it a model with pool='token'")
-        self.config, self.classes = model.config, classes
+        self.config, self.classes, self.pictures = model.config, classes, pictures
         model.eval()
-        self._walk = lru_cache(lambda name: walk(model, images[name]))
+        self._walk = lru_cache(lambda name: walk(model, self._fitted(pictures[name])))
         self.steps = {
             "image": self._image,
             "patches": self._patches,
@@ -96,10 +97,25 @@ class DataPathExplorer(Explorer):
             self.steps[f"block {i + 1}"] = lambda path, i=i: self._block(path, i)
         self.steps |= {"norm": self._norm, "class": self._class}
         controls = {
-            "image": ipywidgets.Dropdown(options=list(images), description="image"),
+            "image": ipywidgets.Dropdown(options=list(pictures), description="image"),
             "step": ipywidgets.SelectionSlider(options=list(self.steps), description="step"),
         }
         super().__init__(self.draw, controls, size=SIZE)
+
+    def add(self, name: str) -> None:
+        """Offer and choose a picture that `pictures` has now, or has anew."""
+        self._walk.cache_clear()
+        self._render.cache_clear()
+        with self.hold():
+            self.controls["image"].options = list(self.pictures)
+            self.controls["image"].value = name
+
+    def _fitted(self, picture: Tensor) -> Tensor:
+        """A picture as the model takes it, (C, H, W) uint8."""
+        c = self.config
+        if tuple(picture.shape) == (c.in_chans, *as_pair(c.image_size)):
+            return picture
+        return data.fit_picture(picture, c.image_size, c.in_chans)
 
     def draw(self, image: str, step: str) -> tuple[Figure, str]:
         """The picture of one step, and what happens in it."""
