@@ -160,7 +160,7 @@ def test_the_caption_has_the_history_s_numbers():
 
 def test_it_draws_at_most_four_times_a_second_and_the_end_always(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("vitlab.widgets.pretraining.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("vitlab.widgets.live_curves.time.perf_counter", lambda: clock[0])
     live, drawn = LiveCurves(Recipe(steps=1000)), []
     draw = live.draw
     live.draw = lambda: drawn.append(clock[0]) or draw()
@@ -178,7 +178,7 @@ def test_it_draws_at_most_four_times_a_second_and_the_end_always(monkeypatch):
 
 def test_drawing_takes_at_most_a_tenth_of_the_time(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("vitlab.widgets.pretraining.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("vitlab.widgets.live_curves.time.perf_counter", lambda: clock[0])
     live, spent = LiveCurves(Recipe(steps=1000)), []
     draw = live.draw
 

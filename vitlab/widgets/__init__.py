@@ -34,8 +34,10 @@ from vitlab.widgets.embeddings import FilterExplorer, PositionExplorer
 from vitlab.widgets.encoder import HeadExplorer
 from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.fine_tuning import LabelsExplorer, ResolutionExplorer
+from vitlab.widgets.live_curves import LiveCurves
 from vitlab.widgets.patching import PatchExplorer
-from vitlab.widgets.pretraining import DebugExplorer, LiveCurves, RecipeExplorer
+from vitlab.widgets.pretraining import DebugExplorer, RecipeExplorer
+from vitlab.widgets.training_panel import TrainingPanel
 from vitlab.widgets.your_images import MapExplorer, PictureUpload
 
 __all__ = [
@@ -54,5 +56,6 @@ __all__ = [
     "PositionExplorer",
     "RecipeExplorer",
     "ResolutionExplorer",
+    "TrainingPanel",
     "figure",
 ]

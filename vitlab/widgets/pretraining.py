@@ -1,4 +1,4 @@
-"""Lesson 04: a recipe and what it does to a small model, and the curves of a training while it runs."""
+"""Lesson 04: a recipe and what it does to a small model, and five trainings that fail."""
 
 import time
 from typing import NamedTuple
@@ -26,8 +26,6 @@ from vitlab.widgets.explorer import Explorer, figure
 
 SIZE = (880, 330)
 KEPT = 3  # trainings whose curves stay on the picture: more cannot be told apart
-EVERY = 0.25  # seconds between two pictures of a running training, at least
-SHARE = 0.1  # of the training's time that drawing may take, at most
 BATCH = 64
 HIGHEST = 4  # of the losses shown of a run that fails; what is above is cut off
 DECAY = 20  # of the norms that are decayed: in 100 steps it does what a usual one does in 100,000
@@ -41,56 +39,6 @@ FAULTS = {
     "no warm-up": ({"learning_rate": 2e-2, "warmup_steps": 0}, {}),
     "patch too large": ({}, {"patch_size": 28}),
 }
-
-
-class LiveCurves(Explorer):
-    """Loss and accuracy of a training, redrawn while it runs; in a notebook, used as a context::
-
-        with LiveCurves(recipe) as live:
-            history = vitlab.train(model, train_data, test_data, recipe, run, on_step=live, progress=False)
-
-    The picture is drawn at most four times a second, and for at most a tenth of the training's time. At the
-    end the output is replaced by the last picture and its caption, for readers without a kernel.
-
-    >>> live = LiveCurves(Recipe(steps=10))
-    >>> row = dict(step=4, loss=2.0, accuracy=0.25, learning_rate=1e-3, images_per_second=800.0)
-    >>> live(History(rows=[row]))
-    >>> live.caption[:56]
-    'Step 4 of 10: training loss 2.000, training accuracy 25.'
-    """
-
-    def __init__(self, recipe: Recipe):
-        self.recipe, self.history = recipe, History()
-        self._begin, self._drawing, self._last = time.perf_counter(), 0.0, -EVERY
-        super().__init__(self.draw, {}, size=SIZE)
-        self.widget.children = self.widget.children[1:]  # without controls there is nothing to reset
-
-    def __call__(self, history: History) -> None:
-        """What `train` calls: draw the history, unless it was drawn a moment ago."""
-        self.history, now = history, time.perf_counter() - self._begin
-        if now - self._last >= EVERY and self._drawing <= SHARE * now:
-            self.redraw()
-            self._last = time.perf_counter() - self._begin
-            self._drawing += self._last - now
-
-    def __enter__(self) -> "LiveCurves":
-        from IPython.display import display
-
-        self._handle, self._begin = display(self, display_id=True), time.perf_counter()
-        return self
-
-    def __exit__(self, *_error) -> None:
-        self.redraw()
-        if self._handle:  # None outside a notebook
-            self._handle.update(self)
-
-    def draw(self) -> tuple[Figure, str]:
-        """Both curves over all the steps that there will be, and in words how far it is."""
-        drawing = figure(SIZE)
-        for ax, what in zip(drawing.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            plots.curves(self.history, what, ax=ax)
-            ax.set(xlim=(0, self.recipe.steps), ylim=(0, None) if what == "loss" else (0, 100))
-        return drawing, _progress(self.history, self.recipe)
 
 
 class RecipeExplorer(Explorer):
@@ -302,23 +250,6 @@ def _in_words(name: str, signs: Signs, healthy: Signs) -> str:
     ]
     words = [f"{text.format(own)} ({text[text.index('{') :].format(other)})" for text, (own, other) in parts]
     return f"Run {name}, in brackets the healthy one: {'; '.join(words)}.\n"
-
-
-def _progress(history: History, recipe: Recipe) -> str:
-    if not history.rows:
-        return f"Waiting for the first of {recipe.steps:,} steps."
-    row = history.rows[-1]
-    left = (recipe.steps - row["step"]) * recipe.batch_size / row["images_per_second"]
-    words = (
-        f"Step {row['step']:,} of {recipe.steps:,}: training loss {row['loss']:.3f}, training accuracy "
-        f"{row['accuracy']:.1%}, {row['images_per_second']:,.0f} images/s"
-    )
-    if left and not history.seconds:
-        words += f", about {left:.0f} s left"
-    if history.evaluations:
-        test = history.evaluations[-1]
-        words += f". Test accuracy after {test.step:,} steps: {test.accuracy:.1%} (loss {test.loss:.3f})"
-    return words + "."
 
 
 def _name(key: tuple) -> str:

@@ -1,0 +1,71 @@
+"""Lesson 04's training panel in JupyterLab: while it trains the kernel answers, and its buttons act."""
+
+import lab
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 60_000  # ms that anything may take on a busy machine
+
+
+def run_a_cell(page: Page, beginning: str) -> int:
+    """Run the code cell whose source begins so and wait for the answer; the number that it then has."""
+    return page.evaluate(
+        f"""async beginning => {{
+            const notebook = {lab.PANEL}.content;
+            const found = notebook.widgets.findIndex(c => c.model.sharedModel.source.startsWith(beginning));
+            notebook.activeCellIndex = found;
+            await window.jupyterapp.commands.execute('notebook:run-cell');
+            return notebook.widgets[found].model.executionCount;
+        }}""",
+        beginning,
+    )
+
+
+def shown(panel: Locator) -> tuple[str, str]:
+    """The picture's address, which changes with the picture, and the caption."""
+    return panel.locator("img").get_attribute("src"), panel.locator(".widget-html").inner_text()
+
+
+def test_the_kernel_answers_while_the_panel_trains(browser, served):
+    page, page_errors = lab.new_page(browser)
+    lab.open_notebook(page, served[0], "04_pretraining")
+    lab.run_all(page)
+    begin = page.get_by_role("button", name="Start", exact=True)
+    panel = page.locator(".jp-OutputArea-output .widget-vbox:has(> .widget-image)").filter(has=begin)
+    caption = panel.locator(".widget-html")
+    pause, stop = (panel.get_by_role("button", name=name, exact=True) for name in ("Pause", "Stop"))
+    resume = panel.get_by_role("button", name="Resume", exact=True)
+    panel.scroll_into_view_if_needed()
+    panel.locator(".noUi-handle").press("End")
+    expect(caption).to_contain_text("Start trains a new model for 5,000 steps", timeout=SECONDS)
+    expect(pause).to_be_disabled()
+
+    begin.press("Enter")  # by keyboard, as all of it can be done
+    expect(caption).to_contain_text("Training. Step", timeout=SECONDS)
+    expect(begin).to_be_disabled()
+    _, before = shown(panel)
+    last = page.evaluate(f"Math.max(...{lab.PANEL}.content.widgets.map(c => c.model.executionCount ?? 0))")
+    assert run_a_cell(page, "def new(") == last + 1
+    expect(caption).to_contain_text("Training. Step")  # it went on beside the cell
+    expect(caption).not_to_have_text(before, timeout=SECONDS)
+
+    pause.press("Space")
+    expect(caption).to_contain_text("Paused. Step", timeout=SECONDS)
+    expect(resume).to_be_enabled()
+    paused = shown(panel)
+    page.wait_for_timeout(2000)
+    assert shown(panel) == paused
+
+    resume.click()
+    expect(caption).to_contain_text("Training. Step", timeout=SECONDS)
+    expect(panel.locator("img")).not_to_have_attribute("src", paused[0], timeout=SECONDS)
+    stop.click()
+    expect(caption).to_contain_text("Stopped. Step", timeout=SECONDS)
+    expect(begin).to_be_enabled()
+    expect(pause).to_be_disabled()
+    expect(stop).to_be_disabled()
+    assert lab.output_errors(page) == []
+    assert page_errors == []
+    page.close()
