@@ -34,6 +34,7 @@ from vitlab.widgets.embeddings import FilterExplorer, PositionExplorer
 from vitlab.widgets.encoder import HeadExplorer
 from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.fine_tuning import LabelsExplorer, ResolutionExplorer
+from vitlab.widgets.patch_vector import PatchVectorExplorer
 from vitlab.widgets.patching import PatchExplorer
 from vitlab.widgets.pretraining import DebugExplorer, LiveCurves, RecipeExplorer
 from vitlab.widgets.your_images import MapExplorer, PictureUpload
@@ -50,6 +51,7 @@ __all__ = [
     "LiveCurves",
     "MapExplorer",
     "PatchExplorer",
+    "PatchVectorExplorer",
     "PictureUpload",
     "PositionExplorer",
     "RecipeExplorer",

@@ -48,6 +48,22 @@ def mosaic(pictures: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
     return padded.reshape(rows * (height + gap), columns * (width + gap), 3)[: -gap or None, : -gap or None]
 
 
+def grid(pixels: np.ndarray, rows: int, columns: int) -> None:
+    """Draw the lines between `rows` × `columns` patches into RGB uint8 (H, W, 3), where they leave something
+    to see: white beside black, which is seen on any ground.
+
+    >>> square = np.full((14, 14, 3), 128, np.uint8)
+    >>> grid(square, 1, 2)
+    >>> square[0, 6:10, 0].tolist()
+    [128, 255, 0, 128]
+    """
+    height, width = pixels.shape[:2]
+    if min(height / rows, width / columns) >= 6:
+        for edge, shade in ((0, 255), (1, 0)):
+            pixels[[i * height // rows + edge for i in range(1, rows)]] = shade
+            pixels[:, [i * width // columns + edge for i in range(1, columns)]] = shade
+
+
 def write(image: Image.Image, place: tuple[float, float], text: str, size: int = 14, halo=False, anchor="la"):
     """Write `text` on a PIL image at (x, y): black, or white with a black edge (`halo`).
 
