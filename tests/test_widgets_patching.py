@@ -58,13 +58,14 @@ def test_the_caption_says_where_the_patch_lies_and_what_it_holds(images, name, s
     explorer.set(image=name, patch_size=size, patch=patch)
     numbers = by_loops(images[name], size, patch)
     channels, height, width = images[name].shape
-    row, column = (patch - 1) // (width // size) + 1, (patch - 1) % (width // size) + 1
+    n, columns = height // size * (width // size), width // size
+    top, left = (patch - 1) // columns * size, (patch - 1) % columns * size
     assert explorer.caption.startswith(
-        f"{name}, P = {size}: patch {patch:,}, patches[0, {patch - 1}] in code, lies in row {row} of "
-        f"{height // size}, column {column} of {width // size}.\n"
+        f"{name}, P = {size}: patch {patch:,} of {n:,}, patches[0, {patch - 1}] in code; its upper left "
+        f"pixel is ({top}, {left}).\n"
     )
     assert f"P²C = {size**2:,} · {channels} = {len(numbers):,} numbers: " in explorer.caption
-    listed = re.search(r"numbers: (.*)\.", explorer.caption)[1].removesuffix(", …").split(", ")
+    listed = re.search(r"numbers: (.*)\.", explorer.caption)[1].removesuffix(" and so on").split(", ")
     assert listed == [str(number) for number in numbers[:8]]
 
 
@@ -72,7 +73,7 @@ def test_floats_are_written_as_floats(images):
     explorer = PatchVectorExplorer(images)
     explorer.set(image="floats", patch_size=2, patch=5)
     first = ", ".join(f"{number:.1f}" for number in by_loops(images["floats"], 2, 5)[:8])
-    assert f"= 12 numbers: {first}, …." in explorer.caption
+    assert f"= 12 numbers: {first} and so on." in explorer.caption
 
 
 def test_the_patch_slider_ends_at_the_last_patch(images):
@@ -195,7 +196,9 @@ def test_the_cost_is_measured_once_for_each_length(images, monkeypatch):
         patching, "attention_cost", lambda *arguments: asked.append(arguments) or (0.00325, 2**20)
     )
     explorer = PatchExplorer(images, patch_size=4)
-    assert "measured on this machine's CPU: 3.25 ms; its weights fill 1 MiB." in explorer.caption
+    assert (
+        "measured on one thread of this machine's CPU: 3.25 ms; its weights fill 1 MiB." in explorer.caption
+    )
     for size in (7, 4, 7):
         explorer.set(patch_size=size)
     assert asked == [(50, 96, torch.device("cpu")), (17, 96, torch.device("cpu"))]
@@ -205,8 +208,10 @@ def test_the_measurement_leaves_the_random_numbers_alone_and_is_kept():
     torch.manual_seed(3)
     wanted = torch.rand(2)
     torch.manual_seed(3)
+    threads = torch.get_num_threads()
     first = patching.attention_cost(33, 96, torch.device("cpu"))
     assert torch.equal(torch.rand(2), wanted)
+    assert torch.get_num_threads() == threads
     assert patching.attention_cost(33, 96, torch.device("cpu")) is first
     queries = torch.zeros(4, 33, 24)
     assert first[1] == (queries @ queries.mT).nbytes

@@ -63,16 +63,20 @@ class PatchVectorExplorer(ImageExplorer):
         tiles.write(picture, (0, 4), f"{image}: patch {patch:,} of {rows * columns:,}")
         _patch_panel(picture, chosen)
         shown = _vector_panel(picture, chosen)
-        channels, numbers = len(chosen), chosen.flatten().tolist()
-        first = ", ".join(map(_text, numbers[:8])) + (", …" if len(numbers) > 8 else "")
         caption = (
-            f"{image}, P = {patch_size}: patch {patch:,}, patches[0, {patch - 1}] in code, lies in row "
-            f"{row + 1} of {rows}, column {column + 1} of {columns}.\n"
-            f"P²C = {patch_size**2:,} · {channels} = {len(numbers):,} numbers: {first}."
+            f"{image}, P = {patch_size}: patch {patch:,} of {rows * columns:,}, patches[0, {patch - 1}] in "
+            f"code; its upper left pixel is ({top}, {left}).\n{_numbers(chosen)}"
         )
         if shown < patch_size**2:
             caption += f"\nOnly the first {shown:,} of each run are shown."
         return picture, caption
+
+
+def _numbers(patch: Tensor) -> str:
+    """How many numbers a patch (C, P, P) has, and the first of them."""
+    channels, numbers = len(patch), patch.flatten().tolist()
+    first = ", ".join(map(_text, numbers[:8])) + (" and so on" if len(numbers) > 8 else "")
+    return f"P²C = {patch[0].numel():,} · {channels} = {len(numbers):,} numbers: {first}."
 
 
 def _frame(picture: Image.Image, row: int, column: int, rows: int, columns: int) -> None:

@@ -163,9 +163,9 @@ class PatchExplorer(ImageExplorer):
                 f"are {multiply_adds / 1e9:,.1f} · 10⁹ multiply-adds."
             )
         seconds, weight_bytes = attention_cost(tokens, self.embed_dim, self.device)
+        where = "one thread of this machine's CPU" if self.device.type == "cpu" else "this machine's GPU"
         return (
-            f"{layer}, measured on this machine's {self.device.type.upper()}: {1000 * seconds:.3g} ms; "
-            f"its weights fill {_bytes(weight_bytes)}."
+            f"{layer}, measured on {where}: {1000 * seconds:.3g} ms; its weights fill {_bytes(weight_bytes)}."
         )
 
 
@@ -173,22 +173,25 @@ class PatchExplorer(ImageExplorer):
 def attention_cost(tokens: int, embed_dim: int, device: torch.device) -> tuple[float, int]:
     """Seconds that one attention layer of 4 heads takes with its weights made in the open, and their bytes.
 
-    The least of several calls, as what disturbs a measurement only adds to it; measured once per length.
+    The least of several calls, as what disturbs a measurement only adds to it. On a CPU with one thread, as
+    in the lesson's own measurement: on a busy machine, threads wait for each other. Kept for each length.
 
     >>> attention_cost(5, 96, torch.device("cpu"))[1] == 4 * 5 * 5 * 4  # heads, queries, keys, bytes
     True
     """
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():  # the learner's random numbers stay
-        attention, x = (
-            Attention(embed_dim, HEADS).to(device),
-            torch.zeros(1, tokens, embed_dim, device=device),
-        )
-        sizes, times = [], []
-        attention.observers.append(lambda weights: sizes.append(weights.nbytes))
-        while len(times) < 2 or (sum(times) < 0.05 and len(times) < 20):
-            begin = perf_counter()
-            attention(x)[0, 0, 0].item()  # reading a number makes a GPU finish first
-            times.append(perf_counter() - begin)
+    threads, sizes, times = torch.get_num_threads(), [], []
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():  # the learner's random numbers stay
+            attention = Attention(embed_dim, HEADS).to(device)
+            x = torch.zeros(1, tokens, embed_dim, device=device)
+            attention.observers.append(lambda weights: sizes.append(weights.nbytes))
+            while len(times) < 2 or (sum(times) < 0.05 and len(times) < 20):
+                begin = perf_counter()
+                attention(x)[0, 0, 0].item()  # reading a number makes a GPU finish first
+                times.append(perf_counter() - begin)
+    finally:
+        torch.set_num_threads(threads)
     return min(times), sizes[0]
 
 
