@@ -187,6 +187,15 @@ def test_a_patch_larger_than_the_image_is_an_error(images):
     assert "Crop to 0 × 60: loses 3,456 of 3,456 pixels (100.0%); 0 × 1 patches: N = 0." in explorer.caption
 
 
+@pytest.mark.parametrize(("typed", "fine"), [(4, True), (6, False), (5, True), (100, False)])
+def test_where_no_grid_is_drawn_the_caption_says_so(typed, fine):
+    explorer = PatchExplorer({"blank": torch.full((1, 384, 384), 128, dtype=torch.uint8)})
+    explorer.controls["typed"].value = typed
+    assert ("The grid is too fine to be drawn." in explorer.caption) == fine
+    shown = decoded(explorer)[200:220, :270, 0]  # inside the first panel, whichever it is
+    assert ((shown == 255).any() and (shown == 0).any()) == (not fine)
+
+
 # --------------------------------------------------------------------------------------------- measured cost
 
 

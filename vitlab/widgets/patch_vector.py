@@ -166,7 +166,7 @@ def _write_line(
     width, height = cell
     for i, value in enumerate(values if width >= CELLS[0][0] else []):
         place = i * width + (width - 1) / 2, y + height / 2
-        tiles.write(picture, place, _text(value), size=12, halo=levels[i] < 105, anchor="mm")
+        tiles.write(picture, place, _text(value), size=12, halo=levels[i] < 100, anchor="mm")
 
 
 def _text(value: float) -> str:

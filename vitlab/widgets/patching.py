@@ -140,6 +140,7 @@ class PatchExplorer(ImageExplorer):
         part = f"{n:,} patches" if shown == n else f"the first {shown:,} of {n:,} patches"
         tiles.write(picture, (PANEL + 20, 4), f"in reading order: {part}")
         caption = f"{self._sizes(image, typed, rows, columns)}\n{self._cost(n + 1)}"
+        caption += _too_fine(PANEL, size, typed)
         return picture, caption + (f"\nOnly the first {shown:,} patches are shown." if shown < n else "")
 
     def _sizes(self, image: str, patch_size: int, rows: int, columns: int) -> str:
@@ -268,7 +269,15 @@ def _remedies(size: tuple[int, int], patch_size: int) -> str:
         f"{remedies.count((height, width), patch_size)}."
         for name, (height, width) in remedies.remedies(size, patch_size).items()
     ]
-    return "\n".join([*lines, "Striped is what is cut off, or added. Resizing computes every pixel anew."])
+    lines += ["Striped is what is cut off, or added. Resizing computes every pixel anew."]
+    padded = remedies.remedies(size, patch_size)["pad"]
+    return "\n".join(lines) + _too_fine(remedies.SIDE, padded, patch_size)
+
+
+def _too_fine(panel: int, size: tuple[int, int], patch_size: int) -> str:
+    """A line for the caption if `size` (H, W), filling a panel, leaves no room for a grid."""
+    fine = patch_size * panel / max(size) < tiles.FINEST
+    return "\nThe grid is too fine to be drawn." if fine else ""
 
 
 def _trimmed(side: int) -> int:

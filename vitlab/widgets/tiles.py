@@ -7,6 +7,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+FINEST = 6  # patches shown smaller than this get no grid: the lines would hide what is between them
+
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """RGB uint8 (h, w, 3) -> (height, width, 3): squares when enlarged, means over areas when reduced.
@@ -49,8 +51,8 @@ def mosaic(pictures: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
 
 
 def grid(pixels: np.ndarray, rows: int, columns: int) -> None:
-    """Draw the lines between `rows` × `columns` patches into RGB uint8 (H, W, 3), where they leave something
-    to see: white beside black, which is seen on any ground.
+    """Draw the lines between `rows` × `columns` patches into RGB uint8 (H, W, 3), unless they are finer than
+    `FINEST`: white beside black, which is seen on any ground.
 
     >>> square = np.full((14, 14, 3), 128, np.uint8)
     >>> grid(square, 1, 2)
@@ -58,7 +60,7 @@ def grid(pixels: np.ndarray, rows: int, columns: int) -> None:
     [128, 255, 0, 128]
     """
     height, width = pixels.shape[:2]
-    if min(height / rows, width / columns) >= 6:
+    if min(height / rows, width / columns) >= FINEST:
         for edge, shade in ((0, 255), (1, 0)):
             pixels[[i * height // rows + edge for i in range(1, rows)]] = shade
             pixels[:, [i * width // columns + edge for i in range(1, columns)]] = shade
