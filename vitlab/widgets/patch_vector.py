@@ -111,21 +111,19 @@ def _patch_panel(picture: Image.Image, patch: Tensor) -> None:
 def _vector_panel(picture: Image.Image, patch: Tensor) -> int:
     """The numbers of a patch (C, P, P), a run for each channel; returns how many of a run are shown."""
     channels, side, count = len(patch), patch.shape[1], patch[0].numel()
-    room, mark = RUNS // channels - LABEL, _mark(count)
+    room = RUNS // channels - LABEL
     across, width, height, shown = _fit(count, side, room)
     for c, values in enumerate(patch.flatten(1)[:, :shown]):
         top, first = HEADER + PANEL + GAP + c * (room + LABEL), c * count
-        last = first + count - 1
-        run = f"numbers {first:,} to {last:,}" if count > 1 else f"number {first}"
+        run = f"numbers {first:,} to {first + count - 1:,}" if count > 1 else f"number {first}"
         tiles.write(picture, (0, top), f"{run}: {CHANNELS[channels][c]}", size=13)
-        levels = pixels(values[None, None])[0, :, 0]  # (shown,), bytes whatever the image holds
         for start in range(0, shown, across):
-            y = top + LABEL + start // across * (height + mark)
-            line = slice(start, start + across)
-            picture.paste(Image.fromarray(_cells(levels[line], width, height)), (0, y))
-            if mark:
-                _write_line(picture, y, values[line].tolist(), levels[line], (width, height))
-                for i in range(-start % side, len(levels[line]), side):
+            y = top + LABEL + start // across * (height + _mark(count))
+            line = values[start : start + across]
+            picture.paste(Image.fromarray(_cells(_levels(line), width, height)), (0, y))
+            if _mark(count):
+                _write_values(picture, y, line, width, height)
+                for i in range(-start % side, len(line), side):  # where a row of the patch begins
                     tiles.write(picture, (i * width, y + height), str(first + start + i), size=10)
     return shown
 
@@ -159,14 +157,17 @@ def _cells(levels: np.ndarray, width: int, height: int) -> np.ndarray:
     return cells.reshape(height, -1, 3)
 
 
-def _write_line(
-    picture: Image.Image, y: int, values: list, levels: np.ndarray, cell: tuple[int, int]
-) -> None:
-    """Each value in its cell, where there is room."""
-    width, height = cell
-    for i, value in enumerate(values if width >= CELLS[0][0] else []):
-        place = i * width + (width - 1) / 2, y + height / 2
-        tiles.write(picture, place, _text(value), size=12, halo=levels[i] < 100, anchor="mm")
+def _write_values(picture: Image.Image, y: int, values: Tensor, width: int, height: int) -> None:
+    """Each of the values (n,) in its cell, where there is room."""
+    if width >= CELLS[0][0]:
+        for i, (value, level) in enumerate(zip(values.tolist(), _levels(values), strict=True)):
+            place = i * width + (width - 1) / 2, y + height / 2
+            tiles.write(picture, place, _text(value), size=12, halo=level < 100, anchor="mm")
+
+
+def _levels(values: Tensor) -> np.ndarray:
+    """Values (n,) as bytes, whether the image holds bytes or floats."""
+    return pixels(values[None, None])[0, :, 0]
 
 
 def _text(value: float) -> str:
