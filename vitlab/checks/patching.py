@@ -80,6 +80,14 @@ def _pixels_first(images, patch_size):
     return _patchify(images, patch_size).transpose(1, 2)
 
 
+def _split_the_wrong_way(images, patch_size):
+    """The einops pattern with (p h) (q w): each patch takes pixels from all over the image."""
+    batch, channels, height, width = images.shape
+    rows, columns = height // patch_size, width // patch_size
+    split = images.reshape(batch, channels, patch_size, rows, patch_size, columns)
+    return split.permute(0, 3, 5, 1, 2, 4).flatten(3).flatten(1, 2)
+
+
 def _grid_kept(images, patch_size):
     return _axes(images, patch_size).permute(0, 2, 4, 1, 3, 5).flatten(3)
 
@@ -152,6 +160,12 @@ def _folded_grid_guessed(patches, patch_size, image_size, channels):
     return _unpatchify(patches[:, : side * side], patch_size, square, channels)
 
 
+def _folded_joined_the_wrong_way(patches, patch_size, image_size, channels):
+    """The einops pattern with (p h) (q w): the pixels of each patch are spread all over the image."""
+    inside = (channels, patch_size, patch_size)
+    return _fold(patches, _grid(image_size, patch_size), inside, (0, 3, 4, 1, 5, 2), image_size, channels)
+
+
 def _folded_channels_at_the_end(patches, patch_size, image_size, channels):
     return _unpatchify(patches, patch_size, image_size, channels).permute(0, 2, 3, 1)
 
@@ -201,6 +215,10 @@ def _corner_by_pixels(index, image_size, patch_size):
     return index // image_size[1] * patch_size, index % image_size[1] * patch_size
 
 
+def _corner_by_patch_size(index, image_size, patch_size):
+    return index // patch_size * patch_size, index % patch_size * patch_size
+
+
 # ---------------------------------------------------------------------------------------- 1.4 count
 
 
@@ -235,6 +253,11 @@ def _count_without_channels(image_size, patch_size, channels):
 
 def _count_divided_once(image_size, patch_size, channels):
     number = image_size[0] * image_size[1] // patch_size
+    return number, channels * patch_size**2, (number + 1) ** 2
+
+
+def _count_as_square(image_size, patch_size, channels):
+    number = (image_size[0] // patch_size) ** 2
     return number, channels * patch_size**2, (number + 1) ** 2
 
 
@@ -279,6 +302,10 @@ EXERCISES = [
                 _pixels_first,
                 "the last two axes are swapped: patches first, then the numbers inside one patch.",
             ),
+            (
+                _split_the_wrong_way,
+                "each side is split the wrong way round: into rows of P pixels, (row p), not (p row).",
+            ),
             (_grid_kept, "the grid's rows and columns are still two axes; join them into one of length N."),
         ],
         tolerance=0,
@@ -310,6 +337,10 @@ EXERCISES = [
                 _folded_grid_guessed,
                 "the grid was guessed as a square from N; take its rows and columns from image_size.",
             ),
+            (
+                _folded_joined_the_wrong_way,
+                "each side is joined the wrong way round: rows of P pixels, (row p), not (p row).",
+            ),
             (_folded_channels_at_the_end, "the channels are at the end; the image's axes are (B, C, H, W)."),
         ],
         tolerance=0,
@@ -332,6 +363,7 @@ EXERCISES = [
                 _corner_by_pixels,
                 "this divides by W, the pixels in a row; a row of the grid holds W // P patches.",
             ),
+            (_corner_by_patch_size, "this divides by P; a row of the grid holds W // P patches."),
         ],
     ),
     Exercise(
@@ -347,6 +379,7 @@ EXERCISES = [
             (_count_one_side, "this is P·C; a patch has P rows of P pixels, P²·C numbers."),
             (_count_without_channels, "the channels are forgotten: every pixel holds C numbers."),
             (_count_divided_once, "this divides by P once; both sides are cut, so N = (H / P)·(W / P)."),
+            (_count_as_square, "this takes the image for a square; the width has W // P patches of its own."),
             (_count_tokens, "this is T = N + 1, with the class token; N counts the patches alone."),
             (
                 _count_per_token,

@@ -35,6 +35,7 @@ from vitlab.widgets.encoder import HeadExplorer
 from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.fine_tuning import LabelsExplorer, ResolutionExplorer
 from vitlab.widgets.live_curves import LiveCurves
+from vitlab.widgets.patch_vector import PatchVectorExplorer
 from vitlab.widgets.patching import PatchExplorer
 from vitlab.widgets.pretraining import DebugExplorer, RecipeExplorer
 from vitlab.widgets.training_panel import TrainingPanel
@@ -52,6 +53,7 @@ __all__ = [
     "LiveCurves",
     "MapExplorer",
     "PatchExplorer",
+    "PatchVectorExplorer",
     "PictureUpload",
     "PositionExplorer",
     "RecipeExplorer",

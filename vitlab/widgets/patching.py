@@ -1,26 +1,95 @@
 """Lesson 01: what the patch size does to the sequence, and to its cost."""
 
+from functools import lru_cache
+from time import perf_counter
+
 import ipywidgets
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
+from vitlab import data
+from vitlab.encoder import Attention
 from vitlab.patches import common_divisors, grid_size
 from vitlab.plots import pixels
-from vitlab.widgets import tiles
+from vitlab.widgets import remedies, tiles
 from vitlab.widgets.explorer import Explorer
 
 PANEL = 430  # side of each of the two panels, in pixels
 HEADER = 26
 NUMBERED = 24  # patches shown smaller than this carry no number: it would be wider than the patch
 SMALLEST = 5  # patches are never shown smaller than this; a longer sequence is cut short
+LONGEST_SIDE = 576  # an added picture is reduced to this, which is what the largest photo of the course has
+FINE = 48  # and its sides are trimmed to multiples of this: it leaves ten sizes that divide
+HEADS = 4
+MOST_TOKENS = 2500  # a longer sequence is not measured: it takes more than about half a second
 
 
-class PatchExplorer(Explorer):
+class ImageExplorer(Explorer):
+    """The base of explorers that cut one of several images: image, patch size, further `controls`.
+
+    `images` maps names to (C, H, W) images, uint8 or float in [-1, 1]; the slider offers the patch sizes that
+    divide the one chosen, from `patch_size` on (default: about an eighth of the shorter side).
+    """
+
+    def __init__(
+        self,
+        images: dict[str, Tensor],
+        patch_size: int | None,
+        controls: dict[str, ipywidgets.ValueWidget],
+        **options,
+    ):
+        self.images, first = images, next(iter(images))
+        sizes = common_divisors(tuple(images[first].shape[-2:]))
+        if patch_size is None:
+            patch_size = nearest(sizes, min(images[first].shape[-2:]) / 8)
+        grid_size(tuple(images[first].shape[-2:]), patch_size)  # the error about a size that does not divide
+        image = ipywidgets.Dropdown(options=list(images), value=first, description="image")
+        slider = ipywidgets.SelectionSlider(options=sizes, value=patch_size, description="patch size P")
+        self.controls = {"image": image, "patch_size": slider, **controls}
+        self.follow()
+        for control in (image, slider):
+            control.observe(lambda change: self._offer(change.owner), names="value")
+        super().__init__(self.draw, self.controls, **options)
+
+    def add(self, name: str) -> None:
+        """Offer and choose a picture uint8 (3, H, W) that `images` has now, or has anew: a photo of any size.
+
+        It is reduced to at most 576 pixels and trimmed to sides that many patch sizes divide.
+        """
+        height, width = self.images[name].shape[-2:]
+        shrink = min(1, LONGEST_SIDE / max(height, width))
+        size = tuple(_trimmed(max(1, round(side * shrink))) for side in (height, width))
+        self.images[name] = data.fit_picture(self.images[name], size)
+        self._render.cache_clear()
+        with self.hold():
+            self.controls["image"].options = list(self.images)
+            self.controls["image"].value = name
+            self._offer(self.controls["image"])  # the name may be the same, and the picture another
+
+    def _offer(self, moved: ipywidgets.ValueWidget) -> None:
+        """Another image, other sizes that divide it: keep P or the nearest to it."""
+        slider = self.controls["patch_size"]
+        with self.hold():
+            if moved is not slider:
+                before = slider.value
+                slider.options = common_divisors(tuple(self.images[self.controls["image"].value].shape[-2:]))
+                slider.value = nearest(slider.options, before)
+            self.follow()
+
+    def follow(self) -> None:
+        """Bring the further controls in line with the image and the patch size chosen."""
+        raise NotImplementedError
+
+
+class PatchExplorer(ImageExplorer):
     """An image under its grid, beside the sequence of its patches in reading order (paper, section 3.1).
 
     `images` maps names to (C, H, W) images, uint8 or float in [-1, 1]. The slider offers only patch sizes
-    that divide the image; in the box beside it any size may be tried. `embed_dim` is the projection's D.
+    that divide the image; in the box beside it any size may be tried, and for one that does not divide, crop,
+    pad and resize are shown side by side. `embed_dim` is the projection's D. The cost of one attention layer
+    is measured on `device` when a length is first shown.
 
     >>> import torch
     >>> explorer = PatchExplorer({"blank": torch.zeros(1, 28, 28)}, patch_size=4)
@@ -29,79 +98,124 @@ class PatchExplorer(Explorer):
     '28 is not divisible by 5; use 1, 2, 4, 7, 14 or'
     """
 
-    def __init__(self, images: dict[str, Tensor], patch_size: int | None = None, embed_dim: int = 96):
-        self.images, self.embed_dim = images, embed_dim
-        first = next(iter(images))
-        height, width = images[first].shape[-2:]
-        sizes = common_divisors((height, width))
-        if patch_size is None:
-            patch_size = _nearest(sizes, min(height, width) / 8)
-        grid_size((height, width), patch_size)  # the error about a size that does not divide
-        image = ipywidgets.Dropdown(options=list(images), value=first, description="image")
-        slider = ipywidgets.SelectionSlider(options=sizes, value=patch_size, description="patch size P")
-        typed = ipywidgets.IntText(value=patch_size, description="or type any size")
-        image.observe(self._offer_sizes, names="value")
-        slider.observe(lambda change: setattr(typed, "value", change.new), names="value")
-        typed.observe(lambda change: self._follow(change.new), names="value")
-        controls = {"image": image, "patch_size": slider, "typed": typed}
-        super().__init__(self.draw, controls, size=(2 * PANEL + 20, HEADER + PANEL))
+    def __init__(
+        self,
+        images: dict[str, Tensor],
+        patch_size: int | None = None,
+        embed_dim: int = 96,
+        device: str | torch.device = "cpu",
+    ):
+        self.embed_dim, self.device = embed_dim, torch.device(device)
+        typed = ipywidgets.IntText(description="or type any size")
+        typed.observe(lambda change: self._slide(change.new), names="value")
+        super().__init__(images, patch_size, {"typed": typed}, size=(2 * PANEL + 20, HEADER + PANEL))
 
-    def _offer_sizes(self, _change) -> None:
-        """Another image, other sizes that divide it: keep P or the nearest to it."""
-        slider, typed = self.controls["patch_size"], self.controls["typed"]
-        with self.hold():
-            before = slider.value
-            slider.options = common_divisors(tuple(self.images[self.controls["image"].value].shape[-2:]))
-            slider.value = typed.value = _nearest(slider.options, before)
+    def follow(self) -> None:
+        """The box shows the slider's size."""
+        self.controls["typed"].value = self.controls["patch_size"].value
 
-    def _follow(self, size: int) -> None:
+    def _slide(self, size: int) -> None:
         """The slider follows the typed size where it can."""
-        slider = self.controls["patch_size"]
-        if size in slider.options:
-            slider.value = size
+        if size in self.controls["patch_size"].options:
+            self.controls["patch_size"].value = size
 
     def draw(self, image: str, patch_size: int, typed: int) -> tuple[Image.Image, str]:
         """Both panels and the numbers for `typed`; `patch_size` differs only if it does not divide."""
-        channels, height, width = self.images[image].shape
+        size = tuple(self.images[image].shape[-2:])
         try:
-            rows, columns = grid_size((height, width), typed)
+            rows, columns = grid_size(size, typed)
         except ValueError as error:
-            sizes = common_divisors((height, width))
-            raise ValueError(f"{error} (nearest: {_nearest(sizes, typed)})") from None
-        picture = Image.new("RGB", (2 * PANEL + 20, HEADER + PANEL), "white")
+            why = f"{error} (nearest: {nearest(common_divisors(size), typed)})"
+            if not 1 <= typed <= max(size):
+                raise ValueError(why) from None
+            shown = remedies.draw(pixels(self.images[image]), typed, self.size)
+            return shown, f"{why}.\n{_remedies(size, typed)}"
+        picture = Image.new("RGB", self.size, "white")
         array = pixels(self.images[image])
-        picture.paste(_grid_panel(array, rows, columns), (0, HEADER))
+        picture.paste(grid_panel(array, rows, columns), (0, HEADER))
         sequence, shown = _sequence_panel(array, rows, columns)
         picture.paste(sequence, (PANEL + 20, HEADER))
         n = rows * columns
         tiles.write(picture, (0, 4), f"{image}: {rows} × {columns} patches")
         part = f"{n:,} patches" if shown == n else f"the first {shown:,} of {n:,} patches"
         tiles.write(picture, (PANEL + 20, 4), f"in reading order: {part}")
-        numbers, colours = channels * typed**2, f"{channels} channel{'s' * (channels > 1)}"
-        caption = (
-            f"{image}: {height} × {width} pixels, {colours}, cut with P = {typed} "
-            f"into {rows} × {columns} patches: N = {n:,}, each a vector of P²C = {numbers:,} numbers.\n"
+        caption = f"{self._sizes(image, typed, rows, columns)}\n{self._cost(n + 1)}"
+        caption += _too_fine(PANEL, size, typed)
+        return picture, caption + (f"\nOnly the first {shown:,} patches are shown." if shown < n else "")
+
+    def _sizes(self, image: str, patch_size: int, rows: int, columns: int) -> str:
+        channels, height, width = self.images[image].shape
+        numbers, n = channels * patch_size**2, rows * columns
+        return (
+            f"{image}: {height} × {width} pixels, {channels} channel{'s' * (channels > 1)}, cut with "
+            f"P = {patch_size} into {rows} × {columns} patches: N = {n:,}, each a vector of "
+            f"P²C = {numbers:,} numbers.\n"
             f"The projection to D = {self.embed_dim} has P²C·D + D = {(numbers + 1) * self.embed_dim:,} "
             f"parameters; one head's attention over N + 1 tokens has (N + 1)² = {(n + 1) ** 2:,} entries."
         )
-        if shown < n:
-            caption += f"\nOnly the first {shown:,} patches are shown."
-        return picture, caption
+
+    def _cost(self, tokens: int) -> str:
+        layer = f"One attention layer of {HEADS} heads"
+        if tokens > MOST_TOKENS:
+            weight_bytes, multiply_adds = 4 * HEADS * tokens**2, 2 * tokens**2 * self.embed_dim
+            return (
+                f"{layer}: not measured, it would take long. By the formulas, its weights, {HEADS}·(N + 1)² "
+                f"numbers of 4 bytes, fill {_bytes(weight_bytes)}; scores and weighted sum, 2·(N + 1)²·D, "
+                f"are {multiply_adds / 1e9:,.1f} · 10⁹ multiply-adds."
+            )
+        seconds, weight_bytes = attention_cost(tokens, self.embed_dim, self.device)
+        where = "one thread of this machine's CPU" if self.device.type == "cpu" else "this machine's GPU"
+        return (
+            f"{layer}, measured on {where}: {1000 * seconds:.3g} ms; its weights fill {_bytes(weight_bytes)}."
+        )
 
 
-def _nearest(sizes: list[int], wanted: float) -> int:
+@lru_cache
+def attention_cost(tokens: int, embed_dim: int, device: torch.device) -> tuple[float, int]:
+    """Seconds that one attention layer of 4 heads takes with its weights made in the open, and their bytes.
+
+    The least of several calls, as what disturbs a measurement only adds to it. On a CPU with one thread, as
+    in the lesson's own measurement: on a busy machine, threads wait for each other. Kept for each length.
+
+    >>> attention_cost(5, 96, torch.device("cpu"))[1] == 4 * 5 * 5 * 4  # heads, queries, keys, bytes
+    True
+    """
+    threads, sizes, times = torch.get_num_threads(), [], []
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():  # the learner's random numbers stay
+            attention = Attention(embed_dim, HEADS).to(device)
+            x = torch.zeros(1, tokens, embed_dim, device=device)
+            attention.observers.append(lambda weights: sizes.append(weights.nbytes))
+            while len(times) < 2 or (sum(times) < 0.05 and len(times) < 20):
+                begin = perf_counter()
+                attention(x)[0, 0, 0].item()  # reading a number makes a GPU finish first
+                times.append(perf_counter() - begin)
+    finally:
+        torch.set_num_threads(threads)
+    return min(times), sizes[0]
+
+
+def nearest(sizes: list[int], wanted: float) -> int:
+    """The size that is nearest to the one wanted.
+
+    >>> nearest([1, 2, 4, 7], 5)
+    4
+    """
     return min(sizes, key=lambda size: abs(size - wanted))
 
 
-def _grid_panel(array: np.ndarray, rows: int, columns: int) -> Image.Image:
-    """The image as large as the panel allows, with its grid where lines leave something to see."""
-    scale = PANEL / max(array.shape[:2])
-    height, width = (round(side * scale) for side in array.shape[:2])
+def grid_panel(array: np.ndarray, rows: int, columns: int, room=(PANEL, PANEL)) -> Image.Image:
+    """The image RGB uint8 (H, W, 3) as large as `room` (height, width) allows, with grid and numbers where
+    they leave something to see.
+
+    >>> grid_panel(np.zeros((28, 56, 3), np.uint8), 2, 4).size
+    (430, 215)
+    """
+    scale = min(room[0] / array.shape[0], room[1] / array.shape[1])
+    height, width = (max(1, round(side * scale)) for side in array.shape[:2])
     shown = tiles.resize(array, height, width).copy()
-    if height / rows >= 6:
-        for edge, shade in ((0, 255), (1, 0)):  # white beside black: seen on any ground
-            shown[[i * height // rows + edge for i in range(1, rows)]] = shade
-            shown[:, [i * width // columns + edge for i in range(1, columns)]] = shade
+    tiles.grid(shown, rows, columns)
     picture = Image.fromarray(shown)
     if width / columns >= NUMBERED + 8:
         for i in range(rows * columns):
@@ -145,3 +259,35 @@ def _label(side: int) -> int:
 
 def _gap(side: int) -> int:
     return max(1, side // 8)
+
+
+def _remedies(size: tuple[int, int], patch_size: int) -> str:
+    """The three remedies in words."""
+    words = remedies.told(size, patch_size)
+    lines = [
+        f"{name.capitalize()} to {height} × {width}: {words[name]}; "
+        f"{remedies.count((height, width), patch_size)}."
+        for name, (height, width) in remedies.remedies(size, patch_size).items()
+    ]
+    lines += ["Striped is what is cut off, or added. Resizing computes every pixel anew."]
+    padded = remedies.remedies(size, patch_size)["pad"]
+    return "\n".join(lines) + _too_fine(remedies.SIDE, padded, patch_size)
+
+
+def _too_fine(panel: int, size: tuple[int, int], patch_size: int) -> str:
+    """A line for the caption if `size` (H, W), filling a panel, leaves no room for a grid."""
+    fine = patch_size * panel / max(size) < tiles.FINEST
+    return "\nThe grid is too fine to be drawn." if fine else ""
+
+
+def _trimmed(side: int) -> int:
+    return side // FINE * FINE if side >= FINE else side
+
+
+def _bytes(count: float) -> str:
+    """A number of bytes in a unit that leaves it readable."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}" if count < 1000 else f"{count:,.0f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} GiB"

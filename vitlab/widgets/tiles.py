@@ -7,6 +7,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+FINEST = 6  # patches shown smaller than this get no grid: the lines would hide what is between them
+
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """RGB uint8 (h, w, 3) -> (height, width, 3): squares when enlarged, means over areas when reduced.
@@ -46,6 +48,22 @@ def mosaic(pictures: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
     padded[:n, :height, :width] = pictures
     padded = padded.reshape(rows, columns, height + gap, width + gap, 3).swapaxes(1, 2)
     return padded.reshape(rows * (height + gap), columns * (width + gap), 3)[: -gap or None, : -gap or None]
+
+
+def grid(pixels: np.ndarray, rows: int, columns: int) -> None:
+    """Draw the lines between `rows` × `columns` patches into RGB uint8 (H, W, 3), unless they are finer than
+    `FINEST`: white beside black, which is seen on any ground.
+
+    >>> square = np.full((14, 14, 3), 128, np.uint8)
+    >>> grid(square, 1, 2)
+    >>> square[0, 6:10, 0].tolist()
+    [128, 255, 0, 128]
+    """
+    height, width = pixels.shape[:2]
+    if min(height / rows, width / columns) >= FINEST:
+        for edge, shade in ((0, 255), (1, 0)):
+            pixels[[i * height // rows + edge for i in range(1, rows)]] = shade
+            pixels[:, [i * width // columns + edge for i in range(1, columns)]] = shade
 
 
 def write(image: Image.Image, place: tuple[float, float], text: str, size: int = 14, halo=False, anchor="la"):
