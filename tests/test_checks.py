@@ -419,6 +419,38 @@ def test_changing_an_input_is_not_correct(judge):
     )
 
 
+def test_a_right_result_with_a_changed_input_gets_no_cause():
+    """Gradients that are always scaled give the right result, too, where there is something to clip."""
+
+    def in_place(weights, gradients, velocities, learning_rate, clip_norm):
+        norm = sum((gradient**2).sum() for gradient in gradients) ** 0.5
+        for w, g, v in zip(weights, gradients, velocities, strict=True):
+            w.sub_(learning_rate * v.mul_(0.9).add_(min(1, clip_norm / norm) * g))
+        return weights, velocities
+
+    line = str(checks.verdict("5.3", in_place))
+    assert line.endswith(
+        "the result is right, but your code changed its input weights, velocities; copy it first."
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        ("torch.sin(x) + d", "(Your code reads `d` from the notebook, not from its arguments.)"),
+        ("layer(x).sum() + d", "(Your code reads `d`, `layer` from the notebook, not from its arguments.)"),
+        ("helper(x).T", ""),  # tools may come from the notebook, and an attribute is not read from there
+        ("x + y", ""),
+    ],
+)
+def test_what_is_read_from_the_notebook_is_named(judge, line, note):
+    notebook = dict(torch=torch, helper=torch.sin, d=24, T=50, layer=torch.nn.Identity())
+    exec(f"def answer(x, y):\n    return {line}", notebook)
+    said = judge(notebook["answer"])
+    assert said.startswith("Exercise 0.1: not yet. ")
+    assert said.endswith(note) if note else "from the notebook" not in said
+
+
 def test_an_error_is_short_and_shows_the_learners_line(judge):
     def answer(x, y):
         return torch.nn.functional.linear(x, y.mT)
@@ -549,7 +581,7 @@ def test_dicts_and_tuples_name_the_entry():
     wanted = {"loss": torch.zeros(2), "pair": (1, torch.ones(2))}
     assert compare({"loss": torch.zeros(2), "pair": [1, torch.ones(2)]}, wanted).grade == "exact"
     wrong = compare({"loss": torch.zeros(2), "pair": (1, torch.zeros(2))}, wanted)
-    assert wrong.words.startswith("in entry 'pair', in item 1, 2 of 2 values differ")
+    assert wrong.words.startswith("in entry 'pair', item 1, 2 of 2 values differ")
     assert "the keys are ['loss']" in compare({"loss": 0}, wanted).words
     assert compare((1, 2, 3), (1, 2)).words == "the result has 3 items, wanted 2"
     assert compare((1, 3), (1, 2)).words == "the result is (1, 3), wanted (1, 2)"

@@ -20,6 +20,8 @@ of a run, its keywords; their defaults are those of the stored run. `patching.py
   one case in float64. Put the plainest case first: the first that fails is the one that is reported.
 - `oracle` takes those arguments: slow loops or another library, not vitlab. Verdicts use its parameter names.
 - `mistakes` are wrong functions, each with a sentence in lower case that names what was done instead of what.
+- Where no mistake is recognised, the verdict names what the answer reads from the notebook; cases of other
+  sizes than the notebook's bring that out.
 - `tolerance` is relative to the largest wanted value; 0 asks for equality (rearranging computes nothing).
 - `call(answer, argument, ...)` says how to use an answer that is not just called (a class, a training step).
 - Without `cases` the answer is a value; so are `oracle` and the mistakes then, and the stub is None.

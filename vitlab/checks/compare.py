@@ -118,7 +118,7 @@ def _worst(named_pairs, tolerance):
     for name, (got, wanted) in named_pairs.items():
         one = compare(got, wanted, tolerance)
         if one.grade == "wrong":
-            return one._replace(words=f"in {name}, {one.words}")
+            return one._replace(words=f"in {name}, {one.words.removeprefix('in ')}")
         if one.grade == "close" and one.largest >= worst.largest:
             worst = one
     return worst

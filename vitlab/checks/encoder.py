@@ -88,6 +88,34 @@ def _weights_not_normalised(queries, keys):
     return (scores - scores.amax(dim=-1, keepdim=True)).exp()
 
 
+def _weights_of_keys_not_transposed(queries, keys):
+    return _softmax(queries @ keys / queries.shape[-1] ** 0.5)
+
+
+def _weights_all_axes_turned(queries, keys):
+    return _softmax(queries @ keys.permute(2, 1, 0) / queries.shape[-1] ** 0.5)
+
+
+def _weights_axis_lost(queries, keys):
+    parts = _weights_not_normalised(queries, keys)
+    return parts / parts.sum(dim=-1)
+
+
+def _weights_of_the_whole_table(queries, keys):
+    parts = _weights_not_normalised(queries, keys)
+    return parts / parts.sum()
+
+
+def _weights_less_the_largest_of_all(queries, keys):
+    scores = _scores_only(queries, keys)
+    parts = (scores - scores.max()).exp()
+    return parts / parts.sum(dim=-1, keepdim=True)
+
+
+def _weights_scaled_late(queries, keys):
+    return _weights_unscaled(queries, keys) / queries.shape[-1] ** 0.5
+
+
 # ---------------------------------------------------------------------------------- 3.2 many_heads
 
 
@@ -192,6 +220,38 @@ def _values_unmixed(qkv, num_heads):
     return qkv.chunk(3, dim=-1)[2]
 
 
+def _heads_look_at_heads(qkv, num_heads):
+    """Without moving the heads in front of the tokens, `@` compares the heads of each token."""
+    q, k, v, width = _split(qkv, num_heads)
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, T, heads, d)
+    return _attend(q, k, v, width).flatten(2)
+
+
+def _heads_over_the_queries(qkv, num_heads):
+    q, k, v, width = _split(qkv, num_heads)
+    return _join((q @ k.mT / width**0.5).softmax(dim=-2) @ v)
+
+
+def _heads_without_softmax(qkv, num_heads):
+    q, k, v, width = _split(qkv, num_heads)
+    return _join(q @ k.mT / width**0.5 @ v)
+
+
+def _heads_weights(qkv, num_heads):
+    q, k, _, width = _split(qkv, num_heads)
+    return (q @ k.mT / width**0.5).softmax(dim=-1)
+
+
+def _keys_ask(qkv, num_heads):
+    q, k, v, width = _split(qkv, num_heads)
+    return _join(_attend(k, q, v, width))
+
+
+def _keys_mixed(qkv, num_heads):
+    q, k, v, width = _split(qkv, num_heads)
+    return _join(_attend(q, v, k, width))
+
+
 # ---------------------------------------------------------------------------------- 3.3 block
 
 
@@ -273,6 +333,25 @@ def _same_norm_twice(x, norm1, attention, norm2, mlp):
     return x + mlp(norm1(x))
 
 
+def _norms_swapped(x, norm1, attention, norm2, mlp):
+    return _block(x, norm2, attention, norm1, mlp)
+
+
+def _second_norm_missing(x, norm1, attention, norm2, mlp):
+    x = x + attention(norm1(x))
+    return x + mlp(x)
+
+
+def _second_residual_after_norm(x, norm1, attention, norm2, mlp):
+    x = norm2(x + attention(norm1(x)))
+    return x + mlp(x)
+
+
+def _attention_not_kept(x, norm1, attention, norm2, mlp):
+    """As after a line `x + attention(norm1(x))` that is assigned to nothing."""
+    return x + mlp(norm2(x))
+
+
 # ---------------------------------------------------------------------------------- 3.4 vit_parameters
 
 
@@ -308,6 +387,14 @@ def _without(leave_out):
     return count
 
 
+def _grey_patches(image_size, patch_size, channels, num_classes, depth, embed_dim, mlp_dim):
+    return _vit_parameters(image_size, patch_size, 1, num_classes, depth, embed_dim, mlp_dim)
+
+
+def _mlp_four_times_as_wide(image_size, patch_size, channels, num_classes, depth, embed_dim, mlp_dim):
+    return _vit_parameters(image_size, patch_size, channels, num_classes, depth, embed_dim, 4 * embed_dim)
+
+
 EXERCISES = [
     Exercise(
         "3.1",
@@ -337,6 +424,28 @@ EXERCISES = [
             ),
             (_scores_only, "these are the scores; the softmax over each row is still to come."),
             (_weights_not_normalised, "the rows do not sum to 1; divide each by its sum."),
+            (
+                _weights_of_keys_not_transposed,
+                "the keys are not transposed: queries @ keys.mT compares each query with each key.",
+            ),
+            (
+                _weights_all_axes_turned,
+                "`.T` turns all three axes; `.mT` swaps the last two and leaves the batch.",
+            ),
+            (
+                _weights_axis_lost,
+                "a maximum or sum along the rows has lost its axis; keepdim=True keeps it as (B, T, 1).",
+            ),
+            (
+                _weights_of_the_whole_table,
+                "everything is divided by one sum; each row has its own: dim=-1, keepdim=True.",
+            ),
+            (
+                _weights_less_the_largest_of_all,
+                "the largest score of all is subtracted, so a row far below it becomes 0 / 0; each row has "
+                "its own largest.",
+            ),
+            (_weights_scaled_late, "the weights are divided by √d; the scores are, before the softmax."),
         ],
     ),
     Exercise(
@@ -371,6 +480,19 @@ EXERCISES = [
                 "a plain reshape to (B, heads, T, d) mixes tokens and heads; split the columns, then move.",
             ),
             (_values_unmixed, "these are the values as they came in; the weights do not mix them yet."),
+            (
+                _heads_look_at_heads,
+                "each token's heads attend to one another; move the heads in front of the tokens: "
+                "(B, heads, T, d).",
+            ),
+            (
+                _heads_over_the_queries,
+                "the softmax runs over the queries; each query's row sums to 1, along the last axis.",
+            ),
+            (_heads_without_softmax, "the values are mixed with the scores; the softmax is missing."),
+            (_heads_weights, "these are the weights; the values are still to be mixed with them."),
+            (_keys_ask, "queries and keys are swapped: first come the queries, then the keys."),
+            (_keys_mixed, "keys and values are swapped: keys come second, values last."),
         ],
     ),
     Exercise(
@@ -411,6 +533,16 @@ EXERCISES = [
                 "the norm is applied to what attention and mlp return; it belongs before them.",
             ),
             (_same_norm_twice, "norm1 is used for both; the mlp has a norm of its own, norm2."),
+            (_norms_swapped, "norm1 and norm2 are swapped; norm1 is attention's."),
+            (_second_norm_missing, "the mlp reads x itself; it reads norm2(x)."),
+            (
+                _second_residual_after_norm,
+                "the mlp's output is added to the normalised tokens; add it to x, as it was before norm2.",
+            ),
+            (
+                _attention_not_kept,
+                "attention's output is lost: its sum with x has to be assigned, as x = x + ….",
+            ),
         ],
     ),
     Exercise(
@@ -456,6 +588,20 @@ EXERCISES = [
                 _without(lambda n, p, c, depth, d, m: (p + 1) * d),
                 "the patch projection is missing, (P²C + 1)·D.",
             ),
+            (
+                _without(lambda n, p, c, depth, d, m: (1 - n) * (p + 1) * d),
+                "each patch has a projection of its own; one serves all N.",
+            ),
+            (
+                _without(lambda n, p, c, depth, d, m: (depth - 1) * (4 * d * d + 9 * d + 2 * d * m + m)),
+                "one block is counted; there are `depth` of them.",
+            ),
+            (
+                _without(lambda n, p, c, depth, d, m: (2 * depth + 1) * d),
+                "a norm is counted as D numbers; it has 2D, a scale and a shift.",
+            ),
+            (_grey_patches, "the channels are left out: a patch has P²C numbers."),
+            (_mlp_four_times_as_wide, "the MLP is taken to be 4D wide; its width is mlp_dim."),
         ],
         tolerance=0,
     ),
@@ -579,7 +725,7 @@ def quiz(
     num_heads: int = 4,
     even_share: float = 1.2,
     pre_norm_worst: float = 1.49,
-    post_norm_best: float = 2.13,
+    post_norm_best: float = 2.19,
 ) -> list[Question]:
     """Five questions: sums of weights, heads without the scale, the losses of both norms (of all seeds)."""
     B, T, apart = 8, tokens, pre_norm_worst < post_norm_best

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dis
 import importlib
 import inspect
 import io
@@ -108,7 +109,8 @@ def verdict(id: str, answer, seed: int = 0) -> Verdict:
     failing = [i for i, comparison in enumerate(comparisons) if comparison.grade == "wrong"]
     if not failing:
         return Verdict(id, "correct", _praise(comparisons))
-    diagnosis = _recognise(exercise, [(cases[i], outcomes[i]) for i in failing])
+    off = [i for i in failing if _values(outcomes[i], wanted[i], exercise.tolerance).grade == "wrong"]
+    diagnosis = _recognise(exercise, [(cases[i], outcomes[i]) for i in off]) if off else ""
     first = failing[0]
     words = comparisons[first].words
     if exercise.cases is None:  # telling the wanted value would give the answer away
@@ -116,6 +118,7 @@ def verdict(id: str, answer, seed: int = 0) -> Verdict:
     sentences = [
         _sentence(_case_words(exercise, cases[first]) + words),
         _cause(diagnosis or _constant(outcomes, wanted)),
+        _from_the_notebook(answer) if off and not diagnosis else "",
         "(What your code printed is not shown here.)" if outcomes[first].printed else "",
     ]
     return Verdict(id, "not yet", _one_line(" ".join(sentences), limit=1000), diagnosis)
@@ -180,14 +183,18 @@ def _wanted(exercise, case):
 
 
 def _judge(outcome, wanted, tolerance) -> Comparison:
-    if outcome.error:
-        return Comparison("wrong", f"your code stopped with {outcome.error}")
-    comparison = compare(outcome.value, wanted, tolerance)
+    comparison = _values(outcome, wanted, tolerance)
     if comparison.grade != "wrong" and outcome.changed:
         return Comparison(
             "wrong", f"the result is right, but your code changed its input {outcome.changed}; copy it first"
         )
     return comparison
+
+
+def _values(outcome, wanted, tolerance) -> Comparison:
+    if outcome.error:
+        return Comparison("wrong", f"your code stopped with {outcome.error}")
+    return compare(outcome.value, wanted, tolerance)
 
 
 def _recognise(exercise, failures) -> str:
@@ -216,6 +223,20 @@ def _constant(outcomes, wanted) -> str:
     return "the result is the same whatever the input."
 
 
+def _from_the_notebook(answer) -> str:
+    """What a function reads that is none of its arguments: it may fit the notebook's shapes and no others."""
+    if not inspect.isfunction(answer):
+        return ""
+    read = {step.argval for step in dis.get_instructions(answer) if step.opname == "LOAD_GLOBAL"}
+    names = [f"`{name}`" for name in sorted(read) if _is_data(answer.__globals__.get(name))]
+    return f"(Your code reads {', '.join(names)} from the notebook, not from its arguments.)" if names else ""
+
+
+def _is_data(value) -> bool:
+    tool = inspect.ismodule(value) or callable(value)
+    return value is not None and (not tool or isinstance(value, torch.nn.Module))
+
+
 def _praise(comparisons) -> str:
     count = "1 case" if len(comparisons) == 1 else f"{len(comparisons)} cases"
     largest = max(comparison.largest for comparison in comparisons)
@@ -240,9 +261,8 @@ def _case_words(exercise, case) -> str:
     """The arguments in words: "With images (2, 3, 8, 12) float32 and patch_size 4: "."""
     if not case:
         return ""
-    parts = [
-        f"{name} {describe(value)}" for name, value in zip(_parameter_names(exercise), case, strict=True)
-    ]
+    named = zip(_parameter_names(exercise), case, strict=True)
+    parts = [name if inspect.isfunction(value) else f"{name} {describe(value)}" for name, value in named]
     head = ", ".join(parts[:-1])
     return f"With {head} and {parts[-1]}: " if head else f"With {parts[-1]}: "
 
