@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import notebook_tools as tools
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -21,6 +22,7 @@ SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight are there too
 }
 PANEL = "window.jupyterapp.shell.currentWidget"
+EXPLORERS = ".jp-OutputArea-output .widget-vbox:has(> .widget-image)"  # the box round one picture
 
 
 def find_browser() -> str | None:
@@ -135,3 +137,22 @@ def output_errors(page: Page) -> list[str]:
         "model not found",
     )
     return errors + [sign for sign in signs if sign in shown]
+
+
+def close_notebook(page: Page) -> None:
+    """Close the page and end its kernel, which would go on holding its memory."""
+    page.evaluate(f"async () => {{ await {PANEL}.sessionContext.shutdown(); }}")
+    page.close()
+
+
+def label(control: Locator) -> str:
+    """The visible name of a control of an explorer."""
+    return control.evaluate("c => c.closest('.widget-inline-hbox').querySelector('.widget-label').innerText")
+
+
+def explorer_name(page: Page, explorer: Locator) -> str:
+    """The class of an explorer, from the source of the cell that shows it."""
+    source = explorer.evaluate(
+        f"""e => {PANEL}.content.widgets.find(c => c.node.contains(e)).model.sharedModel.source"""
+    )
+    return re.search(r"\b\w+Explorer(?=\()|\bLiveCurves(?=\()", source)[0]
