@@ -1,5 +1,6 @@
 """A real JupyterLab in a real browser: start both, open a notebook, run it, read what the page shows."""
 
+import ast
 import contextlib
 import json
 import os
@@ -156,3 +157,62 @@ def explorer_name(page: Page, explorer: Locator) -> str:
         f"""e => {PANEL}.content.widgets.find(c => c.node.contains(e)).model.sharedModel.source"""
     )
     return re.search(r"\b\w+Explorer(?=\()|\bLiveCurves(?=\()", source)[0]
+
+
+def kernel_value(page: Page, expression: str, code: str = ""):
+    """The value of a Python expression in the notebook's kernel, after `code` and what the page has sent."""
+    reply = page.evaluate(
+        f"""async ([expression, code]) => {{
+            const kernel = {PANEL}.sessionContext.session.kernel;
+            const asked = {{code, silent: true, store_history: false,
+                           user_expressions: {{value: expression}}}};
+            return (await kernel.requestExecute(asked).done).content.user_expressions.value;
+        }}""",
+        [expression, code],
+    )
+    if reply["status"] != "ok":
+        raise AssertionError(f"{expression}: {reply['ename']}: {reply['evalue']}")
+    return ast.literal_eval(reply["data"]["text/plain"])
+
+
+# Where the sliders of an explorer stand in the kernel, and its picture and caption, drawn for the first time.
+DRAWN_ANEW = """
+def _drawn_anew(name):
+    import gc, hashlib
+    from vitlab.widgets.explorer import fit, png
+
+    explorer = next(thing for thing in gc.get_objects() if type(thing).__name__ == name)
+    sliders = [c for c in explorer.controls.values() if "Slider" in type(c).__name__]
+    places = [c.index if hasattr(c, "index") else c.value for c in sliders]
+    picture, caption = explorer.draw(**explorer.state)
+    return places, hashlib.sha256(png(fit(picture, explorer.size))).hexdigest(), caption.split()
+"""
+
+PICTURE = """async explorer => {
+    const bytes = await (await fetch(explorer.querySelector('img').src)).arrayBuffer();
+    const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+    return Array.from(digest, byte => byte.toString(16).padStart(2, '0')).join('');
+}"""
+
+
+def positions(explorer: Locator) -> list[float]:
+    """Where the sliders stand in the page: their numbers, or the places of what they choose from."""
+    handles = explorer.locator(".noUi-handle")
+    return handles.evaluate_all("all => all.map(h => Number(h.getAttribute('aria-valuenow')))")
+
+
+def caption(explorer: Locator) -> str:
+    return explorer.locator(".widget-html").inner_text()
+
+
+def wait_until_true(page: Page, explorer: Locator, seconds: float = 10) -> str:
+    """Wait until picture and caption are those of the explorer's state in the kernel; returns the caption."""
+    name, end = explorer_name(page, explorer), time.monotonic() + seconds
+    while True:
+        wanted = kernel_value(page, f"_drawn_anew({name!r})", DRAWN_ANEW)
+        shown = positions(explorer), explorer.evaluate(PICTURE), caption(explorer).split()
+        if shown == wanted:
+            return caption(explorer)
+        if time.monotonic() > end:
+            raise AssertionError(f"{name} shows {shown}; its state in the kernel gives {wanted}")
+        page.wait_for_timeout(50)

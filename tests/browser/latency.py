@@ -1,8 +1,8 @@
 """How fast the sliders answer: python tests/browser/latency.py [--readme] [01 06 ...]
 
-Every slider of every explorer is moved by arrow key, and the page itself times each move: from the key's event
-until picture and caption are the new ones and the picture is decoded. Explorers remember what they have drawn;
-here that is switched off, so that each move is drawn anew.
+Every slider of every explorer is moved by arrow key, and the page itself times each move: from the key's
+event until picture and caption are the new ones and the picture is decoded. Explorers remember what they have
+drawn; here that is switched off, so that each move is drawn anew.
 """
 
 import argparse
@@ -31,7 +31,8 @@ FORGET = "from vitlab.widgets import explorer\n\nexplorer.REMEMBERED = 0"
 # The caption is sent after the picture, and says every state in words: when it has changed, both are there.
 TIME_NEXT_KEY = """explorer => {
     let pressed;
-    explorer.addEventListener('keydown', event => { pressed = event.timeStamp; }, {capture: true, once: true});
+    const note = event => { pressed = event.timeStamp; };
+    explorer.addEventListener('keydown', note, {capture: true, once: true});
     window.answered = new Promise(resolve => {
         const observer = new MutationObserver(async () => {
             observer.disconnect();
@@ -82,9 +83,7 @@ def arrow_keys(handle: Locator, moves: int) -> Iterator[str]:
     """Keys that each move the slider: to its upper end, back to its lower end, and so on."""
     key = "ArrowRight"
     for _ in range(moves):
-        now, low, high = (
-            float(handle.get_attribute(f"aria-value{name}")) for name in ("now", "min", "max")
-        )
+        now, low, high = (float(handle.get_attribute(f"aria-value{name}")) for name in ("now", "min", "max"))
         key = "ArrowLeft" if now >= high else "ArrowRight" if now <= low else key
         yield key
 
@@ -116,7 +115,9 @@ def markdown(rows: list[Answers], version: str) -> str:
 def write_readme(table: str) -> None:
     begin, end = MARKERS
     text = tools.README.read_text(encoding="utf-8")
-    text = re.sub(f"(?<={re.escape(begin)}).*(?={re.escape(end)})", lambda _: f"\n{table}\n", text, flags=re.S)
+    text = re.sub(
+        f"(?<={re.escape(begin)}).*(?={re.escape(end)})", lambda _: f"\n{table}\n", text, flags=re.S
+    )
     tools.README.write_text(text, encoding="utf-8")
 
 
