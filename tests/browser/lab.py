@@ -151,6 +151,12 @@ def label(control: Locator) -> str:
     return control.evaluate("c => c.closest('.widget-inline-hbox').querySelector('.widget-label').innerText")
 
 
+def control(explorer: Locator, name: str) -> Locator:
+    """The slider, list, box or first button with this visible name."""
+    named = explorer.locator(".widget-inline-hbox", has=explorer.page.get_by_text(name, exact=True))
+    return named.locator(".noUi-handle, select, input, button").first
+
+
 def explorer_name(page: Page, explorer: Locator) -> str:
     """The class of an explorer, from the source of the cell that shows it."""
     source = explorer.evaluate(
@@ -175,15 +181,15 @@ def kernel_value(page: Page, expression: str, code: str = ""):
     return ast.literal_eval(reply["data"]["text/plain"])
 
 
-# Where the sliders of an explorer stand in the kernel, and its picture and caption, drawn for the first time.
+# Where sliders and lists stand in the kernel, and the explorer's picture and caption, drawn anew.
 DRAWN_ANEW = """
 def _drawn_anew(name):
     import gc, hashlib
     from vitlab.widgets.explorer import fit, png
 
     explorer = next(thing for thing in gc.get_objects() if type(thing).__name__ == name)
-    sliders = [c for c in explorer.controls.values() if "Slider" in type(c).__name__]
-    places = [c.index if hasattr(c, "index") else c.value for c in sliders]
+    chosen = [c for c in explorer.controls.values() if type(c).__name__.endswith(("Slider", "Dropdown"))]
+    places = [c.index if hasattr(c, "index") else c.value for c in chosen]
     picture, caption = explorer.draw(**explorer.state)
     return places, hashlib.sha256(png(fit(picture, explorer.size))).hexdigest(), caption.split()
 """
@@ -196,9 +202,9 @@ PICTURE = """async explorer => {
 
 
 def positions(explorer: Locator) -> list[float]:
-    """Where the sliders stand in the page: their numbers, or the places of what they choose from."""
-    handles = explorer.locator(".noUi-handle")
-    return handles.evaluate_all("all => all.map(h => Number(h.getAttribute('aria-valuenow')))")
+    """Where sliders and lists stand in the page: their numbers, or the places of what they choose from."""
+    controls = explorer.locator(".noUi-handle, select")
+    return controls.evaluate_all("all => all.map(c => c.selectedIndex ?? Number(c.ariaValueNow))")
 
 
 def caption(explorer: Locator) -> str:

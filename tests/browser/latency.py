@@ -101,7 +101,7 @@ def timed_move(page: Page, explorer: Locator, handle: Locator, key: str) -> floa
 
 def markdown(rows: list[Answers], version: str) -> str:
     """The table, and under it what was measured and where."""
-    lines = ["| notebook | explorer | slider | median (ms) | 95 of 100 are faster than (ms) |"]
+    lines = ["| notebook | explorer | slider | median (ms) | 95th percentile (ms) |"]
     lines += ["|---|---|---|---:|---:|"]
     lines += [
         f"| {row.notebook[:2]} | {row.explorer} | {row.control} | {row.median:.0f} | {row.p95:.0f} |"

@@ -4,43 +4,11 @@ import os
 
 import lab
 import latency
-import nbformat
-import notebook_tools as tools
 import pytest
+from all_explorers import EXPLORERS, find
 
 pytestmark = pytest.mark.slow
 
-SETUP = """\
-import torch
-import vitlab
-from vitlab.fine_tuning import few_label_results
-from vitlab.studies import read_results
-from vitlab.widgets import *
-
-test = vitlab.data.fashion_mnist("test")
-model = vitlab.load_checkpoint(vitlab.checkpoints.bundled("fashion_mnist_vit"))
-images = {"first": test.images[0], "second": test.images[1]}
-with vitlab.record_attention(model) as record, torch.no_grad():
-    model(vitlab.data.normalise(test.images[:1]))
-scene = vitlab.data.scenes(1, 0, 48, split="test")
-labels, tables = few_label_results(read_results("few_labels"), "cut-outs")"""
-
-EXPLORERS = {
-    "DataPathExplorer": "DataPathExplorer(model, images, test.classes)",
-    "PatchExplorer": "PatchExplorer(vitlab.data.photos())",
-    "FilterExplorer": 'FilterExplorer({"a": model.patch_embed, "b": vitlab.PatchEmbed(4, 1, 96)}, images)',
-    "PositionExplorer": 'PositionExplorer({"a": model.pos_embed[0, 1:], "b": torch.eye(49)}, (7, 7))',
-    "HeadExplorer": "HeadExplorer(model, images)",
-    "RecipeExplorer": "RecipeExplorer(test, test.subset(100))",
-    "DebugExplorer": "DebugExplorer(test, test.subset(100), steps=10)",
-    "LabelsExplorer": "LabelsExplorer(test, tables, labels)",
-    "ResolutionExplorer": "ResolutionExplorer(model, test.subset([0, 1]), list(images), [20, 28, 40, 56])",
-    "AttentionMapExplorer": "AttentionMapExplorer(model, images)",
-    "HeadDistanceExplorer": "HeadDistanceExplorer(record.weights, model.config)",
-    "MapExplorer": "MapExplorer(\n"
-    '    vitlab.load_checkpoint(vitlab.checkpoints.bundled("scenes_vit")),\n'
-    '    {"scene": scene.images[0], **vitlab.data.photos()}, test.classes\n)',
-}
 TYPICAL = (
     250  # milliseconds: the median of every slider stays below; where others work too, as many times this
 )
@@ -60,30 +28,6 @@ WATCH = """explorer => {
 # Which of its controls has the focus: -1 for something else in it, nothing where the focus is elsewhere.
 FOCUSED = """(explorer, controls) => explorer.contains(document.activeElement)
     ? Array.from(explorer.querySelectorAll(controls)).indexOf(document.activeElement) : null"""
-
-
-@pytest.fixture(scope="module")
-def page(browser, served):
-    """A notebook with every explorer, each of which forgets what it has drawn."""
-    address, folder = served
-    sources = [latency.FORGET, SETUP, *EXPLORERS.values()]
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    tools.write(nbformat.v4.new_notebook(cells=cells, metadata=tools.METADATA), folder / "explorers.ipynb")
-    page, errors = lab.new_page(browser)
-    lab.open_notebook(page, address, "explorers")
-    lab.run_all(page)
-    assert lab.output_errors(page) == []
-    yield page
-    assert lab.output_errors(page) == []
-    assert errors == []
-    lab.close_notebook(page)
-
-
-def find(page, name):
-    """The explorer of this class, in sight."""
-    explorer = page.locator(lab.EXPLORERS).nth(list(EXPLORERS).index(name))
-    explorer.scroll_into_view_if_needed()
-    return explorer
 
 
 def test_sliders_answer_fast(page):
