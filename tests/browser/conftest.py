@@ -2,6 +2,7 @@
 
 import os
 
+import all_explorers
 import lab
 import pytest
 
@@ -20,3 +21,16 @@ def served(browser, tmp_path_factory):
     """(address of a JupyterLab in quick mode, folder of the notebooks that it serves)"""
     with lab.jupyterlab(tmp_path_factory.mktemp("jupyterlab")) as address_and_folder:
         yield address_and_folder
+
+
+@pytest.fixture(scope="session")
+def page(browser, served):
+    """A page with every explorer, run; at the end, neither kernel nor page may have reported an error."""
+    address, folder = served
+    page, errors = lab.new_page(browser)
+    lab.open_notebook(page, address, all_explorers.write(folder))
+    lab.run_all(page)
+    yield page
+    assert lab.output_errors(page) == []
+    assert errors == []
+    page.close()

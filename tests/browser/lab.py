@@ -1,8 +1,10 @@
 """A real JupyterLab in a real browser: start both, open a notebook, run it, read what the page shows."""
 
+import ast
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import notebook_tools as tools
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -21,6 +23,7 @@ SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight are there too
 }
 PANEL = "window.jupyterapp.shell.currentWidget"
+EXPLORERS = ".jp-OutputArea-output .widget-vbox:has(> .widget-image)"  # the box round one picture
 
 
 def find_browser() -> str | None:
@@ -135,3 +138,87 @@ def output_errors(page: Page) -> list[str]:
         "model not found",
     )
     return errors + [sign for sign in signs if sign in shown]
+
+
+def close_notebook(page: Page) -> None:
+    """Close the page and end its kernel, which would go on holding its memory."""
+    page.evaluate(f"async () => {{ await {PANEL}.sessionContext.shutdown(); }}")
+    page.close()
+
+
+def label(control: Locator) -> str:
+    """The visible name of a control of an explorer."""
+    return control.evaluate("c => c.closest('.widget-inline-hbox').querySelector('.widget-label').innerText")
+
+
+def control(explorer: Locator, name: str) -> Locator:
+    """The slider, list, box or first button with this visible name."""
+    named = explorer.locator(".widget-inline-hbox", has=explorer.page.get_by_text(name, exact=True))
+    return named.locator(".noUi-handle, select, input, button").first
+
+
+def explorer_name(page: Page, explorer: Locator) -> str:
+    """The class of an explorer, from the source of the cell that shows it."""
+    source = explorer.evaluate(
+        f"""e => {PANEL}.content.widgets.find(c => c.node.contains(e)).model.sharedModel.source"""
+    )
+    return re.search(r"\b\w+Explorer(?=\()|\bLiveCurves(?=\()", source)[0]
+
+
+def kernel_value(page: Page, expression: str, code: str = ""):
+    """The value of a Python expression in the notebook's kernel, after `code` and what the page has sent."""
+    reply = page.evaluate(
+        f"""async ([expression, code]) => {{
+            const kernel = {PANEL}.sessionContext.session.kernel;
+            const asked = {{code, silent: true, store_history: false,
+                           user_expressions: {{value: expression}}}};
+            return (await kernel.requestExecute(asked).done).content.user_expressions.value;
+        }}""",
+        [expression, code],
+    )
+    if reply["status"] != "ok":
+        raise AssertionError(f"{expression}: {reply['ename']}: {reply['evalue']}")
+    return ast.literal_eval(reply["data"]["text/plain"])
+
+
+# Where sliders and lists stand in the kernel, and the explorer's picture and caption, drawn anew.
+DRAWN_ANEW = """
+def _drawn_anew(name):
+    import gc, hashlib
+    from vitlab.widgets.explorer import fit, png
+
+    explorer = next(thing for thing in gc.get_objects() if type(thing).__name__ == name)
+    chosen = [c for c in explorer.controls.values() if type(c).__name__.endswith(("Slider", "Dropdown"))]
+    places = [c.index if hasattr(c, "index") else c.value for c in chosen]
+    picture, caption = explorer.draw(**explorer.state)
+    return places, hashlib.sha256(png(fit(picture, explorer.size))).hexdigest(), caption.split()
+"""
+
+PICTURE = """async explorer => {
+    const bytes = await (await fetch(explorer.querySelector('img').src)).arrayBuffer();
+    const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+    return Array.from(digest, byte => byte.toString(16).padStart(2, '0')).join('');
+}"""
+
+
+def positions(explorer: Locator) -> list[float]:
+    """Where sliders and lists stand in the page: their numbers, or the places of what they choose from."""
+    controls = explorer.locator(".noUi-handle, select")
+    return controls.evaluate_all("all => all.map(c => c.selectedIndex ?? Number(c.ariaValueNow))")
+
+
+def caption(explorer: Locator) -> str:
+    return explorer.locator(".widget-html").inner_text()
+
+
+def wait_until_true(page: Page, explorer: Locator, seconds: float = 10) -> str:
+    """Wait until picture and caption are those of the explorer's state in the kernel; returns the caption."""
+    name, end = explorer_name(page, explorer), time.monotonic() + seconds
+    while True:
+        wanted = kernel_value(page, f"_drawn_anew({name!r})", DRAWN_ANEW)
+        shown = positions(explorer), explorer.evaluate(PICTURE), caption(explorer).split()
+        if shown == wanted:
+            return caption(explorer)
+        if time.monotonic() > end:
+            raise AssertionError(f"{name} shows {shown}; its state in the kernel gives {wanted}")
+        page.wait_for_timeout(50)

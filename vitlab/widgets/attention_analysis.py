@@ -20,7 +20,7 @@ from vitlab.attention import (
 from vitlab.plots import attention_distance, pixels
 from vitlab.vit import ViT
 from vitlab.widgets import tiles
-from vitlab.widgets.explorer import Explorer, figure, fit
+from vitlab.widgets.explorer import Explorer, figure, fit, places
 
 PANEL = 280  # the longer side of each of the three panels, in pixels
 GAP = 20
@@ -142,11 +142,7 @@ class AttentionMapExplorer(Explorer):
             highest = max(float(values.max()), 1e-9)
             coloured = tiles.resize(tiles.colour(values, 0, highest), *self.shown)
             shown = (0.75 * coloured + 0.25 * under.mean(-1, keepdims=True)).astype(np.uint8)
-            strip = tiles.colour(np.broadcast_to(np.linspace(0, 1, PANEL), (10, PANEL)), 0, 1)
-            picture.paste(Image.fromarray(strip), (left, HEADER + PANEL + 4))
-            below = HEADER + PANEL + 16
-            tiles.write(picture, (left, below), "0", size=13)
-            tiles.write(picture, (left + PANEL, below), f"{highest:.1%}", size=13, anchor="ra")
+            tiles.scale(picture, (left, HEADER + PANEL + 4), PANEL, "0", f"{highest:.1%}")
         tiles.write(picture, (left, 4), title)
         picture.paste(Image.fromarray(shown), (left, HEADER))
         if query > 0:
@@ -271,16 +267,15 @@ class HeadDistanceExplorer(Explorer):
         picture = fit(drawn, (self.PLOT, self.SIZE[1]))
         distances = self.distances[cls].double().numpy()
         depth = np.broadcast_to(np.arange(1, len(distances) + 1)[:, None], distances.shape)
-        places = ax.transData.transform(np.stack([depth, distances], axis=-1).reshape(-1, 2))
-        places[:, 1] = self.SIZE[1] - places[:, 1]
-        return picture, places.reshape(*distances.shape, 2)
+        points = np.stack([depth, distances], axis=-1).reshape(-1, 2)
+        return picture, places(ax, points).reshape(*distances.shape, 2)
 
     def draw(self, layer: int, head: int, cls: str = "drop") -> tuple[Image.Image, str]:
         """The dots with a ring round one, and that head's attention by offset."""
-        dots, places = self._dots(cls)
+        dots, where = self._dots(cls)
         picture = Image.new("RGB", self.SIZE, "white")
         picture.paste(dots, (0, 0))
-        x, y = places[layer - 1, head - 1]
+        x, y = where[layer - 1, head - 1]
         pen = ImageDraw.Draw(picture)
         for radius, ink in ((11, "black"), (9, "white"), (8, "black")):
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=ink, width=2)

@@ -4,17 +4,26 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import ipywidgets
+import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vitlab import data, plots
 from vitlab.attention import attention_rollout, class_map, record_attention
 from vitlab.patches import as_pair, patchify
 from vitlab.vit import ViT
+from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer, figure
 
-SIZE = (900, 400)
+PANEL, GAP, HEADER, SCALE = 300, 30, 26, 34  # side of the image, and what is beside, above and below it
+RIGHT = PANEL + GAP  # where the right half begins
+MARGIN = 36  # for the numbers at the left of its rows
+SIZE = (900, HEADER + PANEL + SCALE)
+WIDTH = SIZE[0] - RIGHT
+LINE = 16  # height of a number under a patch
+NUMBERED = 24  # patches shown smaller than this carry no number: it would be wider than the patch
 
 
 @dataclass(frozen=True)
@@ -117,45 +126,48 @@ class DataPathExplorer(Explorer):
             return picture
         return data.fit_picture(picture, c.image_size, c.in_chans)
 
-    def draw(self, image: str, step: str) -> tuple[Figure, str]:
+    def draw(self, image: str, step: str) -> tuple[Image.Image, str]:
         """The picture of one step, and what happens in it."""
         picture, tensor, words = self.steps[step](self._walk(image))
         number = list(self.steps).index(step) + 1
         shape = tuple(tensor.shape)
         return picture, f"Step {number} of {len(self.steps)}, {step}: {shape} is {words}"
 
-    def _panels(self, path: Path) -> tuple[Figure, object, object]:
-        """A figure with the image under its grid at the left and room at the right."""
-        picture = figure(SIZE)
-        left, right = picture.subplots(1, 2, width_ratios=(1, 1.7))
-        numbers = self.config.num_patches <= 64
-        plots.patch_grid(path.image[0], self.config.patch_size, numbers=numbers, ax=left)
-        return picture, left, right
+    def _canvas(self, path: Path, title: str, grid: bool = True) -> Image.Image:
+        """The image at the left, under its grid or not, and a title over the room at the right."""
+        picture = Image.new("RGB", SIZE, "white")
+        rows, columns = self.config.grid_size if grid else (1, 1)
+        numbers = grid and self.config.num_patches <= 64
+        shown = tiles.gridded(plots.pixels(path.image[0]), rows, columns, PANEL, numbers)
+        picture.paste(shown, (0, HEADER))
+        tiles.write(picture, (RIGHT, 4), title)
+        return picture
 
     def _image(self, path: Path):
-        picture = figure(SIZE)
-        plots.image(path.image[0], "one image", ax=picture.subplots())
-        return (
-            picture,
-            path.image,
-            "(batch, channels, height, width): pixels, scaled to lie between -1 and 1.",
-        )
+        words = "(batch, channels, height, width): pixels, scaled to lie between -1 and 1."
+        picture = self._canvas(path, "", grid=False)
+        tiles.write(picture, (0, 4), "one image")
+        return picture, path.image, words
 
     def _patches(self, path: Path):
-        picture, _, right = self._panels(path)
-        columns = 2 * self.config.grid_size[1]
-        plots.patch_sequence(path.image[0], self.config.patch_size, columns, "the sequence", ax=right)
+        picture = self._canvas(path, "the sequence")
         n, length = path.patches.shape[1:]
+        shape = self.config.in_chans, self.config.patch_size, self.config.patch_size
+        columns = 2 * self.config.grid_size[1]
+        side = WIDTH // columns - 4
+        patches = [plots.pixels(patch) for patch in path.patches[0].unflatten(-1, shape)]
+        large = np.stack([tiles.resize(patch, side, side) for patch in patches])
+        large = np.pad(large, ((0, 0), (0, LINE), (0, 0), (0, 0)), constant_values=255)
+        picture.paste(Image.fromarray(tiles.mosaic(large, columns, gap=4)), (RIGHT, HEADER))
+        for i in range(n if side >= NUMBERED else 0):
+            place = RIGHT + (i % columns) * (side + 4) + side / 2, HEADER + (i // columns) * (side + LINE + 4)
+            tiles.write(picture, (place[0], place[1] + side), str(i + 1), size=12, anchor="ma")
         words = f"(batch, N, P²C): the image cut into N = {n} patches of {length} numbers each."
         return picture, path.patches, words
 
     def _projection(self, path: Path):
-        picture, _, right = self._panels(path)
-        self._table(path.projected, right, "projected patches", "patch")
-        n, columns = self.config.num_patches, self.config.grid_size[1]
-        right.set_yticks(
-            range(0, n, columns), range(1, n + 1, columns)
-        )  # as in the image: token 0 comes next
+        picture = self._canvas(path, "projected patches: a row each")
+        self._paste_tokens(picture, path.projected, 1)  # counted as in the image: token 0 comes next
         length, width = path.patches.shape[-1], path.projected.shape[-1]
         words = (
             f"(batch, N, D): every patch, {length} numbers, times one matrix of {length} × {width}, plus "
@@ -164,14 +176,14 @@ class DataPathExplorer(Explorer):
         return picture, path.projected, words
 
     def _class_token(self, path: Path):
-        picture, _, right = self._panels(path)
-        self._table(path.with_class, right, "a class token in front", "token")
+        picture = self._canvas(path, "a class token in front: row 0")
+        self._paste_tokens(picture, path.with_class)
         words = "(batch, N + 1, D): one more row, at the top. It stands for no patch; it is a learned vector."
         return picture, path.with_class, words
 
     def _position(self, path: Path):
-        picture, _, right = self._panels(path)
-        self._table(path.tokens, right, "with positions: the encoder's input", "token")
+        picture = self._canvas(path, "with positions: the encoder's input")
+        self._paste_tokens(picture, path.tokens)
         words = (
             "(batch, N + 1, D): to each row the embedding of its position is added. Without it the model "
             "could not tell where a patch was."
@@ -179,11 +191,10 @@ class DataPathExplorer(Explorer):
         return picture, path.tokens, words
 
     def _block(self, path: Path, i: int):
-        picture, left, right = self._panels(path)
+        picture = self._canvas(path, f"after block {i + 1}", grid=False)
         attention = class_map(path.weights[i].mean(dim=1), self.config.grid_size)[0]
-        left.clear()
-        plots.overlay(path.image[0], attention, "weight", "where the class token looks", ax=left)
-        self._table(path.blocks[i], right, f"after block {i + 1}", "token")
+        self._paste_attention(picture, path, attention.numpy())
+        self._paste_tokens(picture, path.blocks[i])
         strongest = int(attention.argmax()) + 1
         words = (
             f"(batch, N + 1, D): attention let the tokens look at each other, then an MLP worked on each "
@@ -193,10 +204,16 @@ class DataPathExplorer(Explorer):
         return picture, path.blocks[i], words
 
     def _norm(self, path: Path):
-        picture, _, right = self._panels(path)
+        picture = self._canvas(path, "the class token after the last norm: a bar for each number")
         values = path.normed[0, 0].numpy()
-        right.bar(range(len(values)), values, color="0.35")
-        right.set(xlabel="number in the vector", ylabel="value", title="the class token after the last norm")
+        low, high = min(values.min(), 0), max(values.max(), 1e-9)
+        level = HEADER + (high - np.array([*values, 0])) / (high - low) * PANEL
+        pen, step = ImageDraw.Draw(picture), (SIZE[0] - RIGHT - MARGIN) / len(values)
+        for i, y in enumerate(level[:-1]):
+            x = RIGHT + MARGIN + i * step
+            pen.rectangle((x, min(y, level[-1]), x + 0.6 * step, max(y, level[-1])), fill="#595959")
+        for value, y, anchor in ((high, HEADER, "ra"), (0, level[-1], "rm"), (low, HEADER + PANEL, "rd")):
+            tiles.write(picture, (RIGHT + MARGIN - 6, y), f"{value:.1f}", size=12, anchor=anchor)
         words = (
             f"(batch, N + 1, D): every row normalised. Of these only row 0 goes on: the class token, "
             f"{len(values)} numbers, is all that the head will read."
@@ -204,13 +221,10 @@ class DataPathExplorer(Explorer):
         return picture, path.normed, words
 
     def _class(self, path: Path):
-        picture = figure(SIZE)
-        left, right = picture.subplots(1, 2, width_ratios=(1, 1.7))
-        plots.image(path.image[0], ax=left)
+        picture = self._canvas(path, "probabilities", grid=False)
         probabilities = path.logits[0].softmax(dim=0).numpy()
-        right.barh(self.classes, probabilities, color="0.35")
-        right.invert_yaxis()
-        right.set(xlim=(0, 1), xlabel="probability")
+        shares = dict(zip(self.classes, probabilities.tolist(), strict=True))
+        tiles.bars(picture, (RIGHT, HEADER, SIZE[0], HEADER + PANEL), shares)
         best = int(probabilities.argmax())
         words = (
             f"(batch, classes): one number a class, from the class token times a last matrix; softmax makes "
@@ -218,11 +232,36 @@ class DataPathExplorer(Explorer):
         )
         return picture, path.logits, words
 
-    @staticmethod
-    def _table(tokens: Tensor, ax, title: str, row: str) -> None:
-        bound = float(tokens.abs().flatten().quantile(0.98))
-        plots.matrix(tokens[0], row, "number in the vector", "value", title, low=-bound, high=bound, ax=ax)
-        ax.set_aspect("auto")
+    def _paste_tokens(self, picture: Image.Image, tokens: Tensor, first: int = 0) -> None:
+        """The rows of (1, T, D) as a map of colours at the right, counted from `first`."""
+        values, bound = tokens[0].numpy(), _bound(tokens)
+        room = SIZE[0] - RIGHT - MARGIN
+        height, width = (
+            most // side * side or most  # whole pixels for each number, where there is room
+            for side, most in zip(values.shape, (PANEL, room), strict=True)
+        )
+        coloured = tiles.resize(tiles.colour(values, -bound, bound), height, width)
+        picture.paste(Image.fromarray(coloured), (RIGHT + MARGIN, HEADER))
+        for row in range(0, len(values), self.config.grid_size[1]):
+            y = HEADER + (row + 0.5) * height / len(values)
+            tiles.write(picture, (RIGHT + MARGIN - 6, y), str(row + first), size=12, anchor="rm")
+        ends = RIGHT + MARGIN, HEADER + PANEL + 4
+        tiles.scale(picture, ends, width, f"{-bound:.2f}", f"{bound:.2f}")
+
+    def _paste_attention(self, picture: Image.Image, path: Path, attention: np.ndarray) -> None:
+        """The class token's attention (rows, columns) laid over the image at the left."""
+        under = np.asarray(picture)[HEADER : HEADER + PANEL, :PANEL].mean(-1, keepdims=True)
+        size = tiles.fitted(path.image.shape[-2:], PANEL)
+        coloured = tiles.resize(tiles.colour(attention, 0), *size)
+        shown = (0.75 * coloured + 0.25 * under[: size[0], : size[1]]).astype(np.uint8)
+        picture.paste(Image.fromarray(shown), (0, HEADER))
+        tiles.write(picture, (0, 4), "where the class token looks")
+        tiles.scale(picture, (0, HEADER + PANEL + 4), PANEL, "0", f"{attention.max():.1%}")
+
+
+def _bound(tokens: Tensor) -> float:
+    """The size that 98 of 100 numbers stay below: colours run to here."""
+    return float(tokens.abs().flatten().quantile(0.98))
 
 
 def overview(model: ViT, image: Tensor, classes: list[str]) -> Figure:
@@ -241,7 +280,10 @@ def overview(model: ViT, image: Tensor, classes: list[str]) -> Figure:
     plots.patch_grid(path.image[0], config.patch_size, numbers=False, title="an image, cut", ax=grid)
     side = (config.in_chans, config.patch_size, config.patch_size)
     plots.images(path.patches[0].unflatten(-1, side), columns=8, title="into patches", ax=sequence)
-    DataPathExplorer._table(path.tokens, tokens, "becomes tokens,", "token")
+    bound = _bound(path.tokens)
+    label = "number in the vector"
+    plots.matrix(path.tokens[0], "token", label, "value", "becomes tokens,", -bound, bound, ax=tokens)
+    tokens.set_aspect("auto")
     seen = class_map(attention_rollout(path.weights), config.grid_size)[0]
     plots.overlay(path.image[0], seen, "rollout", "looks around,", ax=rollout)
     probabilities = path.logits[0].softmax(dim=0).numpy()

@@ -8,8 +8,8 @@ import ipywidgets
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.colors import to_hex
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vitlab import plots
@@ -17,7 +17,7 @@ from vitlab.data import Dataset, normalise
 from vitlab.fine_tuning import adapt, at_resolution, few_per_class
 from vitlab.vit import ViT
 from vitlab.widgets import tiles
-from vitlab.widgets.explorer import Explorer, figure
+from vitlab.widgets.explorer import Explorer, figure, fit, places
 
 RULES = {
     "resized, Google's rule": "jax",
@@ -25,6 +25,10 @@ RULES = {
     "resized, Hugging Face's rule": "hf",
     "repeated in reading order (wrong)": None,
 }
+PANEL, GAP, HEADER, SCALE = 296, 24, 26, 34  # sides of the panels, and what is between, above, below them
+STEP = PANEL + GAP
+WIDTH, HEIGHT = 960, 400
+MOSAIC, NAMES = 480, 92  # width of the images with few labels, and of the names beside them
 SHOWN = 12  # images of one class beside each other, at most
 
 
@@ -61,7 +65,7 @@ class ResolutionExplorer(Explorer):
             ),
             "table": ipywidgets.Dropdown(options=list(RULES), description="position embeddings"),
         }
-        super().__init__(self.draw, controls, size=(960, 380))
+        super().__init__(self.draw, controls, size=(WIDTH, HEADER + PANEL + SCALE))
 
     def _at(self, size: tuple[int, int], table: str) -> tuple[Dataset, ViT, Tensor]:
         """The images, the model and its probabilities (n, classes) at one size with one kind of table."""
@@ -74,7 +78,7 @@ class ResolutionExplorer(Explorer):
             logits = model(normalise(resized.images).to(model.pos_embed.device))
         return resized, model, logits.softmax(dim=-1).cpu()
 
-    def draw(self, image: str, size: tuple[int, int], table: str) -> tuple[Figure, str]:
+    def draw(self, image: str, size: tuple[int, int], table: str) -> tuple[Image.Image, str]:
         """The three panels for one image."""
         resized, model, probabilities = self._at(size, table)
         number, config = self.names.index(image), model.config
@@ -82,16 +86,17 @@ class ResolutionExplorer(Explorer):
         (rows, columns), classes = config.grid_size, self.dataset.classes
         middle = rows // 2 * columns + columns // 2
         unit = F.normalize(model.pos_embed[0, prefix(model) :].detach().cpu(), dim=-1)
-        similar = (unit @ unit[middle]).reshape(rows, columns)
-        picture = figure(self.size)
-        left, centre, right = picture.subplots(1, 3, width_ratios=(1, 1.25, 1.1))
-        plots.patch_grid(resized.images[number], config.patch_size, numbers=False, title=image, ax=left)
-        plots.matrix(
-            similar, "row", "column", "cosine similarity", "positions like the middle one", -1, 1, centre
-        )
-        for axis in (centre.xaxis, centre.yaxis):
-            axis.set_major_locator(MaxNLocator(integer=True))
-        bars(right, shares, classes, label)
+        similar = (unit @ unit[middle]).reshape(rows, columns).numpy()
+        names = [f"{name} (true)" if i == label else name for i, name in enumerate(classes)]
+        picture, below = Image.new("RGB", self.size, "white"), HEADER + PANEL
+        for left, title in ((0, image), (STEP, "positions like the middle one"), (2 * STEP, "the answer")):
+            tiles.write(picture, (left, 4), title)
+        array = plots.pixels(resized.images[number])
+        picture.paste(tiles.gridded(array, rows, columns, PANEL), (0, HEADER))
+        coloured = tiles.resize(tiles.colour(similar, -1, 1), *tiles.fitted(similar.shape, PANEL))
+        picture.paste(Image.fromarray(coloured), (STEP, HEADER))
+        tiles.scale(picture, (STEP, below + 4), PANEL, "cosine −1", "1")
+        tiles.bars(picture, (2 * STEP, HEADER, WIDTH, below), dict(zip(names, shares.tolist(), strict=True)))
         guess = int(shares.argmax())
         right_or_not = "right" if guess == label else f"wrong: it is {classes[label]}"
         tokens = config.num_tokens
@@ -120,30 +125,50 @@ class LabelsExplorer(Explorer):
             "labels": ipywidgets.SelectionSlider(options=self.per_class, description="labels per class"),
             "draw": ipywidgets.Dropdown(options=range(1, draws + 1), description="draw"),
         }
-        super().__init__(self._draw, controls, size=(960, 400))
+        self._plot = lru_cache(self._plot)
+        super().__init__(self._draw, controls, size=(WIDTH, HEIGHT))
 
-    def _draw(self, labels: int, draw: int) -> tuple[Figure, str]:
+    def _plot(self) -> tuple[Image.Image, list[np.ndarray], list[str]]:
+        """The results of all draws, the same at every move; of each method the places (draws, labels, 2) of
+        its results in the picture, in pixels, and its colour.
+        """
+        size = WIDTH - MOSAIC - GAP, HEIGHT
+        drawn = figure(size)
+        ax = drawn.subplots()
+        for name, table in self.results.items():
+            plots.series(self.per_class, 100 * table, name, "labels per class", "test accuracy (%)", ax=ax)
+        tables = [100 * table.double().numpy() for table in self.results.values()]
+        ax.set(xscale="log")
+        ax.set_ylim(0.9 * np.nanmin(tables), 1.05 * np.nanmax(tables))  # every draw's ring is inside
+        ax.set_xticks(self.per_class, [str(count) for count in self.per_class])
+        ax.minorticks_off()
+        picture = fit(drawn, size)
+        points = [np.stack(np.broadcast_arrays(self.per_class, table), -1) for table in tables]
+        found = [places(ax, each.reshape(-1, 2)).reshape(each.shape) for each in points]
+        return picture, found, [to_hex(line.get_color()) for line in ax.get_lines()]
+
+    def _draw(self, labels: int, draw: int) -> tuple[Image.Image, str]:
         chosen = few_per_class(self.dataset, labels, draw - 1)
         place, classes = self.per_class.index(labels), self.dataset.classes
-        picture = figure(self.size)
-        left, right = picture.subplots(1, 2, width_ratios=(1.1, 1))
         columns = min(labels, SHOWN)
         rows = chosen.images.unflatten(0, (len(classes), labels))[:, :columns].flatten(0, 1)
         part = "" if labels <= SHOWN else f" (the first {SHOWN} of each)"
+        picture = Image.new("RGB", self.size, "white")
+        tiles.write(picture, (0, 4), f"draw {draw}: {labels} per class{part}")
         mosaic = tiles.mosaic(np.stack([plots.pixels(image) for image in rows]), columns)
-        left.imshow(mosaic, interpolation="nearest")
-        side = mosaic.shape[0] / len(classes)
-        left.set_yticks([(i + 0.5) * side for i in range(len(classes))], classes, fontsize=10)
-        left.set(xticks=[], title=f"draw {draw}: {labels} per class{part}")
-        left.tick_params(length=0)
-        for name, table in self.results.items():
-            plots.series(self.per_class, 100 * table, name, "labels per class", "test accuracy (%)", ax=right)
-        for line, table in zip(right.get_lines(), list(self.results.values()), strict=True):
-            here = 100 * float(table[draw - 1, place])
-            right.plot(labels, here, "o", markersize=12, fillstyle="none", color=line.get_color())
-        right.set(xscale="log")
-        right.set_xticks(self.per_class, [str(count) for count in self.per_class])
-        right.minorticks_off()
+        scale = min((MOSAIC - NAMES) / mosaic.shape[1], (HEIGHT - HEADER) / mosaic.shape[0])
+        height, width = (round(side * scale) for side in mosaic.shape[:2])
+        picture.paste(Image.fromarray(tiles.resize(mosaic, height, width)), (NAMES, HEADER))
+        for i, name in enumerate(classes):
+            tiles.write(picture, (0, HEADER + (i + 0.5) * height / len(classes)), name, 13, anchor="lm")
+        plot, where, colours = self._plot()
+        plot = plot.copy()
+        pen = ImageDraw.Draw(plot)
+        for spots, ink in zip(where, colours, strict=True):
+            x, y = spots[draw - 1, place]
+            if np.isfinite(y):  # a study that is not finished has no result here
+                pen.ellipse((x - 8, y - 8, x + 8, y + 8), outline=ink, width=2)
+        picture.paste(plot, (MOSAIC + GAP, 0))
         found = ", ".join(f"{name} {table[draw - 1, place]:.1%}" for name, table in self.results.items())
         caption = (
             f"{labels} label{'s' * (labels > 1)} per class, draw {draw}: {len(chosen.labels)} images of "
@@ -166,13 +191,3 @@ def repeated(pos_embed: Tensor, num_patches: int, num_prefix_tokens: int = 1) ->
     table = pos_embed[:, num_prefix_tokens:]
     times = math.ceil(num_patches / table.shape[1])
     return torch.cat([pos_embed[:, :num_prefix_tokens], table.repeat(1, times, 1)[:, :num_patches]], dim=1)
-
-
-def bars(ax, shares: Tensor, classes: Sequence[str], label: int) -> None:
-    """The probability of each class as a bar; the true one is hatched and named so."""
-    drawn = ax.barh(range(len(classes)), 100 * shares.numpy(), color="0.35")
-    drawn[label].set(facecolor="white", edgecolor="black", hatch="////")
-    names = [f"{name} (true)" if i == label else name for i, name in enumerate(classes)]
-    ax.set_yticks(range(len(classes)), names)
-    ax.invert_yaxis()
-    ax.set(xlim=(0, 100), xlabel="probability (%)", title="the model's answer")

@@ -80,6 +80,69 @@ def write(image: Image.Image, place: tuple[float, float], text: str, size: int =
     ImageDraw.Draw(image).text(place, text, font=_font(size), anchor=anchor, **style)
 
 
+def gridded(pixels: np.ndarray, rows: int, columns: int, longer: int, numbers: bool = False) -> Image.Image:
+    """RGB uint8 (h, w, 3) under a grid of rows x columns, its longer side `longer` pixels; numbered from 1.
+
+    >>> gridded(np.zeros((28, 14, 3), np.uint8), 4, 2, longer=200).size
+    (100, 200)
+    """
+    height, width = fitted(pixels.shape, longer)
+    shown = resize(pixels, height, width).copy()
+    for edge, shade in ((0, 255), (1, 0)):  # white beside black: seen on any ground
+        shown[[i * height // rows + edge for i in range(1, rows)]] = shade
+        shown[:, [i * width // columns + edge for i in range(1, columns)]] = shade
+    picture = Image.fromarray(shown)
+    for i in range(rows * columns if numbers else 0):
+        place = (i % columns + 0.5) * width / columns, (i // columns + 0.5) * height / rows
+        write(picture, place, str(i + 1), size=13, halo=True, anchor="mm")
+    return picture
+
+
+def fitted(shape: tuple[int, ...], longer: int) -> tuple[int, int]:
+    """(height, width) of the shape (h, w, ...) scaled so that its longer side is `longer`.
+
+    >>> fitted((28, 56, 3), 100)
+    (50, 100)
+    """
+    scale = longer / max(shape[:2])
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def scale(picture: Image.Image, place: tuple[int, int], width: int, low: str, high: str) -> None:
+    """The colours of a map as a strip at (x, y), what its two ends mean below it; 30 pixels high.
+
+    >>> canvas = Image.new("RGB", (100, 30), "white")
+    >>> scale(canvas, (0, 0), 100, "-1", "1")
+    >>> canvas.getpixel((0, 5)), canvas.getpixel((99, 5))
+    ((68, 1, 84), (253, 231, 36))
+    """
+    x, y = place
+    strip = colour(np.broadcast_to(np.linspace(0, 1, width), (10, width)))
+    picture.paste(Image.fromarray(strip), place)
+    write(picture, (x, y + 12), low, size=13)
+    write(picture, (x + width, y + 12), high, size=13, anchor="ra")
+
+
+def bars(picture: Image.Image, box: tuple[int, int, int, int], shares: dict[str, float]) -> None:
+    """Shares in [0, 1] by name as bars, from top to bottom in the box (left, top, right, bottom).
+
+    >>> canvas = Image.new("RGB", (300, 40), "white")
+    >>> bars(canvas, (0, 0, 300, 40), {"Dress": 0.9, "Bag": 0.1})
+    >>> canvas.getpixel((150, 10)), canvas.getpixel((150, 30))
+    ((64, 64, 64), (221, 221, 221))
+    """
+    left, top, right, bottom = box
+    names, numbers = 128, 50  # widths of the columns at both sides
+    room, step = right - left - names - numbers, (bottom - top) / len(shares)
+    for i, (name, share) in enumerate(shares.items()):
+        middle = top + (i + 0.5) * step
+        upper, lower, start = round(middle - step / 4), round(middle + step / 4), left + names
+        write(picture, (left, middle), name, size=13, anchor="lm")
+        picture.paste("#dddddd", (start, upper, start + room, lower))
+        picture.paste("#404040", (start, upper, start + round(room * share), lower))
+        write(picture, (right, middle), f"{share:.1%}", size=13, anchor="rm")
+
+
 @lru_cache
 def _table(cmap: str) -> np.ndarray:
     """The 256 colours of a matplotlib colour map, (256, 3) uint8."""

@@ -149,10 +149,7 @@ class MapExplorer(Explorer):
         shown = (0.7 * coloured + 0.3 * under.mean(-1, keepdims=True)).astype(np.uint8)
         tiles.write(picture, (left, 4), name.replace("_", " "))
         picture.paste(Image.fromarray(shown), (left, HEADER))
-        strip = tiles.colour(np.broadcast_to(np.linspace(0, 1, PANEL), (10, PANEL)), 0, 1)
-        picture.paste(Image.fromarray(strip), (left, HEADER + PANEL + 4))
-        for x, value, anchor in ((left, low, "la"), (left + PANEL, high, "ra")):
-            tiles.write(picture, (x, HEADER + PANEL + 16), f"{value:.3g}", size=13, anchor=anchor)
+        tiles.scale(picture, (left, HEADER + PANEL + 4), PANEL, f"{low:.3g}", f"{high:.3g}")
 
     def _answer_panel(self, picture: Image.Image, shares: Tensor, asked: int) -> None:
         """The likeliest classes, and the one asked for if it is not among them, as bars."""

@@ -1,0 +1,79 @@
+"""All explorers in one page: how fast they answer, the last move wins, the keyboard is enough."""
+
+import os
+
+import lab
+import latency
+import pytest
+from all_explorers import EXPLORERS, find
+
+pytestmark = pytest.mark.slow
+
+TYPICAL = (
+    250  # milliseconds: the median of every slider stays below; where others work too, as many times this
+)
+QUIET = 300  # milliseconds without a change after the last move
+CONTROLS = ".noUi-handle, select, input:not([type=file]), button"
+
+# Which captions an explorer has shown, and when; the page's own clock starts at the last key.
+WATCH = """explorer => {
+    const text = explorer.querySelector('.widget-html');
+    window.seen = [];
+    explorer.addEventListener('keydown', event => { window.pressed = event.timeStamp; }, {capture: true});
+    new MutationObserver(() => window.seen.push([performance.now(), text.innerText]))
+        .observe(text, {childList: true, subtree: true});
+}"""
+
+
+# Which of its controls has the focus: -1 for something else in it, nothing where the focus is elsewhere.
+FOCUSED = """(explorer, controls) => explorer.contains(document.activeElement)
+    ? Array.from(explorer.querySelectorAll(controls)).indexOf(document.activeElement) : null"""
+
+
+def test_sliders_answer_fast(page):
+    rows = list(latency.measure(page, "all", moves=8))
+    print()
+    for row in rows:
+        print(f"{row.explorer:<22}{row.control:<24}median {row.median:4.0f} ms   p95 {row.p95:4.0f} ms")
+    assert len(rows) == 20
+    busy = max(1, os.getloadavg()[0] / os.cpu_count())
+    assert [row for row in rows if row.median > TYPICAL * busy] == []
+
+
+@pytest.mark.parametrize("name", [name for name in EXPLORERS if name not in ("DebugExplorer", "MapExplorer")])
+def test_rapid_moves_end_on_the_last_state(page, name):
+    explorer = find(page, name)
+    handle = explorer.locator(".noUi-handle").last
+    for _ in range(20):
+        handle.press("ArrowLeft")
+    lab.wait_until_true(page, explorer)
+    explorer.evaluate(WATCH)
+    for _ in range(20):
+        handle.press("ArrowRight")
+    pressed = page.evaluate("window.pressed")
+    last = lab.wait_until_true(page, explorer)
+    changes = page.evaluate("window.seen.length")
+    page.wait_for_timeout(QUIET)
+    assert page.evaluate("window.seen.length") == changes, "still redrawing"
+    assert lab.wait_until_true(page, explorer, seconds=0) == last
+    times, captions = zip(*page.evaluate("window.seen"), strict=True)
+    assert len(set(captions)) == len(captions), "an earlier state was drawn over a newer one"
+    after = times[-1] - pressed
+    print(f"\n{name}: {changes} redrawings for 20 keys, the last {after:.0f} ms after the last key")
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_the_keyboard_is_enough(page, name):
+    """Tab reaches every control, in the order in which they stand; each has a name that can be read."""
+    explorer = find(page, name)
+    controls = explorer.locator(CONTROLS)
+    controls.first.focus()
+    reached = []
+    while (place := explorer.evaluate(FOCUSED, CONTROLS)) is not None:
+        reached += (
+            [place] if place >= 0 else []
+        )  # the number beside a slider can be typed, and is reached too
+        page.keyboard.press("Tab")
+    assert reached == list(range(controls.count()))
+    for control in controls.all():
+        assert control.evaluate("c => c.innerText") or lab.label(control)

@@ -1,0 +1,201 @@
+"""The numbers under each picture, moved there by keyboard, against the model written out anew."""
+
+import csv
+import gzip
+import json
+import math
+
+import lab
+import notebook_tools as tools
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from all_explorers import find
+from PIL import Image
+from safetensors import safe_open
+
+pytestmark = pytest.mark.slow
+
+DATA = tools.ROOT / "data"
+CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag"]
+CLASSES += ["Ankle boot"]
+
+
+class Plain:
+    """A Vision Transformer in plain functions; `weights` and `scores` are (L, heads, T, T)."""
+
+    def __init__(self, name: str, image: np.ndarray):
+        with safe_open(DATA / f"checkpoints/{name}.safetensors", "pt") as file:
+            self.heads = json.loads(file.metadata()["config"])["num_heads"]
+            self.p = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        p, self.scores = self.p, []
+        pixels = torch.from_numpy(image.copy())[None] / 127.5 - 1
+        kernel = p["patch_embed.proj.weight"]
+        projected = F.conv2d(pixels, kernel, p["patch_embed.proj.bias"], stride=kernel.shape[-1])
+        self.projected = projected[0]  # (D, rows, columns)
+        x = torch.cat([p["cls_token"][0], self.projected.flatten(1).T]) + p["pos_embed"][0]
+        for i in range(sum(key.endswith("attn.qkv.weight") for key in p)):
+            x = x + self.attention(self.norm(x, f"blocks.{i}.norm1"), f"blocks.{i}.attn")
+            hidden = F.gelu(self.linear(self.norm(x, f"blocks.{i}.norm2"), f"blocks.{i}.mlp.fc1"))
+            x = x + self.linear(hidden, f"blocks.{i}.mlp.fc2")
+        self.shares = self.linear(self.norm(x, "norm")[0], "head").softmax(0)
+        self.scores = torch.stack(self.scores)
+        self.weights = self.scores.softmax(-1)
+
+    def linear(self, x, name):
+        return x @ self.p[f"{name}.weight"].T + self.p[f"{name}.bias"]
+
+    def norm(self, x, name):
+        return F.layer_norm(x, x.shape[-1:], self.p[f"{name}.weight"], self.p[f"{name}.bias"], 1e-6)
+
+    def attention(self, x, name):
+        q, k, v = (part.chunk(self.heads, -1) for part in self.linear(x, f"{name}.qkv").chunk(3, -1))
+        scores = [a @ b.T / math.sqrt(a.shape[-1]) for a, b in zip(q, k, strict=True)]
+        self.scores.append(torch.stack(scores))
+        mixed = [s.softmax(-1) @ c for s, c in zip(scores, v, strict=True)]
+        return self.linear(torch.cat(mixed, -1), f"{name}.proj")
+
+
+def garment(number: int) -> np.ndarray:
+    with gzip.open(DATA / "fashion-mnist/t10k-images-idx3-ubyte.gz") as file:
+        return np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)[number]
+
+
+def data_path():
+    plain = Plain("fashion_mnist_vit", garment(1))
+    best = int(plain.shares.argmax())
+    return [f"It says {CLASSES[best]}, with {plain.shares[best]:.1%}."]
+
+
+def patch():
+    height, width = np.asarray(Image.open(DATA / "photos/astronaut.jpg")).shape[:2]
+    sizes = [p for p in range(1, height + 1) if height % p == 0 and width % p == 0]
+    size = sizes[sizes.index(min(sizes, key=lambda p: abs(p - min(height, width) / 8))) - 2]
+    n = (height // size) * (width // size)
+    return [f"P = {size} ", f"N = {n:,}", f"P²C = {3 * size * size:,}", f"(N + 1)² = {(n + 1) ** 2:,}"]
+
+
+def filters():
+    plain = Plain("fashion_mnist_vit", garment(0))
+    kernel, answers = plain.p["patch_embed.proj.weight"][4], plain.projected[4]
+    return [
+        f"weights from {kernel.min():.2f} to {kernel.max():.2f}",
+        f"answers from {answers.min():.2f} to {answers.max():.2f}",
+    ]
+
+
+def positions():
+    table = Plain("fashion_mnist_vit", garment(0)).p["pos_embed"][0, 1:].double()
+    unit = table / table.norm(dim=1, keepdim=True)
+    similar = (unit @ unit.T)[5 * 7 + 2].view(7, 7)  # row 6, column 3
+    beside = (similar[4, 2] + similar[6, 2] + similar[5, 1] + similar[5, 3]) / 4
+    return ["row 6, column 3", f"direct neighbours {beside:.2f}"]
+
+
+def head():
+    plain = Plain("fashion_mnist_vit", garment(0))
+    scores, weights = plain.scores[2, 1, 23], plain.weights[2, 1, 23]
+    return [
+        "layer 3, head 2, query: patch 23 (row 4, column 2)",
+        f"Scores from {scores.min():.2f} to {scores.max():.2f}",
+        f"the largest, {weights.max():.1%}",
+        f"the class token gets {weights[0]:.1%}",
+    ]
+
+
+def attention_map():
+    plain = Plain("fashion_mnist_vit", garment(0))
+    row = plain.weights[2, 1, 24]
+    rolled = torch.eye(50)
+    for layer in plain.weights[:3]:
+        rolled = (layer.mean(0) + torch.eye(50)) / 2 @ rolled
+    rolled = rolled[24]
+    first, second = (f"most to patch {r[1:].argmax() + 1} ({r[1:].max():.1%})" for r in (row, rolled))
+    return [f"Layer 3, head 2: {first}", f"discarded: 0%): {second}", f"{row[0]:.1%} to the class token"]
+
+
+def head_distance():
+    weights = Plain("fashion_mnist_vit", garment(0)).weights[2, 1, 1:, 1:]
+    sums = [
+        4 * math.dist(divmod(query, 7), divmod(key, 7)) * float(weights[query, key])
+        for query in range(49)
+        for key in range(49)
+    ]
+    return [f"Layer 3, head 2: mean attention distance {sum(sums) / 49:.1f} pixels"]
+
+
+def labels():
+    with open(DATA / "results/few_labels.csv", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["target"] == "cut-outs" and row["seed"] == "4"]
+    found = {row["method"]: float(row["test_accuracy"]) for row in rows if row["labels"] == "20"}
+    return ["20 labels per class, draw 5: 200 images", *(f"{name} {x:.1%}" for name, x in found.items())]
+
+
+def resolution():
+    plain = Plain("fashion_mnist_vit", garment(1))
+    best = int(plain.shares.argmax())
+    return ["second at 28 × 28", "T = 50 tokens", f"The model says {CLASSES[best]}, {plain.shares[best]:.1%}"]
+
+
+def recipe():
+    return [
+        "100 steps of 64 images: 6,400 images, 0.6 passes over 10,000",
+        "at its peak of 0.004 after 15 steps",
+    ]
+
+
+def debug():
+    return [
+        "Run E",
+        "tokens 2 (17)",
+        f"numbers in a head {96 // 4} (24)",
+        "Your diagnosis, rate too high: not so.",
+    ]
+
+
+STATES = {
+    "DataPathExplorer": ([("step", 10), ("image", "End")], data_path),
+    "PatchExplorer": ([("patch size P", -2)], patch),
+    "FilterExplorer": ([("filter", 4)], filters),
+    "PositionExplorer": ([("row", 2), ("column", -1)], positions),
+    "HeadExplorer": ([("layer", 2), ("head", 1), ("query token", -2)], head),
+    "RecipeExplorer": ([("warm-up (% of steps)", 1), ("steps", -1)], recipe),
+    "DebugExplorer": ([("E", "Space"), ("your diagnosis", "End")], debug),
+    "LabelsExplorer": ([("labels per class", 2), ("draw", "End")], labels),
+    "ResolutionExplorer": (
+        [("resolution (pixels)", 1), ("resolution (pixels)", -1), ("image", "End")],
+        resolution,
+    ),
+    "AttentionMapExplorer": (
+        [("layer", -1), ("head (0: mean)", 2), ("query (0: class token)", 24)],
+        attention_map,
+    ),
+    "HeadDistanceExplorer": ([("layer", 2), ("head", 1)], head_distance),
+}
+
+
+def press(explorer, name: str, keys: int | str) -> None:
+    """Move a slider by so many arrow keys, or press one key on a list or a button.
+
+    Not ArrowDown on a list: JupyterLab takes it and goes to the next cell. Home, End and letters reach it.
+    """
+    if isinstance(keys, int):
+        for _ in range(abs(keys)):
+            lab.control(explorer, name).press("ArrowRight" if keys > 0 else "ArrowLeft")
+    elif keys == "Space":
+        explorer.get_by_role("button", name=name, exact=True).press(keys)
+    else:
+        lab.control(explorer, name).press(keys)
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_the_numbers_shown_are_the_models(page, name):
+    moves, expected = STATES[name]
+    explorer = find(page, name)
+    press(explorer, "Reset", "Space")
+    for control, keys in moves:
+        lab.wait_until_true(page, explorer)
+        press(explorer, control, keys)
+    caption = lab.wait_until_true(page, explorer)
+    assert [words for words in expected() if words not in caption] == [], caption
