@@ -323,10 +323,11 @@ def test_each_move_is_fast():
     generator = torch.Generator().manual_seed(0)
     photo = torch.randint(0, 256, (3, 384, 576), dtype=torch.uint8, generator=generator)
     small = photo[:, :32, :48].contiguous()
-    vector = PatchVectorExplorer({"photo": photo, "small": small})
+    vector = PatchVectorExplorer({"photo": photo, "small": small, "grey": photo[:1, :96, :96]})
     patches = PatchExplorer({"photo": photo})
     moves = [(vector, dict(image="photo", patch_size=size, patch=2)) for size in (1, 16, 48, 192)]
     moves += [(vector, dict(image="small", patch_size=8, patch=9))]
+    moves += [(vector, dict(image="grey", patch_size=12, patch=9))]  # the most to write
     moves += [(patches, dict(image="photo", patch_size=4, typed=typed)) for typed in (4, 16, 48, 5, 100)]
     for explorer, state in moves:
         explorer.draw(**state)  # measures and reads the font
