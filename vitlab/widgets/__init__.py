@@ -24,8 +24,9 @@ the state; `patching.py` is the pattern to follow::
     Explorer(draw, {"layer": IntSlider(1, 1, 4, description="layer"), "head": ...}, size=(440, 440))
 
 The picture is an RGB uint8 array or a PIL image (fast: see `tiles`), or a figure from `figure(size)` where
-axes matter. Everything expensive is computed before the explorer is built; `draw` only looks it up. Only what
-ipywidgets 7.7 and 8.1 share is used; nothing here touches pyplot.
+axes matter. A figure takes ten times as long: one that stays is drawn once, and marked where `places` says.
+Everything expensive is computed before the explorer is built; `draw` only looks it up. Only what ipywidgets
+7.7 and 8.1 share is used; nothing here touches pyplot.
 """
 
 from vitlab.widgets.attention_analysis import AttentionMapExplorer, HeadDistanceExplorer
