@@ -362,3 +362,29 @@ def test_a_process_that_ignores_interrupts_has_limits_too():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "did not end within 1 seconds" in done.stdout, done.stderr
     assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_the_stop_button_of_a_kernel_works_as_ever():
+    """A kernel gets the learner's code, then an interrupt, then a right answer."""
+    from jupyter_client.manager import start_new_kernel
+
+    code = "import time\nfrom vitlab.checks import check\ncheck('1.1', lambda images, P: {})"
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        client.execute_interactive("import vitlab.checks", timeout=120)
+        timer = threading.Timer(2, manager.interrupt_kernel)
+        timer.start()
+        reply = client.execute_interactive(code.format("time.sleep(1000)"), timeout=60, output_hook=print)
+        assert reply["content"]["ename"] == "KeyboardInterrupt"
+        printed = []
+        unfold = "torch.nn.functional.unfold(images, P, stride=P).mT"
+        client.execute_interactive(
+            "import torch\n" + code.format(unfold),
+            timeout=60,
+            output_hook=lambda m: printed.append(m["content"]),
+        )
+        assert "Exercise 1.1: correct" in "".join(content.get("text", "") for content in printed)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
