@@ -26,7 +26,8 @@ def limited(function):
     >>> limited(lambda: 1 + 1)
     2
     """
-    if threading.current_thread() is not threading.main_thread() or _Watch.on:
+    handler_is_pythons = signal.getsignal(signal.SIGINT) is not None  # else it could not be put back
+    if threading.current_thread() is not threading.main_thread() or _Watch.on or not handler_is_pythons:
         return function()
     with _Watch() as watch, _no_huge_block():
         try:
@@ -90,7 +91,7 @@ class _Watch:
             frames.append(frame)
             frame = frame.f_back
         if frame is None:
-            self.missed = not self.passed
+            self.missed = self.missed or not self.passed
         elif self.passed:
             for each in frames:
                 each.f_trace = self._again
@@ -124,16 +125,19 @@ def _no_huge_block():
 
     So twice the limit is refused at once. The bound is on data, as drivers reserve addresses by the terabyte.
     """
-    if sys.platform != "linux":
+    data = getattr(_memory(), "data", 0) if sys.platform == "linux" else 0
+    if not data:  # another system, or a container that does not tell
         yield
         return
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    bound = _memory().data + int(2 * GIGABYTES * 1e9)
-    lower = [limit for limit in (bound, soft, hard) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(lower), hard))
+    bounds = [data + int(2 * GIGABYTES * 1e9), soft, hard]
+    lowest = min(bound for bound in bounds if bound != resource.RLIM_INFINITY)
+    with contextlib.suppress(OSError, ValueError):  # some containers do not allow it
+        resource.setrlimit(resource.RLIMIT_DATA, (lowest, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
