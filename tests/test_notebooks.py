@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import urllib.parse
 from pathlib import Path
 
 import nbformat
@@ -234,24 +233,6 @@ def test_some_text_is_compared(path):
         assert re.findall(r".*NBVAL.*", cell.source) == ["# NBVAL_CHECK_OUTPUT"]
         assert tools.printed(cell) or "execute_result" in str(cell.outputs), "there is no text to compare"
     assert len(marked) >= 3
-
-
-@every_notebook
-def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)\s]+)\)", markdown(tools.read(path))):
-        if target.startswith(("https://", "http://", "attachment:")):
-            continue
-        file, _, anchor = urllib.parse.unquote(target).partition("#")
-        linked = (path.parent / file) if file else path
-        assert linked.exists(), target
-        if anchor:
-            assert anchor in anchors(tools.read(linked)), f"{target}: no such heading"
-
-
-def anchors(nb) -> set[str]:
-    """The headings of a notebook as JupyterLab names them: the text, with a hyphen for each space."""
-    headings = re.findall(r"^#+ +(.+?) *$", markdown(nb), flags=re.M)
-    return {re.sub(r"[*`]", "", heading).replace(" ", "-") for heading in headings}
 
 
 # --- the tools themselves: each test above must be able to fail --------------------------------------------

@@ -92,3 +92,18 @@ def test_misspelt_options_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path), "--time_limt", "3"])
     assert "--time_limt" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_endless_answer_is_a_verdict_and_the_next_exercise_is_judged(tmp_path):
+    """The check's own limit ends it long before the notebook's."""
+    corner = """def patch_corner(index, image_size, patch_size):
+    row, column = divmod(index, image_size[1] // patch_size)
+    return row * patch_size, column * patch_size"""
+    nb = notebook("def patchify(images, patch_size):\n    while True: pass")
+    nb.cells += [nbformat.v4.new_code_cell(corner), nbformat.v4.new_code_cell('check("1.3", patch_corner)')]
+    nbformat.write(nb, tmp_path / "01.ipynb")
+    endless, corner = report(tmp_path / "01.ipynb", time_limit=120)
+    assert (endless.exercise, endless.verdict) == ("1.1", "not yet")
+    assert "did not end within 10 seconds, in your line `while True: pass`" in endless.diagnosis
+    assert (corner.exercise, corner.verdict) == ("1.3", "correct")

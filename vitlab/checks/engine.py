@@ -7,9 +7,11 @@ import importlib
 import inspect
 import io
 import linecache
+import re
 import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ import torch
 
 from vitlab.checks import records
 from vitlab.checks.compare import Comparison, compare, describe
+from vitlab.checks.limits import LimitPassed, limited
 
 LESSONS = {
     "1": "patching",
@@ -69,6 +72,7 @@ class Outcome(NamedTuple):
     stub: bool = False
     changed: str = ""
     printed: bool = False
+    ended: bool = False
 
 
 def check(id: str, answer, yours: bool = True) -> None:
@@ -102,10 +106,10 @@ def verdict(id: str, answer, seed: int = 0) -> Verdict:
         return Verdict(id, "not yet", _wrong_sort(exercise, answer))
     cases = draw_cases(exercise, seed)
     wanted = [_wanted(exercise, case) for case in cases]  # before any of the learner's code runs
-    outcomes = [run(exercise, answer, case) for case in cases]
+    outcomes = list(_outcomes(exercise, answer, cases))
     if outcomes[0].stub:
         return Verdict(id, "not attempted")
-    comparisons = [_judge(*pair, exercise.tolerance) for pair in zip(outcomes, wanted, strict=True)]
+    comparisons = [_judge(*pair, exercise.tolerance) for pair in zip(outcomes, wanted, strict=False)]
     failing = [i for i, comparison in enumerate(comparisons) if comparison.grade == "wrong"]
     if not failing:
         return Verdict(id, "correct", _praise(comparisons))
@@ -148,20 +152,28 @@ def draw_cases(exercise: Exercise, seed: int) -> list[Case]:
     return [tuple(case) for case in exercise.cases(torch.Generator().manual_seed(seed))]
 
 
-def run(exercise: Exercise, answer, case: Case) -> Outcome:
-    """Call `answer` on a copy of the case: the one place where a learner's code runs, and can be limited.
+def run(exercise: Exercise, answer, case: Case, ours: bool = False) -> Outcome:
+    """Call `answer` on a copy of the case: the one place where a learner's code runs, within limits.
 
-    Torch's random state is the same in every call and is given back untouched.
+    Torch's random state is the same in every call and is given back untouched. Code of `ours` has no limits.
     """
     arguments, silence = copy.deepcopy(case), _Silence()
-    with contextlib.redirect_stdout(silence), torch.random.fork_rng(devices=[]):
+    with (
+        contextlib.redirect_stdout(silence),
+        contextlib.redirect_stderr(silence),
+        torch.random.fork_rng(devices=[]),
+    ):
         torch.default_generator.manual_seed(0)
         try:
-            value = _detached(_use(exercise, answer, arguments))
-        except (Exception, SystemExit) as error:
+            use = partial(_use, exercise, answer, arguments)
+            value = use() if ours else limited(use)
+        except KeyboardInterrupt:  # the learner's own wish
+            raise
+        except BaseException as error:
             line = _learners_line(error)
             stub = isinstance(error, NotImplementedError) and "NotImplementedError" in line
-            return Outcome(error=_error_words(error, line), stub=stub, printed=silence.used)
+            ended = isinstance(error, (LimitPassed, MemoryError))
+            return Outcome(None, _error_words(error, line), stub, printed=silence.used, ended=ended)
     names = _parameter_names(exercise)
     changed = [
         name for name, now, before in zip(names, arguments, case, strict=True) if not _same(now, before)
@@ -169,14 +181,23 @@ def run(exercise: Exercise, answer, case: Case) -> Outcome:
     return Outcome(value, changed=", ".join(changed), printed=silence.used)
 
 
+def _outcomes(exercise, answer, cases):
+    """What each call gave, up to the first that had to be ended: the next would take as long."""
+    for case in cases:
+        outcome = run(exercise, answer, case)
+        yield outcome
+        if outcome.ended:
+            return
+
+
 def _use(exercise, answer, arguments):
     if exercise.cases is None:
-        return answer
-    return exercise.call(answer, *arguments) if exercise.call else answer(*arguments)
+        return _detached(answer)
+    return _detached(exercise.call(answer, *arguments) if exercise.call else answer(*arguments))
 
 
 def _wanted(exercise, case):
-    outcome = run(exercise, exercise.oracle, case)
+    outcome = run(exercise, exercise.oracle, case, ours=True)
     if outcome.error:
         raise RuntimeError(f"the oracle of exercise {exercise.id} fails: {outcome.error}")
     return outcome.value
@@ -193,7 +214,7 @@ def _judge(outcome, wanted, tolerance) -> Comparison:
 
 def _values(outcome, wanted, tolerance) -> Comparison:
     if outcome.error:
-        return Comparison("wrong", f"your code stopped with {outcome.error}")
+        return Comparison("wrong", f"your code {outcome.error}")
     return compare(outcome.value, wanted, tolerance)
 
 
@@ -202,7 +223,9 @@ def _recognise(exercise, failures) -> str:
     returned = [(case, got) for case, got in failures if not got.error] or failures
     best, most = "", (len(returned) - 1) // 2  # it must agree on at least half of them
     for wrong, sentence in exercise.mistakes:
-        agree = sum(_agree(got, run(exercise, wrong, case), exercise.tolerance) for case, got in returned)
+        agree = sum(
+            _agree(got, run(exercise, wrong, case, ours=True), exercise.tolerance) for case, got in returned
+        )
         if agree > most:
             best, most = sentence, agree
     return best
@@ -318,14 +341,25 @@ def _learners_line(error) -> str:
 
 
 def _error_words(error, line) -> str:
-    message = _one_line(str(error))
-    words = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    return f"{words}, in your line `{line}`" if line else words
+    """What the code did, after the words "your code"; a hint comes last."""
+    message, hint = _one_line(str(error)), ""
+    if len(message) > 100:  # what counts is mostly at the end
+        message = f"{message[:30]} … {message[-67:]}"
+    words = f"stopped with {type(error).__name__}" + f": {message}" * bool(message)
+    if isinstance(error, LimitPassed):
+        words, hint = error.args
+    elif refused := re.search(r"tried to allocate (\d+) bytes", str(error)):  # PyTorch's words
+        words, hint = f"asked for {int(refused[1]) / 1e9:,.0f} GB of memory at once", ": is a size off?"
+    elif isinstance(error, MemoryError):
+        hint = ": is a size off?"
+    elif isinstance(error, RecursionError):
+        words, hint = "stopped with RecursionError", ": does a function call itself without end?"
+    return words + f", in your line `{_one_line(line, 60)}`" * bool(line) + hint
 
 
-def _one_line(text, limit=200) -> str:
+def _one_line(text, limit=None) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= limit else text[:limit] + " …"
+    return text if limit is None or len(text) <= limit else text[:limit] + " …"
 
 
 class _Silence(io.TextIOBase):

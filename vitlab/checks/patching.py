@@ -572,16 +572,25 @@ def quiz(*, patch_size: int = 4, photo_patch_size: int = 96, attention_power: fl
         ),
         Question(
             "1.q5",
-            "ViT-H/14 is pre-trained at 224 × 224 pixels and fine-tuned at 518 × 518 (the paper's table 2). "
-            "How many times as large is one head's table of attention, with the class token?",
+            "ViT-L/16 is fine-tuned at 512 × 512 pixels (the paper's table 2). A convolution is to cut "
+            "patches of 14 × 14 from the same images, and moves 14 pixels at a time. What happens?",
             [
-                ("The same", "P stays 14, so there are more patches: 37 · 37 in place of 16 · 16."),
-                ("2.3 times", "That is 518 / 224, the side of the image."),
                 (
-                    "5.3 times",
-                    "That is 1,370 / 257, the number of tokens. The table has a row and a column for each.",
+                    "It stops: 512 is not divisible by 14",
+                    "A convolution does not mind, and that is the danger.",
                 ),
-                ("28 times", "There are 37² + 1 = 1,370 tokens for 16² + 1 = 257, and (1,370 / 257)² is 28."),
+                (
+                    "It makes 37 × 37 patches, the last ones padded with zeros",
+                    "Nobody asked it to pad: a patch that would reach over the edge is left out.",
+                ),
+                (
+                    "It resizes the images to 518 × 518",
+                    "That is what the paper did, by choice: 518 = 37 · 14. No convolution does it for you.",
+                ),
+                (
+                    "It makes 36 × 36 patches and leaves out 8 rows and columns",
+                    "36 · 14 = 504. No error tells you so; compare N with what you expect.",
+                ),
             ],
             right=3,
         ),
