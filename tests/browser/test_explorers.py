@@ -21,8 +21,9 @@ WATCH = """explorer => {
     const text = explorer.querySelector('.widget-html');
     window.seen = [];
     explorer.addEventListener('keydown', event => { window.pressed = event.timeStamp; }, {capture: true});
-    new MutationObserver(() => window.seen.push([performance.now(), text.innerText]))
-        .observe(text, {childList: true, subtree: true});
+    window.watcher?.disconnect();
+    window.watcher = new MutationObserver(() => window.seen.push([performance.now(), text.innerText]));
+    window.watcher.observe(text, {childList: true, subtree: true});
 }"""
 
 
