@@ -1,12 +1,15 @@
 """Lesson 04: a recipe and what it does to a small model, and five trainings that fail."""
 
 import time
+from functools import lru_cache
 from typing import NamedTuple
 
 import ipywidgets
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from vitlab import plots
@@ -22,9 +25,10 @@ from vitlab.training import (
     train,
 )
 from vitlab.vit import ViT, ViTConfig
-from vitlab.widgets.explorer import Explorer, figure
+from vitlab.widgets.explorer import Explorer, figure, fit
 
 SIZE = (880, 330)
+PANEL = (SIZE[0] // 2, SIZE[1])
 KEPT = 3  # trainings whose curves stay on the picture: more cannot be told apart
 BATCH = 64
 HIGHEST = 4  # of the losses shown of a run that fails; what is above is cut off
@@ -65,6 +69,7 @@ class RecipeExplorer(Explorer):
             mlp_dim=96,
         )
         self.trained: dict[tuple, History] = {}
+        self._losses_panel = lru_cache(1)(self._draw_losses)  # a slider changes the other panel only
         sizes = [n for n in (100, 500, 2_000, 10_000, 60_000) if n < len(train_data.labels)]
         sizes.append(len(train_data.labels))
         rates = [1e-4, 3e-4, 1e-3, 2e-3, 4e-3, 1e-2, 3e-2, 1e-1]
@@ -113,30 +118,17 @@ class RecipeExplorer(Explorer):
             self.button.disabled, self.button.description = False, "Train a small ViT by this recipe"
         self.trained.pop(key, None)
         self.trained = dict([*self.trained.items(), (key, history)][-KEPT:])
+        self._losses_panel.cache_clear()
         self.redraw()
         return history
 
-    def draw(self, peak: float, warmup: int, steps: int, images: int) -> tuple[Figure, str]:
+    def draw(self, peak: float, warmup: int, steps: int, images: int) -> tuple[Image.Image, str]:
         """The learning rate left, the trainings kept right; in words the recipe and how it ended."""
         recipe = self.recipe(peak, warmup, steps, images)
-        drawing = figure(SIZE)
-        left, right = drawing.subplots(1, 2)
         rates = [learning_rate_at(step, recipe) for step in range(steps)]
-        left.plot(range(1, steps + 1), rates, color="black")
-        left.axvspan(0, recipe.warmup_steps, color="0.9")
-        left.set(xlabel="step", ylabel="learning rate", title="this recipe", xlim=(0, steps), ylim=(0, None))
-        left.grid(alpha=0.3)
-        for i, (key, history) in enumerate(self.trained.items()):
-            xs, losses = zip(*((row["step"], row["loss"]) for row in history.rows), strict=True)
-            dash, colour = plots.DASHES[i], plots.COLOURS[i]
-            right.plot(xs, losses, dash, color=colour, label=f"{_name(key)}: {history.accuracy:.1%}")
-        right.set(xlabel="step", ylabel="training loss (nats)", title="trained so far: test accuracy")
-        right.set_ylim(0, 3)
-        right.grid(alpha=0.3)
-        if self.trained:
-            right.legend(fontsize=9)
-        else:
-            right.text(0.5, 1.5, "press the button", ha="center", transform=right.get_yaxis_transform())
+        picture = Image.new("RGB", SIZE, "white")
+        picture.paste(_rates_panel(rates, recipe))
+        picture.paste(self._losses_panel(tuple(self.trained)), (SIZE[0] // 2, 0))
         seen = steps * recipe.batch_size
         caption = (
             f"{steps} steps of {recipe.batch_size} images: {seen:,} images, {seen / images:,.1f} passes over "
@@ -144,7 +136,39 @@ class RecipeExplorer(Explorer):
             f"{recipe.warmup_steps} steps, ends at {rates[-1]:.1g}; its mean is {sum(rates) / steps:.2g}.\n"
         )
         history = self.trained.get((peak, warmup, steps, images))
-        return drawing, caption + (_ending(history) if history else "Not trained yet by this recipe.")
+        return picture, caption + (_ending(history) if history else "Not trained yet by this recipe.")
+
+    def _draw_losses(self, trained: tuple) -> Image.Image:
+        """The losses of the trainings kept, `trained` their keys."""
+        drawing, ax = _panel("training loss (nats)", "trained so far: test accuracy")
+        for i, (key, history) in enumerate(self.trained.items()):
+            xs, losses = zip(*((row["step"], row["loss"]) for row in history.rows), strict=True)
+            dash, colour = plots.DASHES[i], plots.COLOURS[i]
+            ax.plot(xs, losses, dash, color=colour, label=f"{_name(key)}: {history.accuracy:.1%}")
+        ax.set_ylim(0, 3)
+        if trained:
+            ax.legend(fontsize=9)
+        else:
+            ax.text(0.5, 1.5, "press the button", ha="center", transform=ax.get_yaxis_transform())
+        return fit(drawing, PANEL)
+
+
+def _panel(ylabel: str, title: str) -> tuple[Figure, Axes]:
+    """Half of a picture with axes in a fixed place, as finding the best takes longer than all the rest."""
+    drawing = figure(PANEL)
+    drawing.set_layout_engine("none")
+    ax = drawing.add_axes((0.17, 0.16, 0.8, 0.74), xlabel="step", ylabel=ylabel, title=title)
+    ax.grid(alpha=0.3)
+    return drawing, ax
+
+
+def _rates_panel(rates: list[float], recipe: Recipe) -> Image.Image:
+    """The learning rate of every step; the warm-up is grey."""
+    drawing, ax = _panel("learning rate", "this recipe")
+    ax.plot(range(1, recipe.steps + 1), rates, color="black")
+    ax.axvspan(0, recipe.warmup_steps, color="0.9")
+    ax.set(xlim=(0, recipe.steps), ylim=(0, None))
+    return fit(drawing, PANEL)
 
 
 class Signs(NamedTuple):
