@@ -114,10 +114,7 @@ class DataPathExplorer(Explorer):
     def add(self, name: str) -> None:
         """Offer and choose a picture that `pictures` has now, or has anew."""
         self._walk.cache_clear()
-        self._render.cache_clear()
-        with self.hold():
-            self.controls["image"].options = list(self.pictures)
-            self.controls["image"].value = name
+        self.offer("image", self.pictures, name)
 
     def _fitted(self, picture: Tensor) -> Tensor:
         """A picture as the model takes it, (C, H, W) uint8."""

@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -111,6 +111,13 @@ class Explorer:
         """Draw the same state anew, for explorers whose picture also shows what happened since."""
         self._render.cache_clear()
         self._refresh()
+
+    def offer(self, control: str, options: Iterable, value) -> None:
+        """Give a list other options, choose one, and draw it anew: an old name may mean something new."""
+        self._render.cache_clear()
+        with self.hold():
+            self.controls[control].options = list(options)
+            self.controls[control].value = value
 
     @contextmanager
     def hold(self) -> Iterator[None]:

@@ -50,7 +50,7 @@ class ImageExplorer(Explorer):
         self.controls = {"image": image, "patch_size": slider, **controls}
         self.follow()
         for control in (image, slider):
-            control.observe(lambda change: self._offer(change.owner), names="value")
+            control.observe(lambda change: self._offer_sizes(change.owner), names="value")
         super().__init__(self.draw, self.controls, **options)
 
     def add(self, name: str) -> None:
@@ -62,13 +62,11 @@ class ImageExplorer(Explorer):
         shrink = min(1, LONGEST_SIDE / max(height, width))
         size = tuple(_trimmed(max(1, round(side * shrink))) for side in (height, width))
         self.images[name] = data.fit_picture(self.images[name], size)
-        self._render.cache_clear()
         with self.hold():
-            self.controls["image"].options = list(self.images)
-            self.controls["image"].value = name
-            self._offer(self.controls["image"])  # the name may be the same, and the picture another
+            self.offer("image", self.images, name)
+            self._offer_sizes(self.controls["image"])  # the name may be the same, and the picture another
 
-    def _offer(self, moved: ipywidgets.ValueWidget) -> None:
+    def _offer_sizes(self, moved: ipywidgets.ValueWidget) -> None:
         """Another image, other sizes that divide it: keep P or the nearest to it."""
         slider = self.controls["patch_size"]
         with self.hold():

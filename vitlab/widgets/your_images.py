@@ -80,11 +80,9 @@ class MapExplorer(Explorer):
 
     def add(self, name: str) -> None:
         """Offer and choose a picture that `pictures` has now, or has anew."""
-        for remembered in (self._input, self._answer, self._map, self._render):
+        for remembered in (self._input, self._answer, self._map):
             remembered.cache_clear()
-        with self.hold():
-            self.controls["image"].options = list(self.pictures)
-            self.controls["image"].value = name
+        self.offer("image", self.pictures, name)
 
     def _input(self, image: str) -> Tensor:
         """A picture as the model takes it, (C, H, W) uint8."""
