@@ -162,7 +162,7 @@ def explorer_name(page: Page, explorer: Locator) -> str:
     source = explorer.evaluate(
         f"""e => {PANEL}.content.widgets.find(c => c.node.contains(e)).model.sharedModel.source"""
     )
-    return re.search(r"\b\w+Explorer(?=\()|\bLiveCurves(?=\()", source)[0]
+    return re.search(r"\b(?:\w+Explorer|LiveCurves|TrainingPanel)(?=\()", source)[0]
 
 
 def kernel_value(page: Page, expression: str, code: str = ""):
