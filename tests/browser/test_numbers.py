@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from all_explorers import find
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import safe_open
 
 pytestmark = pytest.mark.slow
@@ -138,6 +138,19 @@ def resolution():
     return ["second at 28 × 28", "T = 50 tokens", f"The model says {CLASSES[best]}, {plain.shares[best]:.1%}"]
 
 
+def maps():
+    photo = Image.open(DATA / "photos/rocket.jpg").convert("RGB")
+    small = np.asarray(ImageOps.fit(photo, (48, 48), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    plain = Plain("scenes_vit", small)
+    (first, second), (a, b) = plain.shares.topk(2)
+    row = plain.weights[-1, :, 0, 1:].mean(0)
+    y, x = divmod(int(row.argmax()), 12)
+    return [
+        f"rocket: the model says {CLASSES[a]} {first:.1%}, then {CLASSES[b]} {second:.1%}",
+        f"from {row.min():.3g} to {row.max():.3g}, largest in row {y + 1} of 12, column {x + 1} of 12",
+    ]
+
+
 def recipe():
     return [
         "100 steps of 64 images: 6,400 images, 0.6 passes over 10,000",
@@ -172,6 +185,7 @@ STATES = {
         attention_map,
     ),
     "HeadDistanceExplorer": ([("layer", 2), ("head", 1)], head_distance),
+    "MapExplorer": ([("picture", "End"), ("map", "c")], maps),
 }
 
 
