@@ -61,6 +61,11 @@ def _class_row_one_head(attention, grid_size):
     return attention[:, 0, 0, 1:].unflatten(-1, grid_size)
 
 
+def _own_entry_kept(attention, grid_size):
+    line = attention[:, :, 0].mean(1)
+    return line.reshape(len(line), *grid_size)
+
+
 def _class_row_maximum(attention, grid_size):
     return attention[:, :, 0, 1:].amax(1).unflatten(-1, grid_size)
 
@@ -379,6 +384,10 @@ EXERCISES = [
             (
                 _class_row_down_the_columns,
                 "the patches are laid down the columns; they go along the rows, as one reads.",
+            ),
+            (
+                _own_entry_kept,
+                "the class token's own entry is still there, one more than the grid has places.",
             ),
             (_class_row_maximum, "the heads' maximum is taken; their mean is wanted."),
             (

@@ -112,6 +112,10 @@ def _always_scaled(model, optimizer, images, labels, clip_norm):
     return loss
 
 
+def _model_clipped(model, optimizer, images, labels, clip_norm):
+    return nn.utils.clip_grad_norm_(model, clip_norm)
+
+
 def _labels_first(model, optimizer, images, labels, clip_norm):
     return nn.functional.cross_entropy(labels, model(images))
 
@@ -301,6 +305,10 @@ def _tokens_not_asked(losses, norm_scale, tokens, head_width):
     return _told_apart(losses, norm_scale, tokens, head_width, fewest=0)
 
 
+def _any_other_number_of_tokens(losses, norm_scale, tokens, head_width):
+    return LARGE if tokens != 17 else _diagnose(losses, norm_scale, tokens, head_width)
+
+
 def _only_one_patch(losses, norm_scale, tokens, head_width):
     return _told_apart(losses, norm_scale, tokens, head_width, fewest=3)
 
@@ -439,6 +447,7 @@ EXERCISES = [
                 _always_scaled,
                 "gradients shorter than clip_norm are stretched to it; only longer ones are scaled.",
             ),
+            (_model_clipped, "clip_grad_norm_ takes `model.parameters()`, not the model."),
             (_labels_first, "cross_entropy takes the logits first, then the labels."),
             (
                 _trained_on_probabilities,
@@ -515,6 +524,7 @@ EXERCISES = [
                 _norms_not_asked,
                 "decayed norms pass unseen; their scales start at 1 and stay near it: 0.4 is far off.",
             ),
+            (_any_other_number_of_tokens, "50 or 197 tokens are no fault: only too few are."),
             (_only_one_patch, "5 tokens are still too few: patches of a quarter of the image."),
             (_tokens_not_asked, "2 tokens pass unseen; they are one patch and the class token."),
             (_heads_not_asked, "thin heads pass unseen; 1 or 2 numbers make poor keys."),
