@@ -128,6 +128,13 @@ def the_smaller_of_two(step, steps, warmup_steps, peak):
     return peak * (rising if step < warmup_steps else 0.5 + math.cos(turn) / 2)
 
 
+@right("4.2")
+def cosine_in_float32(step, steps, warmup_steps, peak):
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    return peak * (1 + torch.cos(torch.tensor(math.pi * (step - warmup_steps) / (steps - warmup_steps)))) / 2
+
+
 @right("4.3")
 def by_a_table_of_tests(losses, norm_scale, tokens, head_width):
     tests = {

@@ -61,6 +61,23 @@ def _class_row_one_head(attention, grid_size):
     return attention[:, 0, 0, 1:].unflatten(-1, grid_size)
 
 
+def _own_entry_kept(attention, grid_size):
+    line = attention[:, :, 0].mean(1)
+    return line.reshape(len(line), *grid_size)
+
+
+def _class_row_maximum(attention, grid_size):
+    return attention[:, :, 0, 1:].amax(1).unflatten(-1, grid_size)
+
+
+def _class_row_renormalised(attention, grid_size):
+    return _rows_to_one(attention[:, :, 0, 1:].mean(1)).unflatten(-1, grid_size)
+
+
+def _first_head_all_rows(attention, grid_size):
+    return attention[:, 0, :, 1:].mean(1).unflatten(-1, grid_size)
+
+
 def _all_rows(attention, grid_size):
     return attention[:, :, :, 1:].mean((1, 2)).unflatten(-1, grid_size)
 
@@ -113,6 +130,32 @@ def _rows_to_one(maps):
 
 def _rollout_of_means(weights):
     return _product(_rows_to_one(_halved(weights.mean(2))))
+
+
+def _rollout_of_sums(weights):
+    return _product(_rows_to_one(_halved(weights.sum(2))))
+
+
+def _rollout_of_max_pairs(weights):
+    return weights.max(dim=2) / 2
+
+
+def _rollout_without_keepdim(weights):
+    steps = _halved(weights.amax(2))
+    return _product(steps / steps.sum(dim=-1))
+
+
+def _rollout_normalised_last(weights):
+    return _rows_to_one(_product(_halved(weights.amax(2))))
+
+
+def _rollout_whole_identity(weights):
+    fused = weights.amax(2)
+    return _product(_rows_to_one(fused / 2 + torch.eye(fused.shape[-1], dtype=fused.dtype)))
+
+
+def _rollout_first_layer_twice(weights):
+    return _product(_rows_to_one(_halved(torch.cat([weights[:1], weights]).amax(2))))
 
 
 def _rollout_without_residual(weights):
@@ -177,6 +220,19 @@ def _step(fused):
 def _step_published(fused):
     step = _halved(fused)
     return step / step.sum(dim=-1)
+
+
+def _step_sums_along_columns(fused):
+    step = _halved(fused)
+    return step / step.sum(dim=-1)[:, None]
+
+
+def _step_whole_identity(fused):
+    return _rows_to_one(fused / 2 + torch.eye(fused.shape[-1], dtype=fused.dtype))
+
+
+def _step_sums_of_attention(fused):
+    return _halved(fused) / fused.sum(dim=-1, keepdim=True)
 
 
 def _step_columns(fused):
@@ -265,6 +321,46 @@ def _distance_summed(attention, grid_size, patch_size):
     return _distance(attention, grid_size, patch_size) * math.prod(grid_size)
 
 
+def _distances(attention, grid_size, patch_size):
+    """The attention among patches, and the table of their distances (N, N)."""
+    rows, columns = grid_size
+    places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(attention.dtype)
+    return attention[..., 1:, 1:], torch.cdist(places, places) * patch_size
+
+
+def _distance_without_keepdim(attention, grid_size, patch_size):
+    patches, distances = _distances(attention, grid_size, patch_size)
+    return (patches / patches.sum(dim=-1) * distances).sum(dim=-1).mean(dim=(0, 2))
+
+
+def _distance_columns(attention, grid_size, patch_size):
+    patches, distances = _distances(attention, grid_size, patch_size)
+    return (patches / patches.sum(dim=-2, keepdim=True) * distances).sum(dim=-1).mean(dim=(0, 2))
+
+
+def _distance_softmax(attention, grid_size, patch_size):
+    patches, distances = _distances(attention, grid_size, patch_size)
+    return (patches.softmax(dim=-1) * distances).sum(dim=-1).mean(dim=(0, 2))
+
+
+def _distance_mean_of_keys(attention, grid_size, patch_size):
+    return _distance(attention, grid_size, patch_size) / math.prod(grid_size)
+
+
+def _distance_divided_late(attention, grid_size, patch_size):
+    left = attention[..., 1:, 1:].sum(dim=-1).mean(dim=(0, 2))
+    return _distance_dropped(attention, grid_size, patch_size) / left
+
+
+def _distance_in_line(attention, grid_size, patch_size):
+    columns = grid_size[1]
+
+    def in_line(one, other):
+        return abs((one[0] - other[0]) * columns + one[1] - other[1])
+
+    return _distance_with(attention, grid_size, patch_size, in_line)
+
+
 def _distance_of_images(attention, grid_size, patch_size):
     return torch.stack([_distance(image[None], grid_size, patch_size) for image in attention])
 
@@ -289,6 +385,19 @@ EXERCISES = [
                 _class_row_down_the_columns,
                 "the patches are laid down the columns; they go along the rows, as one reads.",
             ),
+            (
+                _own_entry_kept,
+                "the class token's own entry is still there, one more than the grid has places.",
+            ),
+            (_class_row_maximum, "the heads' maximum is taken; their mean is wanted."),
+            (
+                _class_row_renormalised,
+                "the row is made to sum to 1 again; leave the weights as they are.",
+            ),
+            (
+                _first_head_all_rows,
+                "index 0 stands on the heads' axis: this is the first head, averaged over queries.",
+            ),
             (_class_row_head_sum, "the heads are summed; their mean is wanted."),
             (_class_row_heads_kept, "the heads are still there; average over them."),
             (_class_row_one_head, "this is the first head alone; average over all of them."),
@@ -303,6 +412,15 @@ EXERCISES = [
         oracle=_max_rollout,
         mistakes=[
             (_rollout_of_means, "the heads are averaged; their maximum is wanted here."),
+            (_rollout_of_sums, "the heads are summed; their maximum is wanted."),
+            (_rollout_of_max_pairs, "`max(dim=2)` gives values and their places; `amax` gives values alone."),
+            (
+                _rollout_without_keepdim,
+                "the sums have lost their last axis, so they do not meet the rows; keepdim=True keeps it.",
+            ),
+            (_rollout_normalised_last, "only the product is normalised; each layer must be."),
+            (_rollout_whole_identity, "the residual counts whole here, attention half: it is ½A + ½I."),
+            (_rollout_first_layer_twice, "the first layer is in the product twice: start after it, or at I."),
             (_rollout_without_residual, "the residual connection is missing: each layer is ½A + ½I."),
             (
                 _rollout_not_normalised,
@@ -333,6 +451,15 @@ EXERCISES = [
                 _step_published,
                 "without keepdim the sums line up with columns: entry (i, j) is divided by the sum of row j.",
             ),
+            (
+                _step_sums_along_columns,
+                "the new axis is at the wrong place: it must be the last, so that row i meets its own sum.",
+            ),
+            (_step_whole_identity, "the residual counts whole here, attention half: it is ½A + ½I."),
+            (
+                _step_sums_of_attention,
+                "the sums are those before the residual is added; take them after, of what is divided.",
+            ),
             (_step_columns, "the columns are made to sum to 1; it is the rows that must."),
             (_step_not_normalised, "nothing is normalised; divide each row by its sum."),
             (_step_without_residual, "the residual connection is missing: ½A + ½I comes first."),
@@ -362,6 +489,21 @@ EXERCISES = [
             (_distance_swapped, "rows and columns of the grid are swapped: grid_size is (rows, columns)."),
             (_distance_squared, "the distances are squared; take the root."),
             (_distance_by_streets, "this adds rows and columns; the straight line is wanted."),
+            (
+                _distance_without_keepdim,
+                "the sums have lost their last axis, so they do not meet the rows; keepdim=True keeps it.",
+            ),
+            (_distance_columns, "the columns are made to sum to 1; it is the rows that must."),
+            (_distance_softmax, "a softmax changes the proportions; divide by the sum instead."),
+            (
+                _distance_mean_of_keys,
+                "the keys are averaged; their weights sum to 1 already, so the sum is the mean.",
+            ),
+            (
+                _distance_divided_late,
+                "all is divided by what is left on average; divide each row by its own sum, before.",
+            ),
+            (_distance_in_line, "this counts along the sequence; patches have their places on the grid."),
             (_distance_summed, "the queries are summed; average over them."),
             (_distance_of_images, "the images are still apart; average over the batch too."),
         ],
@@ -476,12 +618,12 @@ PREDICTIONS = [
 
 def quiz(
     *,
-    to_class: float = 0.08,
-    dropped: float = 11.7,
-    renormalised: float = 12.9,
-    moved: float = 0.20,
-    rollout_hits: float = 0.94,
-    centre_hits: float = 0.62,
+    to_class: float = 0.10,
+    dropped: float = 22.6,
+    renormalised: float = 25.0,
+    moved: float = 0.09,
+    rollout_hits: float = 0.99,
+    centre_hits: float = 0.67,
 ) -> list[Question]:
     """Five questions: one head's distances (pixels), a published fault, two maps' pointing games."""
     ahead = rollout_hits > centre_hits
@@ -581,7 +723,7 @@ def quiz(
                 ),
                 (
                     "It holds for the last layers only",
-                    "There the ResNet sees as far: it halves its image again and again.",
+                    "There the ResNet sees further: it halves its image again and again.",
                 ),
             ],
             right=1,

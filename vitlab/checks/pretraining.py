@@ -102,6 +102,24 @@ def _each_tensor_clipped(model, optimizer, images, labels, clip_norm):
     return loss
 
 
+def _always_scaled(model, optimizer, images, labels, clip_norm):
+    optimizer.zero_grad()
+    loss = _backward(model, images, labels)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
+    for parameter in model.parameters():
+        parameter.grad *= clip_norm / norm
+    optimizer.step()
+    return loss
+
+
+def _model_clipped(model, optimizer, images, labels, clip_norm):
+    return nn.utils.clip_grad_norm_(model, clip_norm)
+
+
+def _labels_first(model, optimizer, images, labels, clip_norm):
+    return nn.functional.cross_entropy(labels, model(images))
+
+
 def _trained_on_probabilities(model, optimizer, images, labels, clip_norm):
     optimizer.zero_grad()
     loss = nn.functional.cross_entropy(model(images).softmax(dim=-1), labels)
@@ -116,7 +134,7 @@ def _trained_on_probabilities(model, optimizer, images, labels, clip_norm):
 
 def _schedule_cases(generator):
     yield 0, 100, 10, 1.0
-    steps = int(torch.randint(50, 500, (), generator=generator))
+    steps = int(torch.randint(50, 200, (), generator=generator))
     for warmup_steps in (steps // 5, 0):
         for step in (0, 1, warmup_steps // 2, warmup_steps, (steps + warmup_steps) // 2, steps - 1):
             yield step, steps, warmup_steps, 0.004
@@ -144,26 +162,42 @@ def _cosine_from_step_zero(step, steps, warmup_steps, peak):
     return _learning_rate(step, steps, warmup_steps if rising else 0, peak)
 
 
-def _straight_down(step, steps, warmup_steps, peak):
+def _one_step_too_long(step, steps, warmup_steps, peak):
+    over = 0 < warmup_steps == step
+    return peak * (step + 1) / warmup_steps if over else _learning_rate(step, steps, warmup_steps, peak)
+
+
+def _after_warmup(fall):
+    """A schedule that is right in the warm-up; `fall` takes the steps since then and all that were left."""
+
+    def learning_rate(step, steps, warmup_steps, peak):
+        if step < warmup_steps:
+            return _learning_rate(step, steps, warmup_steps, peak)
+        return peak * fall(step - warmup_steps, steps - warmup_steps)
+
+    return learning_rate
+
+
+_at_zero_too_early = _after_warmup(lambda done, left: (1 + math.cos(math.pi * done / (left - 1))) / 2)
+_one_step_ahead = _after_warmup(lambda done, left: (1 + math.cos(math.pi * (done + 1) / left)) / 2)
+_rising = _after_warmup(lambda done, left: (1 - math.cos(math.pi * done / left)) / 2)
+_below_zero = _after_warmup(lambda done, left: math.cos(math.pi * done / left))
+_straight_down = _after_warmup(lambda done, left: 1 - done / left)
+_quarter_period = _after_warmup(lambda done, left: math.cos(math.pi / 2 * done / left))
+_not_halved = _after_warmup(lambda done, left: 1 + math.cos(math.pi * done / left))
+_never_falls = _after_warmup(lambda done, left: 1.0)
+_without_pi = _after_warmup(lambda done, left: (1 + math.cos(done / left)) / 2)
+
+
+def _spread_over_all_steps(step, steps, warmup_steps, peak):
     if step < warmup_steps:
         return _learning_rate(step, steps, warmup_steps, peak)
-    return peak * (steps - step) / (steps - warmup_steps)
+    return peak * (1 + math.cos(math.pi * (step - warmup_steps) / steps)) / 2
 
 
-def _quarter_period(step, steps, warmup_steps, peak):
-    if step < warmup_steps:
-        return _learning_rate(step, steps, warmup_steps, peak)
-    return peak * math.cos(math.pi / 2 * (step - warmup_steps) / (steps - warmup_steps))
-
-
-def _not_halved(step, steps, warmup_steps, peak):
-    if step < warmup_steps:
-        return _learning_rate(step, steps, warmup_steps, peak)
-    return 2 * _learning_rate(step, steps, warmup_steps, peak)
-
-
-def _never_falls(step, steps, warmup_steps, peak):
-    return _learning_rate(step, steps, warmup_steps, peak) if step < warmup_steps else peak
+def _without_peak(step, steps, warmup_steps, peak):
+    rate = _learning_rate(step, steps, warmup_steps, peak)
+    return rate if step < warmup_steps else rate / peak
 
 
 # ---------------------------------------------------------------------------------------- 4.3 diagnose
@@ -172,7 +206,7 @@ HEALTHY, NO_WARMUP, TOO_HIGH = "healthy", "no warm-up", "rate too high"
 DECAYED, LARGE, THIN = "norms decayed", "patch too large", "heads too thin"
 
 
-def _curve(generator, first, end, steps=100, spike=0.0, at=3):
+def _curve(generator, first, end, steps=100, spike=0.0, at=5):
     """A loss that starts at ln 10, falls from `first` to `end`, and may jump by `spike` at a step."""
     progress = torch.linspace(0, 1, steps)
     losses = end + (first - end) * torch.exp(-6 * progress)
@@ -246,6 +280,18 @@ def _never_healthy(losses, norm_scale, tokens, head_width):
     return _told_apart(losses, norm_scale, tokens, head_width, high=0.0)
 
 
+def _jump_not_asked(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, start=math.inf)
+
+
+def _end_not_asked(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, high=math.inf)
+
+
+def _norms_of_one_only(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, scale=1.0)
+
+
 def _norms_not_asked(losses, norm_scale, tokens, head_width):
     return _told_apart(losses, norm_scale, tokens, head_width, scale=0.0)
 
@@ -257,6 +303,10 @@ def _end_before_norms(losses, norm_scale, tokens, head_width):
 
 def _tokens_not_asked(losses, norm_scale, tokens, head_width):
     return _told_apart(losses, norm_scale, tokens, head_width, fewest=0)
+
+
+def _any_other_number_of_tokens(losses, norm_scale, tokens, head_width):
+    return LARGE if tokens != 17 else _diagnose(losses, norm_scale, tokens, head_width)
 
 
 def _only_one_patch(losses, norm_scale, tokens, head_width):
@@ -337,6 +387,26 @@ def _grey(patches):
     return _levels(_means(patches).mean(dim=-1)).long()
 
 
+def _cut_towards_zero(patches):
+    return _joined(((_means(patches) * 4).trunc() + 4).clamp(0, 7))
+
+
+def _range_not_moved(patches):
+    return _joined((_means(patches) * 4).trunc().clamp(0, 7))
+
+
+def _rounded_up(patches):
+    return _joined(((_means(patches) + 1) * 4).ceil().clamp(0, 7))
+
+
+def _one_mean_for_all(patches):
+    return 73 * _grey(patches)
+
+
+def _levels_added(patches):
+    return _joined(_levels(_means(patches)), (1, 1, 1))
+
+
 def _levels_only(patches):
     return _levels(_means(patches)).long()
 
@@ -363,7 +433,7 @@ EXERCISES = [
             ),
             (
                 _not_clipped,
-                "the gradients are not clipped, or only after the step: their norm is above clip_norm.",
+                "the norm is above clip_norm in the step: clip between `backward` and `step`.",
             ),
             (
                 _each_value_clipped,
@@ -373,6 +443,12 @@ EXERCISES = [
                 _each_tensor_clipped,
                 "each parameter is clipped by itself; there is one norm, over all of them.",
             ),
+            (
+                _always_scaled,
+                "gradients shorter than clip_norm are stretched to it; only longer ones are scaled.",
+            ),
+            (_model_clipped, "clip_grad_norm_ takes `model.parameters()`, not the model."),
+            (_labels_first, "cross_entropy takes the logits first, then the labels."),
             (
                 _trained_on_probabilities,
                 "the loss was given probabilities; cross_entropy takes logits and does the softmax itself.",
@@ -384,6 +460,7 @@ EXERCISES = [
         "warm-up and cosine",
         cases=_schedule_cases,
         oracle=_learning_rate,
+        tolerance=1e-3,  # in float32, 1 + cos is inexact where it is nearly 0
         mistakes=[
             (_from_zero, "the first step has a rate of zero and learns nothing; count it as step + 1."),
             (
@@ -394,6 +471,20 @@ EXERCISES = [
             (_straight_down, "this falls in a straight line; the cosine starts and ends flat."),
             (_quarter_period, "this is a quarter of a cosine's period; use half of one, from 1 to -1."),
             (_not_halved, "1 + cos runs from 2 to 0; halve it."),
+            (_one_step_too_long, "the step `warmup_steps` is the first at the peak: `<`, not `<=`."),
+            (
+                _spread_over_all_steps,
+                "the cosine does not reach its end; divide by the steps that are left, steps - warmup_steps.",
+            ),
+            (
+                _at_zero_too_early,
+                "the last step has a rate of zero and learns nothing; divide by steps - warmup_steps.",
+            ),
+            (_one_step_ahead, "the cosine is a step ahead; after the warm-up it starts at the peak itself."),
+            (_rising, "1 - cos rises from 0 to 2; it is 1 + cos that falls."),
+            (_below_zero, "cos runs from 1 to -1, and a rate below zero unlearns; use (1 + cos) / 2."),
+            (_without_pi, "the cosine runs over one radian; half a period is π of them."),
+            (_without_peak, "after the warm-up the peak is missing: the cosine has to be multiplied by it."),
             (_never_falls, "after the warm-up the rate stays at its peak; it must fall to zero."),
         ],
     ),
@@ -408,6 +499,10 @@ EXERCISES = [
                 "a jump at the start may end high as well; ask for the jump before you look at the end.",
             ),
             (
+                _jump_not_asked,
+                "a jump is not seen; any of the first ten losses above 3 is one, however the run ends.",
+            ),
+            (
                 _jump_anywhere,
                 "the jump of a missing warm-up is in the first ten steps; this finds any jump.",
             ),
@@ -417,16 +512,22 @@ EXERCISES = [
             ),
             (_never_healthy, "healthy runs are called sick; a last loss near 1 or below is a good one here."),
             (
+                _end_not_asked,
+                "a last loss of 1.4 or more passes for healthy; healthy runs end near 1 or below.",
+            ),
+            (_norms_of_one_only, "norms move a little in any training: 0.97 and 1.05 are healthy."),
+            (
                 _end_before_norms,
                 "decayed norms end high as well; look at the norms before you blame the rate.",
             ),
             (
                 _norms_not_asked,
-                "the scales of the norms are not looked at; they start at 1 and stay near it.",
+                "decayed norms pass unseen; their scales start at 1 and stay near it: 0.4 is far off.",
             ),
+            (_any_other_number_of_tokens, "50 or 197 tokens are no fault: only too few are."),
             (_only_one_patch, "5 tokens are still too few: patches of a quarter of the image."),
-            (_tokens_not_asked, "the tokens are not counted; 2 of them are one patch and the class token."),
-            (_heads_not_asked, "the width of a head is not looked at; 1 or 2 numbers make poor keys."),
+            (_tokens_not_asked, "2 tokens pass unseen; they are one patch and the class token."),
+            (_heads_not_asked, "thin heads pass unseen; 1 or 2 numbers make poor keys."),
             (
                 _heads_as_in_the_paper,
                 "64 is the paper's width of a head; the healthy runs here have 24 and 32.",
@@ -452,6 +553,11 @@ EXERCISES = [
                 _levels_of_pixels,
                 "each pixel is put into a level first; take the mean first, then its level.",
             ),
+            (_rounded_up, "the level is rounded up; it is the whole part of (mean + 1) · 4."),
+            (_cut_towards_zero, "below zero, whole parts are cut upwards; add 1 to the mean before."),
+            (_range_not_moved, "means run from -1 to 1, and those below zero get level 0; add 1 first."),
+            (_one_mean_for_all, "one mean is taken for all three colours; each has its own."),
+            (_levels_added, "the levels are added as they are; weigh them with 1, 8 and 64."),
             (_grey, "this is the level of the grey mean; each of the three colours has its own."),
             (_levels_only, "these are the three levels; join them into one class from 0 to 511."),
         ],
@@ -601,9 +707,9 @@ PREDICTIONS = [
 def quiz(
     *,
     steps: int = 1700,
-    accuracy: float = 0.858,
+    accuracy: float = 0.863,
     hardest: str = "Shirt",
-    hardest_accuracy: float = 0.61,
+    hardest_accuracy: float = 0.63,
     resnet_lead: float = 7.1,
     lead_spread: float = 0.4,
 ) -> list[Question]:
@@ -658,8 +764,7 @@ def quiz(
             [
                 (
                     "It refutes it: the ResNet is ahead at every size",
-                    "The claim is about hundreds of millions of images, and thousands of times the "
-                    "computing.",
+                    "The claim is about hundreds of millions of images, and as many times the computing.",
                 ),
                 (
                     "It proves it: the gap narrows with more data",
