@@ -81,7 +81,7 @@ def test_cpu_attention_in_bf16_is_as_near_as_its_digits():
 def test_whoever_differentiates_twice_is_told_how():
     x = torch.randn(2, 5, 8, requires_grad=True)
     attention = Attention(8, 2)
-    with pytest.raises(RuntimeError, match="twice inside record_attention"):
+    with pytest.raises(RuntimeError, match="twice, inside record_attention"):
         torch.autograd.grad(attention(x).sum(), x, create_graph=True)
     with record_attention(torch.nn.Sequential(attention)):
         (slope,) = torch.autograd.grad(attention(x).sum(), x, create_graph=True)

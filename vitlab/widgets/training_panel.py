@@ -204,6 +204,11 @@ class TrainingPanel(Explorer):
         with self._lock:  # the training's thread draws, and so does the one in which buttons are pressed
             super()._refresh()
 
+    def redraw(self) -> None:
+        """Draw the same state anew."""
+        with self._lock:  # else the other thread could draw after the old picture is forgotten, but before us
+            super().redraw()
+
     def _tell(self, caption: str, error: Exception | None = None) -> None:
         super()._tell(caption, error or self.failure)
 
