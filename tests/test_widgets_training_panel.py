@@ -14,6 +14,7 @@ import vitlab
 from vitlab import Recipe, ViT, ViTConfig
 from vitlab.data import Dataset
 from vitlab.widgets import TrainingPanel
+from vitlab.widgets.explorer import fit, png
 
 CPU = vitlab.start(device="cpu", precision="fp32")
 FOR_LONG = 2000  # steps: more than any test waits for
@@ -113,7 +114,7 @@ def test_paused_there_is_no_step_and_no_picture_until_resume(make):
     seen = passes(panel)
     wait_for(lambda: len(panel.history.rows) >= 2)
     click(panel, "Pause")
-    time.sleep(0.3)  # the step under way may end
+    time.sleep(1)  # the step under way may end, and is shown
     assert enabled(panel) == ["Resume", "Stop"]
     assert panel.caption.startswith("Paused. Step ")
     count, picture, caption = len(seen), panel.picture, panel.caption
@@ -316,3 +317,16 @@ def test_other_cells_may_draw_meanwhile(make):
     panel.stop()
     panel.join()
     assert panel.error is None
+
+
+def test_what_is_shown_in_a_pause_is_all_that_there_is(make):
+    """The step under way when the pause began adds a row, or a measurement: the picture must have it."""
+    panel = make()
+    click(panel, "Start")
+    for rows in (2, 4, 6):
+        wait_for(lambda rows=rows: len(panel.history.rows) >= rows)
+        click(panel, "Pause")
+        time.sleep(1)
+        picture, caption = panel.draw(**panel.state)
+        assert (panel.picture, panel.caption) == (png(fit(picture, panel.size)), caption)
+        click(panel, "Resume")

@@ -54,6 +54,7 @@ def test_the_kernel_answers_while_the_panel_trains(browser, served):
     pause.press("Space")
     expect(caption).to_contain_text("Paused. Step", timeout=SECONDS)
     expect(resume).to_be_enabled()
+    page.wait_for_timeout(1000)  # the step under way may end, and is shown
     paused = shown(panel)
     page.wait_for_timeout(2000)
     assert shown(panel) == paused

@@ -157,7 +157,9 @@ class TrainingPanel(Explorer):
         self._enter(status)
 
     def _gate(self, *_module_and_inputs) -> None:
-        self._go.wait()
+        if not self._go.is_set():
+            self.redraw()  # the step that was under way when the pause began is shown, too
+            self._go.wait()
         if self.status == "stopping":
             raise KeyboardInterrupt  # as a notebook's stop button: `train` returns what there is
 
