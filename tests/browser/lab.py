@@ -213,7 +213,9 @@ def caption(explorer: Locator) -> str:
 
 def wait_until_true(page: Page, explorer: Locator, seconds: float = 10) -> str:
     """Wait until picture and caption are those of the explorer's state in the kernel; returns the caption."""
-    name, end = explorer_name(page, explorer), time.monotonic() + seconds
+    name = explorer_name(page, explorer)
+    kernel_value(page, "None")  # it may have been busy for longer than we would wait
+    end = time.monotonic() + seconds
     while True:
         wanted = kernel_value(page, f"_drawn_anew({name!r})", DRAWN_ANEW)
         shown = positions(explorer), explorer.evaluate(PICTURE), caption(explorer).split()
