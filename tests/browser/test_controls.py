@@ -44,8 +44,8 @@ def list_moves(explorer):
 def button_moves(explorer):
     """Every box to tick, and every button that is not pressed already.
 
-    An upload is left out: it opens a window of the system. So are buttons that make no sense yet, such as Stop
-    before Start: test_training_panel.py presses them.
+    An upload is left out: it opens a window of the system. So are buttons that make no sense yet, such as
+    Stop before Start: test_training_panel.py presses them.
     """
     buttons = "button:not(.mod-active, .widget-upload, :disabled)"
     for control in explorer.locator(f"input[type=checkbox], {buttons}").all():
