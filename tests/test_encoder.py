@@ -42,40 +42,48 @@ def test_attention_is_torchs_multi_head_attention():
     torch.testing.assert_close(recorded[0], weights)
 
 
-def projections_of(batch, tokens, queries, width, dtype=torch.float64):
-    """What `CPUAttention` takes: one tensor, or two where only some tokens ask."""
-    shapes = [(batch, tokens, 3 * width)] if queries is None else [(batch, queries, width)]
-    shapes += [] if queries is None else [(batch, tokens, 2 * width)]
-    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
-
-
-@pytest.mark.parametrize("queries", [None, 1, 3])
 @pytest.mark.parametrize("tokens", [3, 5, 50])
-def test_cpu_attention_is_pytorchs_forward_and_backward(tokens, queries):
-    given = projections_of(2, tokens, queries, width=32)
+def test_cpu_attention_is_pytorchs_forward_and_backward(tokens):
+    qkv = torch.randn(2, tokens, 96, dtype=torch.float64, requires_grad=True)
     attention = Attention(embed_dim=32, num_heads=4)
-    q, k, v = (head for p in given for head in attention.heads(p))
-    fused = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-    explicit = attention.attend(*given)
+    fused = F.scaled_dot_product_attention(*attention.heads(qkv)).transpose(1, 2).flatten(2)
+    explicit = attention.attend(qkv)
     torch.testing.assert_close(explicit, fused)
     direction = torch.randn_like(explicit)
-    ours, theirs = (torch.autograd.grad(out, given, direction) for out in (explicit, fused))
+    ours, theirs = (torch.autograd.grad(out, qkv, direction) for out in (explicit, fused))
     torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("queries", [None, 1])
-def test_the_gradient_of_cpu_attention_is_its_slope(queries):
-    given = projections_of(2, 4, queries, width=6)
-    assert torch.autograd.gradcheck(lambda *p: CPUAttention.apply(2, *p), given)
+def test_the_gradient_of_cpu_attention_is_its_slope():
+    qkv = torch.randn(2, 4, 18, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda given: CPUAttention.apply(given, 2), qkv)
 
 
 def test_cpu_attention_in_bf16_is_as_near_as_its_digits():
-    (qkv,) = projections_of(8, 50, None, width=96, dtype=torch.float32)
-    exact = CPUAttention.apply(4, qkv.double())
+    qkv = torch.randn(8, 50, 288)
+    exact = CPUAttention.apply(qkv.double(), 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = CPUAttention.apply(4, qkv.bfloat16())
+        rounded = CPUAttention.apply(qkv.bfloat16(), 4)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.double(), exact, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("more", [{}, dict(qkv_bias=False), dict(head_dim=10)])
+def test_the_class_token_alone_gets_what_it_gets_among_the_others(more):
+    attention = Attention(embed_dim=32, num_heads=4, **more).double()
+    if attention.qkv.bias is not None:
+        torch.nn.init.normal_(attention.qkv.bias)
+    x = torch.randn(3, 7, 32, dtype=torch.float64, requires_grad=True)
+    theirs = F.scaled_dot_product_attention(*attention.heads(attention.qkv(x)))
+    theirs = attention.proj(theirs.transpose(1, 2).flatten(2))[:, :1]
+    ours, direction = attention(x, class_only=True), torch.randn_like(theirs)
+    torch.testing.assert_close(ours, theirs)
+    of = [x, *attention.parameters()]
+    torch.testing.assert_close(*(torch.autograd.grad(out, of, direction) for out in (ours, theirs)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = attention.float()(x.float(), class_only=True)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.double(), theirs, rtol=0, atol=0.05)
 
 
 def test_whoever_differentiates_twice_is_told_how():

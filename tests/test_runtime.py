@@ -4,6 +4,7 @@ import platform
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,6 +61,28 @@ def test_freed_memory_is_not_asked_for_again():
     before, after = map(int, out.split())
     assert before > 1_000
     assert after < before / 20
+
+
+def large_pages_are_to_be_had() -> bool:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return platform.libc_ver()[0] == "glibc" and setting.exists() and "[never]" not in setting.read_text()
+
+
+@pytest.mark.skipif(not large_pages_are_to_be_had(), reason="this system has no large pages, or no glibc")
+def test_tensors_lie_in_large_pages():
+    code = """
+        import re, torch
+        from vitlab.runtime import here
+
+        here("cpu", "fp32")
+        tensors = [torch.ones(5_000_000) for _ in range(8)]  # 160 MB
+        areas = re.split(r"^(?=[0-9a-f]+-)", open("/proc/self/smaps").read(), flags=re.MULTILINE)
+        (heap,) = (area for area in areas if "[heap]" in area)
+        print(re.search(r"AnonHugePages: +(\\d+) kB", heap)[1])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(out) > 100_000
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_the_last_block_leaves_out_only_what_nobody_reads(config):
         torch.testing.assert_close(short, long)
     last = model.blocks[-1]
     with FlopCounterMode(display=False) as of_one:
-        last(torch.randn(2, config.num_tokens, config.embed_dim).double(), num_queries=1)
+        last(torch.randn(2, config.num_tokens, config.embed_dim).double(), class_only=True)
     with FlopCounterMode(display=False) as of_all:
         last(torch.randn(2, config.num_tokens, config.embed_dim).double())
     assert of_one.get_total_flops() < 0.3 * of_all.get_total_flops()

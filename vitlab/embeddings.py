@@ -7,14 +7,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vitlab.patches import as_pair, grid_size, patchify
+from vitlab.patches import as_pair, patchify
 
 
 class PatchEmbed(nn.Module):
     """Patches projected linearly to D numbers each: (B, C, H, W) -> (B, N, D), the `x_p E` of equation 1.
 
-    `proj` is a convolution whose stride equals its kernel: each output sees exactly one patch, so it is
-    `patchify` followed by one matrix of (P²C, D), under the name and shape that published weights have.
+    `proj` holds the weights as published ones are kept, as a convolution whose stride equals its kernel. Each
+    of its outputs sees exactly one patch, so it is `patchify` followed by one matrix of (P²C, D). That is how
+    it is computed: the tokens come out in their order, where a convolution's output has to be turned.
     With `norm`, as in vit-pytorch, a LayerNorm goes over the P²C numbers of each patch before, and another
     over the D numbers after.
 
@@ -28,15 +29,10 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
-        self.norms = None
-        if norm:
-            widths = (in_chans * patch_size**2, embed_dim)
-            self.norms = nn.ModuleList(nn.LayerNorm(width, eps=norm_eps) for width in widths)
+        widths = (in_chans * patch_size**2, embed_dim)
+        self.norms = nn.ModuleList(nn.LayerNorm(w, eps=norm_eps) if norm else nn.Identity() for w in widths)
 
     def forward(self, images: Tensor) -> Tensor:
-        grid_size(tuple(images.shape[-2:]), self.patch_size)  # a convolution would silently drop the rest
-        if self.norms is None:
-            return rearrange(self.proj(images), "b d h w -> b (h w) d")
         before, after = self.norms
         patches = before(patchify(images, self.patch_size))  # (B, N, P²C)
         return after(F.linear(patches, self.proj.weight.flatten(1), self.proj.bias))

@@ -1,12 +1,11 @@
 """The Transformer encoder (section 3.1, equations 2 and 3; appendix A): BERT's, with the norm in front."""
 
-import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import einsum, rearrange
 from torch import Tensor, nn
 
 
@@ -34,52 +33,49 @@ def attention_weights(queries: Tensor, keys: Tensor) -> Tensor:
 class CPUAttention(torch.autograd.Function):
     """softmax(q kᵀ / √d) v with its gradient written out: equations 6 and 7 as a CPU does them fastest.
 
-    Takes the number of heads and `projections` that hold queries, keys and values, in that order: one tensor
-    (B, T, 3·h·d), or queries (B, queries, h·d) and both others (B, T, 2·h·d). Returns (B, queries, h·d).
+    Takes queries, keys and values in one tensor (B, T, 3·h·d), and the number of heads; returns (B, T, h·d).
     Raises RuntimeError where it is to be differentiated twice.
     """
 
     @staticmethod
-    def forward(ctx, num_heads: int, *projections: Tensor) -> Tensor:
-        width = sum(p.shape[-1] for p in projections) // 3  # h·d
-        sizes = dict(h=num_heads, d=width // num_heads)
+    def forward(ctx, qkv: Tensor, num_heads: int) -> Tensor:
         # one copy here spares each of the products that follow a copy of its own
-        parts = [rearrange(p, "b t (n h d) -> n (b h) t d", **sizes).contiguous() for p in projections]
-        q, k, v = itertools.chain(*parts)
-        ctx.scale = sizes["d"] ** -0.5
-        scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.mT, beta=0, alpha=ctx.scale)  # (B·h, queries, T)
+        parts = rearrange(qkv, "b t (n h d) -> n (b h) t d", n=3, h=num_heads).contiguous()
+        q, k, v = parts
+        ctx.num_heads, ctx.scale = num_heads, q.shape[-1] ** -0.5
+        scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.mT, beta=0, alpha=ctx.scale)  # (B·h, T, T)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
-        out = weights @ v  # (B·h, queries, d)
-        ctx.num_heads = num_heads
-        ctx.save_for_backward(weights, out, *parts)
+        out = weights @ v  # (B·h, T, d)
+        ctx.save_for_backward(parts, weights, out)
         return rearrange(out, "(b h) t d -> b t (h d)", h=num_heads)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         if torch.is_grad_enabled():  # create_graph=True
             raise RuntimeError(
                 "attention on a CPU is differentiated once; twice, inside record_attention(model)"
             )
-        weights, out, *parts = ctx.saved_tensors
-        grads = [torch.empty_like(part) for part in parts]
-        (q, k, v), (grad_q, grad_k, grad_v) = itertools.chain(*parts), itertools.chain(*grads)
+        parts, weights, out = ctx.saved_tensors
+        grads = torch.empty_like(parts)
+        (q, k, v), (grad_q, grad_k, grad_v) = parts, grads
         grad = rearrange(grad, "b t (h d) -> (b h) t d", h=ctx.num_heads).contiguous()
         torch.bmm(weights.mT, grad, out=grad_v)
         # softmax: from each weight's gradient goes the row's mean of them, which is grad·out
-        means = (grad * out).sum(dim=-1, keepdim=True)  # (B·h, queries, 1)
+        means = (grad * out).sum(dim=-1, keepdim=True)  # (B·h, T, 1)
         grad_scores = torch.baddbmm(means, grad, v.mT, beta=-1).mul_(weights)
         torch.baddbmm(grad_q, grad_scores, k, beta=0, alpha=ctx.scale, out=grad_q)
         torch.baddbmm(grad_k, grad_scores.mT, q, beta=0, alpha=ctx.scale, out=grad_k)
-        return None, *(rearrange(g, "n (b h) t d -> b t (n h d)", h=ctx.num_heads) for g in grads)
+        return rearrange(grads, "n (b h) t d -> b t (n h d)", h=ctx.num_heads), None
 
 
 class Attention(nn.Module):
     """Multi-head self-attention: (B, T, D) -> (B, T, D) (appendix A, equations 5 to 8).
 
     Queries, keys and values come from one matrix, in that order, each head-major; a head is D / heads wide
-    unless `head_dim` says otherwise, as in weights of other libraries. One attention, two paths: while
-    `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, the weights are made in the
-    open; else `CPUAttention`, or PyTorch's fused kernel on other devices, makes the same output.
+    unless `head_dim` says otherwise, as in weights of other libraries. The same output is made in different
+    ways: while `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, the weights are
+    made in the open; else `CPUAttention`, or PyTorch's fused kernel on other devices, does all tokens, and
+    `attend_from_class` the class token where nobody reads the others.
 
     >>> Attention(embed_dim=96, num_heads=4)(torch.zeros(2, 50, 96)).shape
     torch.Size([2, 50, 96])
@@ -103,28 +99,23 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.observers: list[Callable[[Tensor], None]] = []
 
-    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
-        """The first `num_queries` tokens (None: all) attend to all: (B, T, D) -> (B, queries, D)."""
-        if self.observers:  # whoever observes wants the weights of all queries
-            x = self.attend(self.qkv(x))[:, :num_queries]
-        elif num_queries is None:
-            x = self.attend(self.qkv(x))
+    def forward(self, x: Tensor, class_only: bool = False) -> Tensor:
+        """Every token attends to all, or the class token alone does: (B, T, D) -> (B, T or 1, D)."""
+        if class_only and not self.observers:  # whoever observes wants the weights of all queries
+            x = self.attend_from_class(x)
         else:
-            widths = [self.proj.in_features, 2 * self.proj.in_features]
-            biases = (None, None) if self.qkv.bias is None else self.qkv.bias.split(widths)
-            of_q, of_kv = zip(self.qkv.weight.split(widths), biases, strict=True)
-            x = self.attend(F.linear(x[:, :num_queries], *of_q), F.linear(x, *of_kv))
+            x = self.attend(self.qkv(x))[:, : 1 if class_only else None]
         return self.dropout(self.proj(x))
 
-    def heads(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys, values, or some of them, head by head: (B, T, n·h·d) -> n times (B, h, T, d)."""
-        return rearrange(x, "b t (n h d) -> n b h t d", h=self.num_heads, d=self.head_dim).unbind()
+    def heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, head by head: (B, T, 3·h·d) -> 3 times (B, h, T, d)."""
+        return rearrange(qkv, "b t (n h d) -> n b h t d", n=3, h=self.num_heads).unbind()
 
-    def attend(self, *projections: Tensor) -> Tensor:
-        """softmax(q kᵀ / √d) v: the projections that `CPUAttention` takes -> (B, queries, heads · d)."""
-        if projections[0].device.type == "cpu" and not self.observers:
-            return CPUAttention.apply(self.num_heads, *projections)
-        q, k, v = itertools.chain(*map(self.heads, projections))
+    def attend(self, qkv: Tensor) -> Tensor:
+        """softmax(q kᵀ / √d) v: queries, keys and values (B, T, 3·h·d) -> (B, T, h·d)."""
+        if qkv.device.type == "cpu" and not self.observers:
+            return CPUAttention.apply(qkv, self.num_heads)
+        q, k, v = self.heads(qkv)
         if self.observers:
             weights = attention_weights(q, k)
             for observe in self.observers:
@@ -133,6 +124,26 @@ class Attention(nn.Module):
         else:
             x = F.scaled_dot_product_attention(q, k, v)
         return rearrange(x, "b h t d -> b t (h d)")
+
+    def attend_from_class(self, x: Tensor) -> Tensor:
+        """The class token's row of `attend(qkv(x))`, without a key or a value: (B, T, D) -> (B, 1, h·d).
+
+        For a single query it is shorter to take the matrices to the other side: q·(W x) = (q W)·x for the
+        scores, and Σ w (W x) = W (Σ w x) for the values. A key's bias adds the same to every score of a row,
+        which the softmax takes away again; the values' bias comes through as it is, as weights sum to 1.
+        """
+        of_q, of_k, of_v = rearrange(self.qkv.weight, "(n h d) c -> n h d c", n=3, h=self.num_heads)
+        q = einsum(x[:, 0], of_q, "b c, h d c -> b h d")
+        if self.qkv.bias is not None:
+            bias_q, _, bias_v = rearrange(self.qkv.bias, "(n h d) -> n h d", n=3, h=self.num_heads)
+            q = q + bias_q
+        q = einsum(q * self.head_dim**-0.5, of_k, "b h d, h d c -> b h c")
+        scores = x @ q.mT  # (B, T, h)
+        weights = scores.softmax(dim=1, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
+        out = einsum(weights.mT @ x, of_v, "b h c, h d c -> b h d")
+        if self.qkv.bias is not None:
+            out = out + bias_v
+        return rearrange(out, "b h d -> b 1 (h d)")
 
 
 class MLP(nn.Module):
@@ -178,9 +189,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, mlp_dim, gelu, dropout)
 
-    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
-        """All tokens, or the first `num_queries`, after this layer: (B, T, D) -> (B, queries, D)."""
-        x = x[:, :num_queries] + self.attn(self.norm1(x), num_queries)
+    def forward(self, x: Tensor, class_only: bool = False) -> Tensor:
+        """All tokens, or the class token alone, after this layer: (B, T, D) -> (B, T or 1, D)."""
+        x = (x[:, :1] if class_only else x) + self.attn(self.norm1(x), class_only)
         return x + self.mlp(self.norm2(x))
 
 
@@ -194,9 +205,9 @@ class Encoder(nn.Sequential):
     def __init__(self, depth: int, **block):
         super().__init__(*(Block(**block) for _ in range(depth)))
 
-    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
-        """All tokens, or only the first `num_queries`; the last block then makes no others."""
+    def forward(self, x: Tensor, class_only: bool = False) -> Tensor:
+        """All tokens, or the class token alone; the last block then makes no others."""
         *blocks, last = self
         for block in blocks:
             x = block(x)
-        return last(x) if num_queries is None else last(x, num_queries)
+        return last(x, class_only=True) if class_only else last(x)

@@ -273,7 +273,7 @@ class ViT(nn.Module):
         alone = (
             type(self.blocks) is Encoder and type(self.blocks[-1]) is Block and self.config.pool == "token"
         )
-        x = self.blocks(x, num_queries=1) if alone else self.blocks(x)
+        x = self.blocks(x, class_only=True) if alone else self.blocks(x)
         pooled = self.norm(self.pool(x)) if self.config.norm_after_pool else self.pool(self.norm(x))
         return pooled.to(self.norm.weight.dtype)
 
