@@ -62,6 +62,10 @@ class TrainingPanel(Explorer):
         self.status, self.history, self.failure = "ready", History(), None
         self.model = self.recipe = self.answers = self._thread = None
         self._go, self._lock = threading.Event(), threading.RLock()
+        drawing = figure((WIDTH, CURVES))
+        drawing.set_layout_engine("none")  # the places are known, and finding the best ones takes long
+        lefts = {"loss": 0.065, "accuracy": 0.57}
+        self._axes = {what: drawing.add_axes((left, 0.17, 0.42, 0.78)) for what, left in lefts.items()}
         self._buttons = {
             name: ipywidgets.Button(description=name, layout={"width": "auto"})
             for name in ("Start", "Pause", "Stop")
@@ -218,16 +222,20 @@ class TrainingPanel(Explorer):
         """Loss and accuracy over all the steps, the samples below; in words how far it is."""
         history = self.history
         recipe = self.recipe if history.rows else _recipe(steps)
-        drawing = figure((WIDTH, CURVES))
-        drawing.set_layout_engine("none")  # finding the best places takes longer than all the rest
-        for left, what in ((0.065, "loss"), (0.57, "accuracy")):
-            ax = drawing.add_axes((left, 0.17, 0.42, 0.78))
-            plots.curves(history, what, ax=ax)
-            ax.set(xlim=(0, recipe.steps), ylim=(0, None) if what == "loss" else (0, 100))
         picture = Image.new("RGB", self.size, "white")
-        picture.paste(fit(drawing, (WIDTH, CURVES)))
+        picture.paste(self._draw_curves(history, recipe.steps))
         self._draw_samples(picture)
         return picture, "\n".join(self._lines(history, recipe, steps))
+
+    def _draw_curves(self, history: History, steps: int) -> Image.Image:
+        """Loss and accuracy on axes that stay: to make these anew takes longer than all the rest."""
+        for what, ax in self._axes.items():
+            for artist in (*ax.lines, *filter(None, [ax.get_legend()])):
+                artist.remove()
+            plots.curves(history, what, ax=ax)
+            highest = max((max(line.get_ydata()) for line in ax.lines), default=1)
+            ax.set(xlim=(0, steps), ylim=(0, 1.05 * highest if what == "loss" else 100))
+        return fit(ax.figure, (WIDTH, CURVES))
 
     def _draw_samples(self, picture: Image.Image) -> None:
         """The sample images in a row, below each what the model says, and what it is if that is wrong."""
