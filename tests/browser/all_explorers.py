@@ -26,6 +26,7 @@ labels, tables = few_label_results(read_results("few_labels"), "cut-outs")"""
 EXPLORERS = {
     "DataPathExplorer": "DataPathExplorer(model, images, test.classes)",
     "PatchExplorer": "PatchExplorer(vitlab.data.photos())",
+    "PatchVectorExplorer": "PatchVectorExplorer(vitlab.data.photos())",
     "FilterExplorer": 'FilterExplorer({"a": model.patch_embed, "b": vitlab.PatchEmbed(4, 1, 96)}, images)',
     "PositionExplorer": 'PositionExplorer({"a": model.pos_embed[0, 1:], "b": torch.eye(49)}, (7, 7))',
     "HeadExplorer": "HeadExplorer(model, images)",

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 TYPICAL = (
     250  # milliseconds: the median of every slider stays below; where others work too, as many times this
 )
-QUIET = 300  # milliseconds without a change after the last move
+QUIET = 300  # milliseconds after the last key: by then the last picture is there, and none follows
 CONTROLS = ".noUi-handle, select, input:not([type=file]), button"
 
 # Which captions an explorer has shown, and when; the page's own clock starts at the last key.
@@ -37,9 +37,8 @@ def test_sliders_answer_fast(page):
     print()
     for row in rows:
         print(f"{row.explorer:<22}{row.control:<24}median {row.median:4.0f} ms   p95 {row.p95:4.0f} ms")
-    assert len(rows) == 20
-    busy = max(1, os.getloadavg()[0] / os.cpu_count())
-    assert [row for row in rows if row.median > TYPICAL * busy] == []
+    assert len(rows) == 22
+    assert [row for row in rows if row.median > TYPICAL * busy()] == []
 
 
 @pytest.mark.parametrize("name", [name for name in EXPLORERS if name not in ("DebugExplorer", "MapExplorer")])
@@ -53,6 +52,7 @@ def test_rapid_moves_end_on_the_last_state(page, name):
     assert lab.wait_until_true(page, explorer, seconds=0) == last
     after = page.evaluate("window.seen.at(-1)[0]") - pressed
     print(f"\n{name}: {changes} redrawings for 20 keys, the last {after:.0f} ms after the last key")
+    assert after <= QUIET * busy()
 
 
 def test_a_late_event_is_never_drawn_over_a_newer_one(page):
@@ -63,6 +63,11 @@ def test_a_late_event_is_never_drawn_over_a_newer_one(page):
     queries = [int(re.search(r"query: patch (\d+)", caption)[1]) for caption in captions]
     assert queries == sorted(set(queries))
     assert queries[-1] == 40
+
+
+def busy() -> float:
+    """How many programs share a processor core now, this one among them; 1 on a quiet machine."""
+    return max(1, os.getloadavg()[0] / os.cpu_count())
 
 
 def press_rapidly(page, explorer, keys: int) -> float:

@@ -4,7 +4,9 @@ import csv
 import gzip
 import json
 import math
+import re
 
+import by_hand
 import lab
 import notebook_tools as tools
 import numpy as np
@@ -74,6 +76,19 @@ def patch():
     size = sizes[sizes.index(min(sizes, key=lambda p: abs(p - min(height, width) / 8))) - 2]
     n = (height // size) * (width // size)
     return [f"P = {size} ", f"N = {n:,}", f"P²C = {3 * size * size:,}", f"(N + 1)² = {(n + 1) ** 2:,}"]
+
+
+def patch_vector():
+    pixels = np.asarray(Image.open(DATA / "photos/astronaut.jpg").convert("RGB"))
+    sizes = [p for p in range(1, len(pixels) + 1) if pixels.shape[0] % p == 0 and pixels.shape[1] % p == 0]
+    size = sizes[sizes.index(min(sizes, key=lambda p: abs(p - len(pixels) / 8))) - 1]
+    chosen = pixels[:size, 2 * size : 3 * size]  # the third patch of the first row
+    first = ", ".join(map(str, chosen[..., 0].ravel()[:8]))
+    return [
+        f"P = {size}: patch 3 of",
+        f"its upper left pixel is (0, {2 * size})",
+        f"P²C = {size * size:,} · 3 = {3 * size * size:,} numbers: {first} and so on",
+    ]
 
 
 def filters():
@@ -173,6 +188,7 @@ def debug():
 STATES = {
     "DataPathExplorer": ([("step", 10), ("image", "End")], data_path),
     "PatchExplorer": ([("patch size P", -2)], patch),
+    "PatchVectorExplorer": ([("patch size P", -1), ("patch", 2)], patch_vector),
     "FilterExplorer": ([("filter", 4)], filters),
     "PositionExplorer": ([("row", 2), ("column", -1)], positions),
     "HeadExplorer": ([("layer", 2), ("head", 1), ("query token", -2)], head),
@@ -216,3 +232,19 @@ def test_the_numbers_shown_are_the_models(page, name):
         press(explorer, control, keys)
     caption = lab.wait_until_true(page, explorer)
     assert [words for words in expected() if words not in caption] == [], caption
+
+
+def test_the_recipes_training_ends_as_one_written_out(page):
+    explorer = find(page, "RecipeExplorer")
+    press(explorer, "Reset", "Space")
+    for name, keys in STATES["RecipeExplorer"][0]:
+        lab.wait_until_true(page, explorer)
+        press(explorer, name, keys)
+    press(explorer, "Train a small ViT by this recipe", "Space")
+    caption = lab.wait_until_true(page, explorer)
+    shown = float(re.search(r"test accuracy at ([\d.]+)%", caption)[1]) / 100
+    config = dict(patch_size=7, embed_dim=48, depth=2, mlp_dim=96)
+    training = f"_by_hand(test, test.subset(100), vitlab.runtime.here(), {config}, 100, 64, 0.004, 15)"
+    accuracy, _ = lab.kernel_value(page, training, by_hand.CODE)
+    assert 0.2 < accuracy < 1
+    assert shown == pytest.approx(accuracy, abs=0.02)  # two of a hundred images

@@ -1,5 +1,8 @@
 """Lesson 04's training panel in JupyterLab: while it trains the kernel answers, and its buttons act."""
 
+import re
+
+import by_hand
 import lab
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -67,6 +70,17 @@ def test_the_kernel_answers_while_the_panel_trains(browser, served):
     expect(begin).to_be_enabled()
     expect(pause).to_be_disabled()
     expect(stop).to_be_disabled()
+
+    panel.locator(".noUi-handle").press("Home")
+    expect(caption).to_contain_text("Start trains a new model for 50 steps", timeout=SECONDS)
+    begin.press("Enter")
+    expect(caption).to_contain_text("Finished. Step 50 of 50", timeout=SECONDS)
+    said = re.search(r"Test accuracy after 50 steps: ([\d.]+)% \(loss ([\d.]+)\)", caption.inner_text())
+    training = "_by_hand(train_data, small_test, run, dict(patch_size=PATCH_SIZE), 50, 64, 1.5e-3, 5)"
+    accuracy, loss = lab.kernel_value(page, training, by_hand.CODE)
+    assert 0.2 < accuracy < 1
+    assert float(said[1]) / 100 == pytest.approx(accuracy, abs=0.02)
+    assert float(said[2]) == pytest.approx(loss, abs=0.05)
     assert lab.output_errors(page) == []
     assert page_errors == []
     page.close()
