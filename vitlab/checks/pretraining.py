@@ -1,4 +1,4 @@
-"""Lesson 04, pre-training: exercises 4.1–4.4 and predictions 4.a–4.g."""
+"""Lesson 04, pre-training: exercises 4.1–4.4 and predictions 4.a–4.h."""
 
 import math
 
@@ -698,6 +698,24 @@ PREDICTIONS = [
                 "28 × 28: one patch",
                 "It comes close, although its attention has one patch to look at: it is a perceptron.",
             ),
+        ],
+        right=2,
+    ),
+    Prediction(
+        "4.h",
+        "ViT-B/16 takes 35 billion operations to look at an image. It was pre-trained for 7 epochs on 303 "
+        "million images. How long would a computer need that does a million million operations a second?",
+        [
+            (
+                "a good two years",
+                "That is to look at all images; to learn from one takes three times it.",
+            ),
+            (
+                "about three and a half years",
+                "That counts a multiplication and an addition as one operation, not two.",
+            ),
+            ("about seven years", "3 · 35·10⁹ · 303·10⁶ · 7 are 2.2·10²⁰ operations, in 2.2·10⁸ seconds."),
+            ("about fifty years", "The epochs went in twice: 7 years are already those of all seven."),
         ],
         right=2,
     ),
