@@ -11,7 +11,7 @@ from vitlab.runtime import here
 from vitlab.vit import ViT
 
 PROGRAM = "python -m vitlab.attention"
-CHECKPOINTS = ["scenes_vit", "scenes_vit_0", "scenes_vit_2"]  # seeds 1, 0 and 2
+CHECKPOINTS = ["scenes_vit", "scenes_vit_2", "scenes_vit_3"]  # seeds 1, 2 and 3
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -66,6 +66,10 @@ def _own_entry_kept(attention, grid_size):
     return line.reshape(len(line), *grid_size)
 
 
+def _own_entry_kept_by_minus_one(attention, grid_size):
+    return attention[:, :, 0].mean(1).reshape(-1, *grid_size)
+
+
 def _class_row_maximum(attention, grid_size):
     return attention[:, :, 0, 1:].amax(1).unflatten(-1, grid_size)
 
@@ -145,6 +149,30 @@ def _rollout_without_keepdim(weights):
     return _product(steps / steps.sum(dim=-1))
 
 
+def _rollout_in_a_loop_without_keepdim(weights):
+    fused, joint = weights.amax(2), torch.eye(weights.shape[-1], dtype=weights.dtype)
+    for layer in fused:
+        mixing = layer / 2 + torch.eye(weights.shape[-1], dtype=weights.dtype) / 2
+        joint = mixing / mixing.sum(dim=-1) @ joint
+    return joint
+
+
+def _rollout_identity_of_images(weights):
+    fused, joint = weights.amax(2), torch.eye(weights.shape[-1])
+    for layer in fused:
+        mixing = layer / 2 + torch.eye(len(layer)) / 2
+        joint = mixing / mixing.sum(dim=-1, keepdim=True) @ joint
+    return joint
+
+
+def _rollout_in_float32(weights):
+    fused, joint = weights.amax(2), torch.eye(weights.shape[-1])
+    for layer in fused:
+        mixing = layer / 2 + torch.eye(weights.shape[-1]) / 2
+        joint = mixing / mixing.sum(dim=-1, keepdim=True) @ joint
+    return joint
+
+
 def _rollout_normalised_last(weights):
     return _rows_to_one(_product(_halved(weights.amax(2))))
 
@@ -152,6 +180,11 @@ def _rollout_normalised_last(weights):
 def _rollout_whole_identity(weights):
     fused = weights.amax(2)
     return _product(_rows_to_one(fused / 2 + torch.eye(fused.shape[-1], dtype=fused.dtype)))
+
+
+def _rollout_whole_attention(weights):
+    fused = weights.amax(2)
+    return _product(_rows_to_one(fused + torch.eye(fused.shape[-1], dtype=fused.dtype) / 2))
 
 
 def _rollout_first_layer_twice(weights):
@@ -220,6 +253,10 @@ def _step(fused):
 def _step_published(fused):
     step = _halved(fused)
     return step / step.sum(dim=-1)
+
+
+def _step_published_and_again(fused):
+    return _rows_to_one(_step_published(fused))
 
 
 def _step_sums_along_columns(fused):
@@ -389,6 +426,10 @@ EXERCISES = [
                 _own_entry_kept,
                 "the class token's own entry is still there, one more than the grid has places.",
             ),
+            (
+                _own_entry_kept_by_minus_one,
+                "the class token's own entry is still there, one more than the grid has places.",
+            ),
             (_class_row_maximum, "the heads' maximum is taken; their mean is wanted."),
             (
                 _class_row_renormalised,
@@ -418,8 +459,21 @@ EXERCISES = [
                 _rollout_without_keepdim,
                 "the sums have lost their last axis, so they do not meet the rows; keepdim=True keeps it.",
             ),
+            (
+                _rollout_in_a_loop_without_keepdim,
+                "the sums have lost their last axis, so they do not meet the rows; keepdim=True keeps it.",
+            ),
+            (
+                _rollout_identity_of_images,
+                "a layer's length is B, the number of images; the identity has T rows: `weights.shape[-1]`.",
+            ),
+            (
+                _rollout_in_float32,
+                "torch.eye makes float32; with dtype=weights.dtype it fits weights of any precision.",
+            ),
             (_rollout_normalised_last, "only the product is normalised; each layer must be."),
             (_rollout_whole_identity, "the residual counts whole here, attention half: it is ½A + ½I."),
+            (_rollout_whole_attention, "attention counts whole here, the residual half: it is ½A + ½I."),
             (_rollout_first_layer_twice, "the first layer is in the product twice: start after it, or at I."),
             (_rollout_without_residual, "the residual connection is missing: each layer is ½A + ½I."),
             (
@@ -452,8 +506,12 @@ EXERCISES = [
                 "without keepdim the sums line up with columns: entry (i, j) is divided by the sum of row j.",
             ),
             (
+                _step_published_and_again,
+                "the rows sum to 1 now, but columns were divided first: the proportions are wrong.",
+            ),
+            (
                 _step_sums_along_columns,
-                "the new axis is at the wrong place: it must be the last, so that row i meets its own sum.",
+                "entry (i, j) is divided by the sum of row j: a last axis lets row i meet its own sum.",
             ),
             (_step_whole_identity, "the residual counts whole here, attention half: it is ½A + ½I."),
             (
@@ -533,7 +591,7 @@ PREDICTIONS = [
         [
             (
                 "Sharper than one layer's",
-                "Products of averages average further: nothing in them can sharpen.",
+                "A row of the product averages the first layer's rows: it is no sharper than the sharpest.",
             ),
             (
                 "Much like each other",
@@ -549,7 +607,7 @@ PREDICTIONS = [
     ),
     Prediction(
         "6.c",
-        "The published step divides by step.sum(dim=-1), without keepdim, for one image. "
+        "The published step divides by mixing.sum(dim=-1), without keepdim, for one image. "
         "With nothing discarded, how far is its map from the right one?",
         [
             ("Far: another picture", "It would be, were the sums unequal. Before discarding they are all 1."),
@@ -574,7 +632,7 @@ PREDICTIONS = [
                 "That of a uniform head",
                 "It would be after renormalising. What is left of a row sums to ½ only.",
             ),
-            ("Zero", "Only a head that looks at itself alone, or at the class token alone, gets zero."),
+            ("Zero", "That takes patches that look at themselves alone, or at the class token alone."),
             ("Half that of a uniform head", "Dropping makes the missing half count as distance zero."),
             ("Twice that of a uniform head", "Leaving weight out of a weighted sum cannot make it larger."),
         ],
@@ -583,7 +641,7 @@ PREDICTIONS = [
     Prediction(
         "6.e",
         "Convolutions of 3 × 3, stride 1, are stacked. "
-        "After how many layers can the centre unit depend on every pixel of a 28 × 28 image?",
+        "After how many layers, at the least, can the centre unit depend on every pixel of a 28 × 28 image?",
         [
             ("3", "Three layers see 7 × 7 pixels: each layer adds one pixel on every side."),
             ("5", "Five layers see 11 × 11 pixels: each layer adds one pixel on every side."),
@@ -607,7 +665,7 @@ PREDICTIONS = [
             ("It gets fainter", "Its row sums to 1 whatever you ask for: it cannot get fainter."),
             (
                 "It turns around",
-                "Where evidence for one class ends, another's need not begin; nor is it asked.",
+                "The class is not in the formula, so nothing can change its sign.",
             ),
             ("Not at all", "The class appears nowhere in the formula: it cannot be asked for."),
         ],
@@ -632,8 +690,8 @@ def quiz(
         Question(
             "6.q1",
             f"In one head the patches give {to_class:.0%} of their attention to the class token. With its "
-            f"column dropped, the head's mean distance is {dropped:.1f} pixels. What is it when the rows are "
-            "renormalised?",
+            f"column dropped, the head's mean distance is {dropped:.1f} pixels. What is it, about, when the "
+            "rows are renormalised?",
             [
                 (
                     f"{dropped * (1 - to_class):.1f} pixels",
