@@ -457,7 +457,7 @@ EXERCISES = [
             (_rollout_of_max_pairs, "`max(dim=2)` gives values and their places; `amax` gives values alone."),
             (
                 _rollout_without_keepdim,
-                "the sums have lost their last axis, so they do not meet the rows; keepdim=True keeps it.",
+                "axes do not fit: sums need keepdim=True, and the identity T rows, while a layer's length is B.",
             ),
             (
                 _rollout_in_a_loop_without_keepdim,
@@ -465,7 +465,7 @@ EXERCISES = [
             ),
             (
                 _rollout_identity_of_images,
-                "a layer's length is B, the number of images; the identity has T rows: `weights.shape[-1]`.",
+                "axes do not fit: sums need keepdim=True, and the identity T rows, while a layer's length is B.",
             ),
             (
                 _rollout_in_float32,

@@ -112,6 +112,33 @@ def _always_scaled(model, optimizer, images, labels, clip_norm):
     return loss
 
 
+def _norms_added(model, optimizer, images, labels, clip_norm):
+    optimizer.zero_grad()
+    loss = _backward(model, images, labels)
+    norm = sum(parameter.grad.norm() for parameter in model.parameters())
+    for parameter in model.parameters():
+        parameter.grad *= min(1.0, clip_norm / norm)
+    optimizer.step()
+    return loss
+
+
+def _clipped_at_one(model, optimizer, images, labels, clip_norm):
+    return _train_step(model, optimizer, images, labels, 1.0)
+
+
+def _loss_after_the_step(model, optimizer, images, labels, clip_norm):
+    _train_step(model, optimizer, images, labels, clip_norm)
+    return nn.functional.cross_entropy(model(images), labels)
+
+
+def _norm_returned(model, optimizer, images, labels, clip_norm):
+    optimizer.zero_grad()
+    _backward(model, images, labels)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    optimizer.step()
+    return norm
+
+
 def _model_clipped(model, optimizer, images, labels, clip_norm):
     return nn.utils.clip_grad_norm_(model, clip_norm)
 
@@ -186,6 +213,8 @@ _straight_down = _after_warmup(lambda done, left: 1 - done / left)
 _quarter_period = _after_warmup(lambda done, left: math.cos(math.pi / 2 * done / left))
 _not_halved = _after_warmup(lambda done, left: 1 + math.cos(math.pi * done / left))
 _never_falls = _after_warmup(lambda done, left: 1.0)
+_in_degrees = _after_warmup(lambda done, left: (1 + math.cos(180 * done / left)) / 2)
+_only_cosine_halved = _after_warmup(lambda done, left: 1 + math.cos(math.pi * done / left) / 2)
 _without_pi = _after_warmup(lambda done, left: (1 + math.cos(done / left)) / 2)
 
 
@@ -257,6 +286,13 @@ def _told_apart(
     if max(values[:early]) > start:
         return NO_WARMUP
     return TOO_HIGH if sum(values[-10:]) / 10 > high else HEALTHY
+
+
+def _with_signs(answer, losses, norm_scale, tokens, head_width):
+    """The fault that an answer names, under the two numbers that its curve is judged by."""
+    early, late = losses[:10].max(), losses[-10:].mean()
+    signs = f"fault (highest of the first ten losses {early:.2f}, mean of the last ten {late:.2f})"
+    return {signs: answer(losses, norm_scale, tokens, head_width)}
 
 
 def _diagnose(losses, norm_scale, tokens, head_width):
@@ -370,6 +406,10 @@ def _rounded(patches):
     return _joined(((_means(patches) + 1) * 4).round().clamp(0, 7))
 
 
+def _seven_levels(patches):
+    return _joined(((_means(patches) + 1) * 3.5).floor().clamp(0, 7))
+
+
 def _white_is_eight(patches):
     return _joined(((_means(patches) + 1) * 4).floor())
 
@@ -447,6 +487,13 @@ EXERCISES = [
                 _always_scaled,
                 "gradients shorter than clip_norm are stretched to it; only longer ones are scaled.",
             ),
+            (
+                _norms_added,
+                "norms are added; the norm of all gradients is the root of the sum of their squares.",
+            ),
+            (_clipped_at_one, "this clips at 1, whatever clip_norm says."),
+            (_loss_after_the_step, "the loss is computed again after the step; return the one before it."),
+            (_norm_returned, "the gradients' norm is returned; return the loss."),
             (_model_clipped, "clip_grad_norm_ takes `model.parameters()`, not the model."),
             (_labels_first, "cross_entropy takes the logits first, then the labels."),
             (
@@ -483,6 +530,8 @@ EXERCISES = [
             (_one_step_ahead, "the cosine is a step ahead; after the warm-up it starts at the peak itself."),
             (_rising, "1 - cos rises from 0 to 2; it is 1 + cos that falls."),
             (_below_zero, "cos runs from 1 to -1, and a rate below zero unlearns; use (1 + cos) / 2."),
+            (_in_degrees, "math.cos takes radians: half a period is π of them, not 180."),
+            (_only_cosine_halved, "only the cosine is halved: it is (1 + cos) / 2."),
             (_without_pi, "the cosine runs over one radian; half a period is π of them."),
             (_without_peak, "after the warm-up the peak is missing: the cosine has to be multiplied by it."),
             (_never_falls, "after the warm-up the rate stays at its peak; it must fall to zero."),
@@ -493,6 +542,7 @@ EXERCISES = [
         "debug this run",
         cases=_sick_runs,
         oracle=_diagnose,
+        call=_with_signs,
         mistakes=[
             (
                 _end_before_beginning,
@@ -547,6 +597,7 @@ EXERCISES = [
                 _rounded,
                 "the level is rounded to the nearest; it is the whole part of (mean + 1) · 4.",
             ),
+            (_seven_levels, "(mean + 1) · 3.5 makes seven levels and a bit; eight levels are 4 to a unit."),
             (_white_is_eight, "pure white gets level 8; there are 8 levels, 0 to 7, so clamp it."),
             (_eight_times_the_range, "from -1 to 1 it is 2, so 8 levels are 4 to a unit, not 8."),
             (
@@ -649,14 +700,15 @@ PREDICTIONS = [
             ),
             (
                 "Everywhere",
-                "It would be, had the ResNet fewer operations or steps; here both have as many.",
+                "Not with as many operations and steps: section 7's ResNet leads after a third of the steps.",
             ),
         ],
         right=0,
     ),
     Prediction(
         "4.f",
-        "Scrambled images, in training and in the test. Which kind of model can no longer learn as well?",
+        "The patches of every image change places, and the pixels in each patch, in one fixed way for all, "
+        "in training and in the test. Which kind of model can no longer learn as well?",
         [
             (
                 "Both: a scrambled image shows nothing",
@@ -684,7 +736,7 @@ PREDICTIONS = [
         [
             (
                 "4 × 4: the finest view",
-                "In a long training it wins, as in the paper. After 500 steps it is the last of the four.",
+                "In the paper's long trainings finer patches win. After 500 steps this is the last of four.",
             ),
             (
                 "7 × 7: a good compromise",
@@ -692,7 +744,7 @@ PREDICTIONS = [
             ),
             (
                 "14 × 14: four patches",
-                "So short a training favours few, large tokens; and each image costs a tenth of the work.",
+                "So short a training favours few, large tokens; an image costs a tenth of the work of 4 × 4.",
             ),
             (
                 "28 × 28: one patch",
