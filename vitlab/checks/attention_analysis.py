@@ -157,14 +157,6 @@ def _rollout_in_a_loop_without_keepdim(weights):
     return joint
 
 
-def _rollout_identity_of_images(weights):
-    fused, joint = weights.amax(2), torch.eye(weights.shape[-1])
-    for layer in fused:
-        mixing = layer / 2 + torch.eye(len(layer)) / 2
-        joint = mixing / mixing.sum(dim=-1, keepdim=True) @ joint
-    return joint
-
-
 def _rollout_in_float32(weights):
     fused, joint = weights.amax(2), torch.eye(weights.shape[-1])
     for layer in fused:
@@ -428,7 +420,7 @@ EXERCISES = [
             ),
             (
                 _own_entry_kept_by_minus_one,
-                "the class token's own entry is still there, one more than the grid has places.",
+                "the class token's own entry is still in the row, so it does not fill grids: leave it out.",
             ),
             (_class_row_maximum, "the heads' maximum is taken; their mean is wanted."),
             (
@@ -457,15 +449,11 @@ EXERCISES = [
             (_rollout_of_max_pairs, "`max(dim=2)` gives values and their places; `amax` gives values alone."),
             (
                 _rollout_without_keepdim,
-                "axes do not fit: sums need keepdim=True, and the identity T rows, while a layer's length is B.",
+                "axes do not fit: sums need keepdim=True, an identity T rows (a layer's length is B).",
             ),
             (
                 _rollout_in_a_loop_without_keepdim,
-                "the sums have lost their last axis, so they do not meet the rows; keepdim=True keeps it.",
-            ),
-            (
-                _rollout_identity_of_images,
-                "axes do not fit: sums need keepdim=True, and the identity T rows, while a layer's length is B.",
+                "a layer's sums, (B, T), have lost their last axis and do not meet its rows: keepdim=True.",
             ),
             (
                 _rollout_in_float32,
