@@ -228,7 +228,7 @@ def png(image: Image.Image) -> bytes:
     b'PNG'
     """
     buffer = io.BytesIO()
-    image.save(buffer, format="png", compress_level=3)
+    image.save(buffer, format="png", compress_level=1)
     return buffer.getvalue()
 
 

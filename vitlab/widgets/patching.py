@@ -23,7 +23,8 @@ SMALLEST = 5  # patches are never shown smaller than this; a longer sequence is 
 LONGEST_SIDE = 576  # an added picture is reduced to this, which is what the largest photo of the course has
 FINE = 48  # and its sides are trimmed to multiples of this: it leaves ten sizes that divide
 HEADS = 4
-MOST_TOKENS = 2500  # a longer sequence is not measured: it takes more than about half a second
+SECONDS = 0.02  # that all calls of a measurement take, unless one alone takes longer: a slider waits for it
+MOST_TOKENS = 2500  # a longer sequence is not measured: a call takes more than about a tenth of a second
 
 
 class ImageExplorer(Explorer):
@@ -185,7 +186,7 @@ def attention_cost(tokens: int, embed_dim: int, device: torch.device) -> tuple[f
             attention = Attention(embed_dim, HEADS).to(device)
             x = torch.zeros(1, tokens, embed_dim, device=device)
             attention.observers.append(lambda weights: sizes.append(weights.nbytes))
-            while len(times) < 2 or (sum(times) < 0.05 and len(times) < 20):
+            while not times or (sum(times) + times[-1] < SECONDS and len(times) < 20):
                 begin = perf_counter()
                 attention(x)[0, 0, 0].item()  # reading a number makes a GPU finish first
                 times.append(perf_counter() - begin)
