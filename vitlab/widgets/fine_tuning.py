@@ -63,7 +63,9 @@ class ResolutionExplorer(Explorer):
                 value=native if native in pairs else pairs[0],
                 description="resolution (pixels)",
             ),
-            "table": ipywidgets.Dropdown(options=list(RULES), description="position embeddings"),
+            "table": ipywidgets.Dropdown(
+                options=list(RULES), description="position embeddings", layout={"width": "360px"}
+            ),
         }
         super().__init__(self.draw, controls, size=(WIDTH, HEADER + PANEL + SCALE))
 
