@@ -333,3 +333,24 @@ def test_what_is_shown_in_a_pause_is_all_that_there_is(make):
     time.sleep(1)
     picture, caption = panel.draw(**panel.state)
     assert (panel.picture, panel.caption) == (png(fit(picture, panel.size)), caption)
+
+
+def test_a_loss_that_is_no_number_is_drawn_as_well(make):
+    panel = make()
+    row = dict(step=1, accuracy=0.1, learning_rate=1.0, images_per_second=10.0)
+    panel.recipe, panel.history = Recipe(steps=3), vitlab.History(rows=[row | {"loss": 2.3}])
+    drawn = panel.draw(**panel.state)[0]
+    panel.history.rows.append(row | {"step": 2, "loss": float("nan")})
+    picture, caption = panel.draw(**panel.state)
+    assert picture.size == drawn.size
+    assert "training loss nan" in caption
+
+
+def test_what_was_drawn_before_leaves_no_trace(make):
+    panel = make()
+    empty = panel.draw(**panel.state)[0].tobytes()
+    row = dict(step=1, loss=5.0, accuracy=0.1, learning_rate=1.0, images_per_second=10.0)
+    panel.recipe, panel.history = Recipe(steps=3), vitlab.History(rows=[row, row | {"step": 2, "loss": 2.0}])
+    assert panel.draw(**panel.state)[0].tobytes() != empty
+    panel.history = vitlab.History()
+    assert panel.draw(**panel.state)[0].tobytes() == empty

@@ -109,12 +109,12 @@ def keep_freed_memory() -> None:
     libc.free.argtypes = [ctypes.c_void_p]
     libc.free(libc.malloc(LARGEST // 2))  # a block for which the heap has to grow, now by KEPT more
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    for begin, end in heap():
+    for begin, end in heap_areas():
         libc.madvise(begin, end - begin, MADV_HUGEPAGE)  # advice: a system without large pages does without
 
 
-def heap() -> list[tuple[int, int]]:
-    """First and last address of the memory from which glibc takes what it hands out, as Linux lists it."""
+def heap_areas() -> list[tuple[int, int]]:
+    """Where the memory lies from which glibc takes what it hands out: first address, and the one after it."""
     try:
         with open("/proc/self/maps") as file:
             areas = [line.split() for line in file]

@@ -1,4 +1,4 @@
-"""A training written out step by step, for the notebook's kernel: what a panel has to show in the end."""
+"""A training written out step by step, for the notebook's kernel: what panels and explorers have to show."""
 
 CODE = """
 def _by_hand(train_data, test_data, run, config, steps, batch_size, peak, warmup):
@@ -14,6 +14,7 @@ def _by_hand(train_data, test_data, run, config, steps, batch_size, peak, warmup
     groups = [{"params": [p for name, p in named.items() if name not in kept], "weight_decay": 0.05}]
     groups.append({"params": [named[name] for name in kept], "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(groups)
+    losses = []
     for step, (images, labels) in enumerate(vitlab.data.batches(train_data, batch_size, 0, False, steps)):
         done = (step - warmup) / (steps - warmup)
         rate = peak * (step + 1) / warmup if step < warmup else peak * (1 + math.cos(math.pi * done)) / 2
@@ -25,9 +26,10 @@ def _by_hand(train_data, test_data, run, config, steps, batch_size, peak, warmup
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        losses.append(loss.item())
     with torch.no_grad(), run.autocast():
         logits = model.eval()(test_data.images.to(run.device) / 127.5 - 1)
     labels = test_data.labels.to(run.device)
     loss = torch.nn.functional.cross_entropy(logits, labels)
-    return float((logits.argmax(1) == labels).float().mean()), float(loss)
+    return float((logits.argmax(1) == labels).float().mean()), float(loss), losses
 """

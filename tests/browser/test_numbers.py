@@ -245,6 +245,28 @@ def test_the_recipes_training_ends_as_one_written_out(page):
     shown = float(re.search(r"test accuracy at ([\d.]+)%", caption)[1]) / 100
     config = dict(patch_size=7, embed_dim=48, depth=2, mlp_dim=96)
     training = f"_by_hand(test, test.subset(100), vitlab.runtime.here(), {config}, 100, 64, 0.004, 15)"
-    accuracy, _ = lab.kernel_value(page, training, by_hand.CODE)
+    accuracy, _, _ = lab.kernel_value(page, training, by_hand.CODE)
     assert 0.2 < accuracy < 1
     assert shown == pytest.approx(accuracy, abs=0.02)  # two of a hundred images
+
+
+@pytest.mark.parametrize(("name", "config"), [("A", {}), ("E", dict(patch_size=28))])
+def test_the_signs_of_a_run_are_those_of_one_written_out(page, name, config):
+    """Of run A, whose rate is ten times the healthy one's, and of E; the healthy one stands in brackets."""
+    explorer = find(page, "DebugExplorer")
+    press(explorer, "Reset", "Space")
+    lab.wait_until_true(page, explorer)
+    press(explorer, name, "Space")
+    caption = lab.wait_until_true(page, explorer)
+    number = r"([\d.]+)"
+    for words, place in (
+        ("first ten losses", max),
+        ("mean of the last ten", lambda all: sum(all) / len(all)),
+    ):
+        shown = re.search(rf"{words} {number} \({number}\)", caption)
+        for text, sizes, peak in ((shown[1], config, 2e-2 if name == "A" else 2e-3), (shown[2], {}, 2e-3)):
+            training = (
+                f"_by_hand(test, test.subset(100), vitlab.runtime.here(), {dict(patch_size=7) | sizes}, "
+            )
+            _, _, losses = lab.kernel_value(page, f"{training}10, 64, {peak}, 1)", by_hand.CODE)
+            assert float(text) == pytest.approx(place(losses), abs=0.03)

@@ -834,7 +834,7 @@ def quiz(
             [
                 (
                     "It refutes it: the ResNet is ahead at every size",
-                    "The claim is about hundreds of millions of images, and as many times the computing.",
+                    "The claim is about hundreds of millions of images, and far more computing.",
                 ),
                 (
                     "It proves it: the gap narrows with more data",

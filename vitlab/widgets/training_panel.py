@@ -3,6 +3,7 @@
 import threading
 
 import ipywidgets
+import numpy as np
 import torch
 from PIL import Image
 
@@ -223,7 +224,8 @@ class TrainingPanel(Explorer):
         history = self.history
         recipe = self.recipe if history.rows else _recipe(steps)
         picture = Image.new("RGB", self.size, "white")
-        picture.paste(self._draw_curves(history, recipe.steps))
+        with self._lock:  # the axes are there once, for whichever thread draws
+            picture.paste(self._draw_curves(history, recipe.steps))
         self._draw_samples(picture)
         return picture, "\n".join(self._lines(history, recipe, steps))
 
@@ -233,7 +235,8 @@ class TrainingPanel(Explorer):
             for artist in (*ax.lines, *filter(None, [ax.get_legend()])):
                 artist.remove()
             plots.curves(history, what, ax=ax)
-            highest = max((max(line.get_ydata()) for line in ax.lines), default=1)
+            shown = np.concatenate([[0.0], *(line.get_ydata() for line in ax.lines)])
+            highest = shown[np.isfinite(shown)].max() or 1  # of a training that fails, too
             ax.set(xlim=(0, steps), ylim=(0, 1.05 * highest if what == "loss" else 100))
         return fit(ax.figure, (WIDTH, CURVES))
 
