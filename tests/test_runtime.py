@@ -69,20 +69,24 @@ def large_pages_are_to_be_had() -> bool:
 
 
 @pytest.mark.skipif(not large_pages_are_to_be_had(), reason="this system has no large pages, or no glibc")
-def test_tensors_lie_in_large_pages():
+def test_large_pages_are_asked_for_where_tensors_lie():
+    """How many the system then gives depends on what else runs, so that is not counted."""
     code = """
         import re, torch
         from vitlab.runtime import here
 
         here("cpu", "fp32")
         tensors = [torch.ones(5_000_000) for _ in range(8)]  # 160 MB
-        areas = re.split(r"^(?=[0-9a-f]+-)", open("/proc/self/smaps").read(), flags=re.MULTILINE)
-        (heap,) = (area for area in areas if "[heap]" in area)
-        print(re.search(r"AnonHugePages: +(\\d+) kB", heap)[1])
+        areas = re.split(r"^(?=[0-9a-f]+-)", open("/proc/self/smaps").read(), flags=re.MULTILINE)[1:]
+        for tensor in tensors:
+            for area in areas:
+                begin, end = (int(address, 16) for address in area.split()[0].split("-"))
+                if begin <= tensor.data_ptr() < end:
+                    print("hg" in re.search(r"VmFlags:(.*)", area)[1].split())
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert int(out) > 100_000
+    assert out.split() == ["True"] * 8
 
 
 @pytest.mark.parametrize(

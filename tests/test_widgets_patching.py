@@ -4,6 +4,7 @@ import io
 import re
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import ipywidgets
 import numpy as np
@@ -199,18 +200,18 @@ def test_where_no_grid_is_drawn_the_caption_says_so(typed, fine):
 # --------------------------------------------------------------------------------------------- measured cost
 
 
-def test_the_cost_is_measured_once_for_each_length(images, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        patching, "attention_cost", lambda *arguments: asked.append(arguments) or (0.00325, 2**20)
-    )
+def test_all_costs_are_measured_before_the_slider_moves(images, monkeypatch):
+    asked, measure = [], lru_cache(lambda *arguments: asked.append(arguments) or (0.00325, 2**20))
+    monkeypatch.setattr(patching, "attention_cost", measure)
     explorer = PatchExplorer(images, patch_size=4)
     assert (
         "measured on one thread of this machine's CPU: 3.25 ms; its weights fill 1 MiB." in explorer.caption
     )
-    for size in (7, 4, 7):
+    before = sorted(asked)
+    for size in (7, 4, 1):
         explorer.set(patch_size=size)
-    assert asked == [(50, 96, torch.device("cpu")), (17, 96, torch.device("cpu"))]
+    lengths = [1 + (28 // size) ** 2 for size in (28, 14, 7, 4, 2, 1)]
+    assert sorted(asked) == before == [(tokens, 96, torch.device("cpu")) for tokens in lengths]
 
 
 def test_the_measurement_leaves_the_random_numbers_alone_and_is_kept():
@@ -228,8 +229,9 @@ def test_the_measurement_leaves_the_random_numbers_alone_and_is_kept():
 
 
 def test_a_long_sequence_is_not_measured(monkeypatch):
-    def measured(*_):
-        raise AssertionError
+    def measured(tokens, *_):
+        assert tokens <= patching.MOST_TOKENS
+        return 0.001, 1
 
     monkeypatch.setattr(patching, "attention_cost", measured)
     explorer = PatchExplorer({"large": torch.zeros(1, 384, 384)}, patch_size=2)

@@ -21,7 +21,9 @@ def limited(function):
     Works in the main thread, where a notebook's cells run; in another thread there is no limit. What ends the
     code is an interrupt, as of the kernel's stop button, so it takes effect between two steps of Python: one
     long operation of PyTorch is waited for, and a thread or a process that the code has started goes on. Only
-    Linux refuses one block of memory that is far too large though the machine would promise it.
+    Linux refuses one block of memory that is far too large though the machine would promise it; one step that
+    takes memory in small pieces (`list(itertools.count())`) first fills what the process has freed before,
+    which is half a minute for 4 GB.
 
     >>> limited(lambda: 1 + 1)
     2

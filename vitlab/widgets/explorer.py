@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -228,7 +229,7 @@ def png(image: Image.Image) -> bytes:
     b'PNG'
     """
     buffer = io.BytesIO()
-    image.save(buffer, format="png", compress_level=1)
+    image.save(buffer, format="png", compress_level=1, compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 
 

@@ -23,7 +23,7 @@ SMALLEST = 5  # patches are never shown smaller than this; a longer sequence is 
 LONGEST_SIDE = 576  # an added picture is reduced to this, which is what the largest photo of the course has
 FINE = 48  # and its sides are trimmed to multiples of this: it leaves ten sizes that divide
 HEADS = 4
-SECONDS = 0.02  # that all calls of a measurement take, unless one alone takes longer: a slider waits for it
+SECONDS = 0.02  # that all calls of a measurement take, unless one alone takes longer
 MOST_TOKENS = 2500  # a longer sequence is not measured: a call takes more than about a tenth of a second
 
 
@@ -88,7 +88,7 @@ class PatchExplorer(ImageExplorer):
     `images` maps names to (C, H, W) images, uint8 or float in [-1, 1]. The slider offers only patch sizes
     that divide the image; in the box beside it any size may be tried, and for one that does not divide, crop,
     pad and resize are shown side by side. `embed_dim` is the projection's D. The cost of one attention layer
-    is measured on `device` when a length is first shown.
+    is measured on `device` as soon as a length is on offer.
 
     >>> import torch
     >>> explorer = PatchExplorer({"blank": torch.zeros(1, 28, 28)}, patch_size=4)
@@ -110,8 +110,13 @@ class PatchExplorer(ImageExplorer):
         super().__init__(images, patch_size, {"typed": typed}, size=(2 * PANEL + 20, HEADER + PANEL))
 
     def follow(self) -> None:
-        """The box shows the slider's size."""
-        self.controls["typed"].value = self.controls["patch_size"].value
+        """The box shows the slider's size. What all sizes on offer cost is known before the slider moves."""
+        slider = self.controls["patch_size"]
+        for size in slider.options:
+            rows, columns = grid_size(tuple(self.images[self.controls["image"].value].shape[-2:]), size)
+            if rows * columns < MOST_TOKENS:
+                attention_cost(rows * columns + 1, self.embed_dim, self.device)
+        self.controls["typed"].value = slider.value
 
     def _slide(self, size: int) -> None:
         """The slider follows the typed size where it can."""

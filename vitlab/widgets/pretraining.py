@@ -69,6 +69,7 @@ class RecipeExplorer(Explorer):
             mlp_dim=96,
         )
         self.trained: dict[tuple, History] = {}
+        _, self._rates_axes = _panel("learning rate", "this recipe")
         self._losses_panel = lru_cache(1)(self._draw_losses)  # a slider changes the other panel only
         sizes = [n for n in (100, 500, 2_000, 10_000, 60_000) if n < len(train_data.labels)]
         sizes.append(len(train_data.labels))
@@ -127,7 +128,7 @@ class RecipeExplorer(Explorer):
         recipe = self.recipe(peak, warmup, steps, images)
         rates = [learning_rate_at(step, recipe) for step in range(steps)]
         picture = Image.new("RGB", SIZE, "white")
-        picture.paste(_rates_panel(rates, recipe))
+        picture.paste(self._draw_rates(rates, recipe))
         picture.paste(self._losses_panel(tuple(self.trained)), (SIZE[0] // 2, 0))
         seen = steps * recipe.batch_size
         caption = (
@@ -137,6 +138,16 @@ class RecipeExplorer(Explorer):
         )
         history = self.trained.get((peak, warmup, steps, images))
         return picture, caption + (_ending(history) if history else "Not trained yet by this recipe.")
+
+    def _draw_rates(self, rates: list[float], recipe: Recipe) -> Image.Image:
+        """The learning rate of every step; the warm-up is grey. The axes stay, as new ones take time."""
+        ax = self._rates_axes
+        for artist in (*ax.lines, *ax.patches):
+            artist.remove()
+        ax.plot(range(1, recipe.steps + 1), rates, color="black")
+        ax.axvspan(0, recipe.warmup_steps, color="0.9")
+        ax.set(xlim=(0, recipe.steps), ylim=(0, 1.05 * max(rates)))
+        return fit(ax.figure, PANEL)
 
     def _draw_losses(self, trained: tuple) -> Image.Image:
         """The losses of the trainings kept, `trained` their keys."""
@@ -160,15 +171,6 @@ def _panel(ylabel: str, title: str) -> tuple[Figure, Axes]:
     ax = drawing.add_axes((0.17, 0.16, 0.8, 0.74), xlabel="step", ylabel=ylabel, title=title)
     ax.grid(alpha=0.3)
     return drawing, ax
-
-
-def _rates_panel(rates: list[float], recipe: Recipe) -> Image.Image:
-    """The learning rate of every step; the warm-up is grey."""
-    drawing, ax = _panel("learning rate", "this recipe")
-    ax.plot(range(1, recipe.steps + 1), rates, color="black")
-    ax.axvspan(0, recipe.warmup_steps, color="0.9")
-    ax.set(xlim=(0, recipe.steps), ylim=(0, None))
-    return fit(drawing, PANEL)
 
 
 class Signs(NamedTuple):
