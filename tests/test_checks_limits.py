@@ -363,7 +363,9 @@ def test_a_list_of_all_numbers_ends_when_memory_is_refused():
     """In a new process: what a process has freed before is filled first, number by number."""
     code = "import itertools\nfrom vitlab.checks import limits, verdict\nlimits.SECONDS = 60\n"
     code += "print(verdict('1.1', lambda images, patch_size: list(itertools.count())))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert "MemoryError: is a size off?" in done.stdout
 
 

@@ -58,3 +58,11 @@ def test_bad_shapes_are_refused():
         ResNetConfig(blocks=(1, 0))
     with pytest.raises(ValueError, match=r"\(B, 1, H, W\); got \(2, 3, 28, 28\)"):
         ResNet(ResNetConfig())(torch.zeros(2, 3, 28, 28))
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(width=0), dict(width=-8), dict(width=8.0), dict(in_chans=0), dict(num_classes=-1)]
+)
+def test_sizes_that_make_no_network_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ResNetConfig(**wrong)

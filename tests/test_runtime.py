@@ -148,3 +148,9 @@ def test_what_is_not_there_is_refused():
 def test_a_device_that_nobody_has_heard_of():
     with pytest.raises(ValueError, match="device is 'cpu', 'cuda' or 'mps'; got 'tpu'"):
         vitlab.start(device="tpu")
+
+
+@pytest.mark.parametrize("device", ["meta", "xpu", 1.5, "nonsense"])
+def test_other_devices_are_refused(device):
+    with pytest.raises(ValueError, match="device is 'cpu', 'cuda' or 'mps'"):
+        vitlab.runtime.here(device, "fp32")

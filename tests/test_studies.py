@@ -4,6 +4,7 @@ import argparse
 import csv
 import statistics
 import subprocess
+import threading
 
 import pytest
 import torch
@@ -254,3 +255,18 @@ def test_the_command_line_runs_lists_and_resumes(tmp_path, capsys):
 def test_the_command_line_refuses_what_is_not_there(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         call(Measurement(), "--folder", tmp_path, "--precision", "fp32", *arguments)
+
+
+def test_processes_that_write_at_once_lose_no_row(tmp_path):
+    """Threads stand for them: a lock of the file's holds among both."""
+    path, seeds = tmp_path / "w.csv", range(12)
+    study = Study("many", "How many?", grid(seed=seeds), lambda settings, run: dict(accuracy=0.5))
+    threads = [
+        threading.Thread(target=run_study, args=(study, path, CPU, dict(seed=list(seeds[i::4]))))
+        for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [row["seed"] for row in read_rows(path)] == list(seeds)

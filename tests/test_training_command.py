@@ -102,20 +102,6 @@ def test_a_folder_of_images_and_a_resnet(tmp_path):
     assert card["data"] == f"{tmp_path}/mine, four fifths: bright, dark"
 
 
-def test_a_folder_is_split_within_each_class():
-    labels = torch.tensor([0] * 20 + [1] * 5)
-    whole = data.Dataset(torch.arange(25, dtype=torch.uint8).view(25, 1, 1, 1), labels, ["a", "b"])
-    kept, held_out = command.split(whole, seed=1)
-    assert sorted(torch.cat([kept.images, held_out.images]).flatten().tolist()) == list(range(25))
-    assert held_out.labels.tolist() == [0, 0, 0, 0, 1]
-    assert all(
-        torch.equal(whole.labels[part.images.flatten().long()], part.labels) for part in (kept, held_out)
-    )
-    again, other = command.split(whole, seed=1)[1], command.split(whole, seed=2)[1]
-    assert torch.equal(held_out.images, again.images)
-    assert not torch.equal(held_out.images, other.images)
-
-
 def test_started_again_it_goes_on_from_its_checkpoints(tmp_path, monkeypatch):
     arguments = f"{SMALL} --checkpoint_dir {tmp_path}/steps"
     model, card = run(tmp_path, arguments)
@@ -162,3 +148,9 @@ def test_what_cannot_be_done_is_refused(wrong, said, tmp_path, capsys, monkeypat
     assert stop.value.code == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_of_another_recipe_get_a_line_and_no_traceback(tmp_path, capsys):
+    run(tmp_path, f"{SMALL} --checkpoint_dir {tmp_path}/steps")
+    with pytest.raises(SystemExit, match="learning_rate"):
+        run(tmp_path, f"{SMALL} --checkpoint_dir {tmp_path}/steps --learning_rate 0.5")

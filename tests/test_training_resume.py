@@ -281,3 +281,38 @@ def test_a_broken_training_is_not_kept(tmp_path, where):
         run(recipe, tmp_path, break_it, model=model)
     assert "step-000000010-" in newest(tmp_path).name
     assert_same(run(recipe, tmp_path), run(recipe))
+
+
+def test_files_of_the_users_stay(tmp_path):
+    """Only what has a checkpoint's name, whole or half written, makes room for newer ones."""
+    (tmp_path / "my-step-1.safetensors").write_text("mine")
+    (tmp_path / ".step-000000001-0.safetensors.abc").write_text("half a checkpoint")
+    run(Recipe(steps=2, batch_size=8), tmp_path)
+    assert (tmp_path / "my-step-1.safetensors").exists()
+    assert not list(tmp_path.glob(".step-*"))
+
+
+def test_another_task_is_another_training(tmp_path):
+    def another(model, images, labels):
+        return vitlab.training.classification(model, images, labels)
+
+    run(Recipe(steps=2, batch_size=8), tmp_path)
+    with pytest.raises(ValueError, match="task"):
+        vitlab.train(
+            new_model(),
+            noise(),
+            None,
+            Recipe(steps=2, batch_size=8),
+            vitlab.runtime.here(**CPU),
+            progress=False,
+            task=another,
+            checkpoint_dir=tmp_path,
+        )
+
+
+def test_a_refused_checkpoint_leaves_the_models_mode_alone(tmp_path):
+    run(Recipe(steps=2, batch_size=8), tmp_path)
+    model = new_model().eval()
+    with pytest.raises(ValueError, match="steps"):
+        run(Recipe(steps=3, batch_size=8), tmp_path, model=model)
+    assert not any(module.training for module in model.modules())

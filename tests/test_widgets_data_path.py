@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+import vitlab
 from vitlab import ViT, ViTConfig
 from vitlab.widgets import DataPathExplorer, PictureUpload
 from vitlab.widgets.data_path import overview, walk
@@ -119,3 +120,24 @@ def test_an_uploaded_photo_takes_the_way_of_the_model(model, images):
         captions.append(explorer.caption)
         explorer.set(step="image")
     assert captions[0] != captions[1]
+
+
+def test_the_readmes_picture_is_of_the_model_that_ships():
+    """Drawn anew, it is the same but for what another Matplotlib does to letters."""
+    test = vitlab.data.fashion_mnist("test")
+    model = vitlab.load_checkpoint(vitlab.data.find("checkpoints/fashion_mnist_vit.safetensors"))
+    drawn = overview(model, test.images[0], test.classes)
+    file = io.BytesIO()
+    drawn.savefig(file)
+    shown, shipped = (
+        np.asarray(Image.open(source).convert("L").resize((118, 28), Image.Resampling.BOX), dtype=float)
+        for source in (file, vitlab.data.find("results/overview.png"))
+    )
+    assert np.abs(shown - shipped).mean() < 3  # of 255; the picture of another model was 10 away
+
+
+def test_a_model_in_training_is_looked_at_in_evaluation_and_goes_on_in_training(images):
+    model = ViT(ViTConfig(dropout=0.5)).train()
+    one, other = (walk(model, images["one"]) for _ in range(2))
+    assert torch.equal(one.blocks, other.blocks)
+    assert all(module.training for module in model.modules())

@@ -354,3 +354,30 @@ def test_what_was_drawn_before_leaves_no_trace(make):
     assert panel.draw(**panel.state)[0].tobytes() != empty
     panel.history = vitlab.History()
     assert panel.draw(**panel.state)[0].tobytes() == empty
+
+
+def test_a_state_set_while_a_picture_is_drawn_does_not_freeze_the_panel(make):
+    """The training thread draws slowly, and meanwhile the notebook sets a control."""
+    panel, drawing = make(), threading.Event()
+    show = panel._show
+
+    def slow(state):
+        drawing.set()
+        time.sleep(0.3)
+        show(state)
+
+    panel._show = slow
+    thread = threading.Thread(target=panel.redraw)
+    thread.start()
+    drawing.wait(10)
+    panel.set(steps=panel.state["steps"])
+    thread.join()
+    panel._show = show
+    assert not panel._held
+
+
+def test_no_gpu_is_reseeded(make, monkeypatch):
+    seeded = []
+    monkeypatch.setattr("torch.cuda.manual_seed_all", seeded.append)
+    make(steps=1).train()
+    assert seeded == []

@@ -32,6 +32,10 @@ class ResNetConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "blocks", tuple(self.blocks))
+        for field, least in dict(in_chans=1, num_classes=0, width=1).items():
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{field} is a whole number of at least {least}; got {value!r}")
         if self.width % GROUP_WIDTH:
             raise ValueError(
                 f"width is a multiple of {GROUP_WIDTH}, the channels of a norm's group; got {self.width}"

@@ -5,7 +5,8 @@ import functools
 import os
 import sys
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -78,8 +79,10 @@ def here(device: str | torch.device | None = None, precision: str | None = None)
     """
     try:
         device = pick_device() if device is None else torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ValueError(f"device is 'cpu', 'cuda' or 'mps'; got {device!r}") from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device is 'cpu', 'cuda' or 'mps'; got {str(device)!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("no CUDA device is available here; leave `device` out, or say device='cpu'")
     if device.type == "mps" and not torch.backends.mps.is_available():
@@ -90,6 +93,21 @@ def here(device: str | torch.device | None = None, precision: str | None = None)
     if precision not in PRECISIONS:
         raise ValueError(f"precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
     return Run(device, precision)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Initial weights, which are drawn on the CPU, come from `seed` in the block; after it all is as before.
+
+    >>> with seeded(0):
+    ...     first = torch.rand(1)
+    >>> with seeded(0):
+    ...     torch.equal(first, torch.rand(1))
+    True
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs as well
+        yield
 
 
 @functools.cache  # once is enough

@@ -6,15 +6,19 @@ failed) and message, the command for this row alone, the commit and the machine.
 
 import argparse
 import csv
+import hashlib
 import io
 import itertools
 import math
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+
+from filelock import FileLock
 
 from vitlab import files
 from vitlab.checkpoints import write_whole
@@ -99,9 +103,9 @@ def run_study(
     """Make the runs that the file at `path` does not have yet, and return all rows that it then has.
 
     The file is written whole after each run, so that a study can be stopped and started again at any time,
-    and several processes can share one, each with its own part of the runs. A run that raises an exception
-    becomes a row with status "failed" and the message, and the next one follows; such rows are made again
-    with `rerun_failed`. `only` chooses runs by a setting's value, or a list of values. `command` is what
+    and several processes can share one, each with its own part of the runs: they write one at a time. A run
+    that raises an exception becomes a row with status "failed" and the message, and the next one follows;
+    such rows are made again with `rerun_failed`. `only` chooses runs by a setting's value, or a list of values. `command` is what
     makes this study from a shell. Device and precision are those of `run`. Raises ValueError for a file that
     holds other runs than the study's, and where `only` names none.
 
@@ -168,7 +172,15 @@ def rows_of(study: Study, path: Path) -> list[Row]:
 
 def add_row(study: Study, path: Path, row: Row) -> None:
     """Put one row into the study's file, in the place of the one with the same settings."""
-    rows = {identity(other, study.settings): other for other in rows_of(study, path)}  # others write here too
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    with FileLock(Path(tempfile.gettempdir(), f"vitlab-{name}.lock")):  # other processes write here too
+        write_row(study, path, row)
+
+
+def write_row(study: Study, path: Path, row: Row) -> None:
+    """`add_row` where nobody else writes."""
+    rows = {identity(other, study.settings): other for other in rows_of(study, path)}
     rows[identity(row, study.settings)] = row
     places = {identity(settings): place for place, settings in enumerate(study.runs)}
     ordered = sorted(rows.values(), key=lambda row: places[identity(row, study.settings)])
@@ -178,7 +190,6 @@ def add_row(study: Study, path: Path, row: Row) -> None:
     writer = csv.DictWriter(text, [*study.settings, *results, *RECORD], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(ordered)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text.getvalue().encode())
 
 

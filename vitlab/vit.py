@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -335,3 +337,22 @@ def attention_bytes(config: ViTConfig, batch_size: int = 1) -> int:
     160000
     """
     return 4 * config.depth * batch_size * config.num_heads * config.num_tokens**2
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Each part of the model is afterwards in the mode, training or evaluation, that it had before."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and for each part of the model afterwards the mode that it had."""
+    with modes_kept(model):
+        model.eval()
+        yield

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitlab.attention.recording import record_attention
 from vitlab.attention.rollout import attention_rollout, class_map
 from vitlab.patches import as_pair
-from vitlab.vit import ViT
+from vitlab.vit import ViT, evaluating
 
 Classes = int | Sequence[int] | Tensor | None
 Map = Callable[[ViT, Tensor, Classes], Tensor]
@@ -216,18 +216,6 @@ def looking_at(model: ViT, images: Tensor) -> Iterator[None]:
         )
     with evaluating(model):
         yield
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and for each part of the model afterwards the mode that it had."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from vitlab.attention.maps import differentiable, evaluating
+from vitlab.attention.maps import differentiable
 from vitlab.resnet import ResNet
-from vitlab.vit import ViT
+from vitlab.vit import ViT, evaluating
 
 
 def effective_receptive_field(model: nn.Module, images: Tensor) -> Tensor:

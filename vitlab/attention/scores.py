@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitlab.attention.maps import GREY, Classes, check_classes, evaluating, probability
+from vitlab.attention.maps import GREY, Classes, check_classes, probability
+from vitlab.vit import evaluating
 
 THRESHOLDS = 101  # 0, 0.01, …, 1
 LEVELS = 1_000_000  # what differs by less than this part of a map's range, rounding may have made

@@ -1,7 +1,7 @@
 """Images and labels: whole data sets as uint8 tensors on the device, augmented and normalised there."""
 
 from vitlab.data.batching import augment, batches, normalise
-from vitlab.data.dataset import Dataset, check_labels, select_classes
+from vitlab.data.dataset import Dataset, check_labels, hold_out, select_classes
 from vitlab.data.examples import example_folder
 from vitlab.data.folders import fit_picture, image_folder, read_image
 from vitlab.data.sources import cifar10, cifar100, fashion_mnist, photos
@@ -20,6 +20,7 @@ __all__ = [
     "fashion_mnist",
     "find",
     "fit_picture",
+    "hold_out",
     "image_folder",
     "normalise",
     "photos",

@@ -1,5 +1,6 @@
 """A pre-trained ViT for another task: new head, new resolution, linear probe, few labels (lesson 05)."""
 
+from vitlab.data import hold_out
 from vitlab.fine_tuning.adapting import adapt, adapt_to, at_resolution, for_channels
 from vitlab.fine_tuning.few_labels import (
     cut_out,
@@ -11,7 +12,7 @@ from vitlab.fine_tuning.few_labels import (
     probe,
 )
 from vitlab.fine_tuning.probing import features, linear_probe, ridge_weights
-from vitlab.fine_tuning.recipes import LEARNING_RATES, fine_tuning_recipe, hold_out, try_learning_rates
+from vitlab.fine_tuning.recipes import LEARNING_RATES, fine_tuning_recipe, try_learning_rates
 from vitlab.fine_tuning.studies import STUDIES, few_label_results, few_labels, fine_tuning_choices
 
 __all__ = [

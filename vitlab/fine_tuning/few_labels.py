@@ -10,7 +10,7 @@ from torch import Tensor
 from vitlab.data import Dataset, Scenes
 from vitlab.fine_tuning.adapting import adapt_to
 from vitlab.fine_tuning.probing import features, linear_probe
-from vitlab.runtime import Run
+from vitlab.runtime import Run, seeded
 from vitlab.training import Recipe, evaluate, train_to_the_end
 from vitlab.vit import ViT
 
@@ -21,12 +21,14 @@ Learner = Callable[[Dataset, int], Measure]  # a draw of few labels and its seed
 def few_per_class(dataset: Dataset, per_class: int, seed: int = 0) -> Dataset:
     """A draw of `per_class` images of each class, different for each seed.
 
-    Raises ValueError where a class has fewer.
+    Raises ValueError where a class has fewer, and for less than one.
 
     >>> images, labels = torch.zeros(6, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 0, 0, 1, 1, 1])
     >>> few_per_class(Dataset(images, labels, ["a", "b"]), 2).labels.tolist()
     [0, 0, 1, 1]
     """
+    if per_class < 1:
+        raise ValueError(f"per_class is at least 1; got {per_class}")
     generator = torch.Generator().manual_seed(seed)
     chosen = []
     for label, name in enumerate(dataset.classes):
@@ -86,8 +88,7 @@ def from_scratch(model: ViT, recipe: Recipe, run: Run | None = None) -> Learner:
 
     def learn(draw: Dataset, seed: int) -> Measure:
         config = adapt_to(model, draw).config
-        with torch.random.fork_rng():  # the caller's random numbers are not touched
-            torch.manual_seed(seed)
+        with seeded(seed):
             fresh = ViT(config)
         return trained(fresh, draw, replace(recipe, seed=seed), run)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from vitlab import data
 from vitlab.data import Dataset
 from vitlab.runtime import Run, here
-from vitlab.vit import ViT
+from vitlab.vit import ViT, evaluating
 
 
 @torch.no_grad()  # not inference_mode: a head may be trained on what this returns
@@ -20,13 +20,11 @@ def features(model: ViT, dataset: Dataset, run: Run | None = None, batch_size: i
     torch.Size([3, 96])
     """
     run = run or here()
-    was_training = model.training
-    model.eval().to(run.device)
+    model.to(run.device)
     pooled = []
-    for images in dataset.images.split(batch_size):
-        with run.autocast():
+    with evaluating(model), run.autocast():
+        for images in dataset.images.split(batch_size):
             pooled.append(model.pooled_features(data.normalise(images.to(run.device))))
-    model.train(was_training)
     return torch.cat(pooled)
 
 
@@ -56,11 +54,12 @@ def linear_probe(
             f"ridge is above 0, or features that outnumber images have no one answer; got {ridge}"
         )
     mean, deviation = train_features.mean(dim=0), train_features.std(dim=0, correction=0) + 1e-6
-    x, far = (((f - mean) / deviation).double() for f in (train_features, test_features))
-    targets = 2.0 * F.one_hot(train_labels.to(x.device)).double() - 1  # (n, classes)
+    # solved on the CPU: Apple's GPUs have no float64
+    x, far = (((f - mean) / deviation).cpu().double() for f in (train_features, test_features))
+    targets = 2.0 * F.one_hot(train_labels.cpu()).double() - 1  # (n, classes)
     bias = targets.mean(dim=0)  # as the features have mean 0
     predictions = (far @ ridge_weights(x, targets - bias, ridge * len(x)) + bias).argmax(dim=1)
-    return float((predictions == test_labels.to(predictions.device)).double().mean())
+    return float((predictions == test_labels.cpu()).double().mean())
 
 
 def ridge_weights(x: Tensor, targets: Tensor, penalty: float) -> Tensor:

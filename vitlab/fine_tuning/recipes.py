@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-import torch
-
 from vitlab.data import Dataset
 from vitlab.runtime import Run
 from vitlab.training import Recipe, evaluate, train_to_the_end
@@ -31,30 +29,6 @@ def fine_tuning_recipe(
     )
 
 
-def hold_out(dataset: Dataset, share: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """The data without a part, and that part: `share` of each class, at least one image, drawn with `seed`.
-
-    Raises ValueError for a share that is not between 0 and 1, and for a class with fewer than two images.
-
-    >>> data = Dataset(torch.zeros(8, 1, 4, 4, dtype=torch.uint8), torch.arange(8) % 2, ["a", "b"])
-    >>> [part.labels.tolist() for part in hold_out(data, share=0.25)]
-    [[0, 0, 0, 1, 1, 1], [0, 1]]
-    """
-    if not 0 < share < 1:
-        raise ValueError(f"share is a part of the data, between 0 and 1; got {share}")
-    generator = torch.Generator().manual_seed(seed)
-    kept, held = [], []
-    for label, name in enumerate(dataset.classes):
-        places = (dataset.labels == label).nonzero()[:, 0]
-        if len(places) < 2:
-            raise ValueError(f"class {name!r} has {len(places)} images; 2 or more can be divided")
-        places = places[torch.randperm(len(places), generator=generator).to(places.device)]
-        count = min(max(1, round(share * len(places))), len(places) - 1)
-        held.append(places[:count])
-        kept.append(places[count:])
-    return dataset.subset(torch.cat(kept)), dataset.subset(torch.cat(held))
-
-
 def try_learning_rates(
     make_model: Callable[[], ViT],
     train_data: Dataset,
@@ -68,6 +42,7 @@ def try_learning_rates(
     `held_out` is a part of the training data, never the test set. `max(found, key=found.get)` is the best.
 
     >>> from vitlab import ViTConfig
+    >>> import torch
     >>> four = Dataset(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.zeros(4, dtype=torch.long), ["a"])
     >>> recipe = fine_tuning_recipe(steps=1, learning_rate=0.03, batch_size=2)
     >>> try_learning_rates(lambda: ViT(ViTConfig(num_classes=1)), four, four, recipe, [0.01, 0.03])

@@ -67,7 +67,7 @@ def main(
     kept = dict(checkpoint_dir=options.checkpoint_dir)
     try:
         history = train(model, train_data, test_data, recipe, run, task=task, **kept)
-    except (NonFiniteLossError, MemoryError) as error:
+    except (ValueError, NonFiniteLossError, MemoryError) as error:
         sys.exit(f"{program}: {error}")
     processes.accelerator.end_training()
     if not processes.is_main:
@@ -89,7 +89,8 @@ def main(
         "recipe": asdict(recipe),
     }
     save(model, options.out, card)
-    print(f"test accuracy {history.accuracy:.2%}; wrote {options.out} and its card")
+    measured = f"test accuracy {history.accuracy:.2%}; " if history.evaluations else ""
+    print(f"{measured}wrote {options.out} and its card")
 
 
 def save(model: nn.Module, path: Path, card: dict) -> None:
@@ -183,20 +184,13 @@ def load_data(options: argparse.Namespace, seed: int) -> tuple[str, Dataset, Dat
     elif not Path(options.data).is_dir():
         raise ValueError(f"--data is fashion_mnist, scenes or a folder of images; got {options.data!r}")
     else:
-        what, sets = f"{options.data}, four fifths", split(data.image_folder(options.data, size), seed)
+        what = f"{options.data}, four fifths"
+        sets = list(data.hold_out(data.image_folder(options.data, size), share=0.2, seed=seed))
     if options.classes:
         sets = [data.select_classes(dataset, options.classes) for dataset in sets]
     if n is not None and options.data != "scenes":
         what, sets[0] = f"{what}, {n:,} images drawn with seed {seed}", sets[0].subset(n, seed)
     return what, *sets
-
-
-def split(dataset: Dataset, seed: int) -> list[Dataset]:
-    """Four fifths of each class for training and one for the test, drawn with `seed`."""
-    shuffled = dataset.subset(len(dataset.labels), seed)
-    by_class = shuffled.labels.argsort(stable=True)
-    kept = [i for i in range(len(by_class)) if i % 5 != 4]
-    return [shuffled.subset(by_class[kept]), shuffled.subset(by_class[4::5])]
 
 
 def make_model(options: argparse.Namespace, shape: dict, dataset: Dataset) -> nn.Module:

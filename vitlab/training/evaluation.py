@@ -8,6 +8,7 @@ from vitlab.data import Dataset
 from vitlab.runtime import Run, here
 from vitlab.training.stopping import out_of_memory
 from vitlab.training.tasks import Task, classification
+from vitlab.vit import evaluating
 
 
 @torch.inference_mode()
@@ -30,17 +31,15 @@ def evaluate(
     """
     run = run or here()
     check_data(model, dataset, "the data set", task)
-    was_training = model.training
-    model.eval().to(run.device)
+    model.to(run.device)
     task, loss, correct, counted = task or classification, 0.0, 0.0, 0
     batches = zip(dataset.images.split(batch_size), dataset.labels.split(batch_size), strict=True)
-    with out_of_memory(batch_size, "evaluate's batch_size"):
+    with evaluating(model), out_of_memory(batch_size, "evaluate's batch_size"):
         for images, labels in batches:
             with run.autocast():
                 outcome = task(model, data.normalise(images.to(run.device)), labels.to(run.device))
             loss, correct = loss + outcome.loss * outcome.counted, correct + outcome.correct
             counted += outcome.counted
-    model.train(was_training)
     return float(loss) / counted, float(correct) / counted
 
 
@@ -55,7 +54,7 @@ def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None 
         return
     lowest, highest = int(dataset.labels.min()), int(dataset.labels.max())
     config = getattr(model, "config", None)  # a model from elsewhere need not say how many classes it has
-    classes = len(dataset.classes) if config is None else config.num_classes
+    classes = getattr(config, "num_classes", len(dataset.classes))
     if lowest < 0 or highest >= classes:
         raise ValueError(
             f"the labels of {what} run from {lowest} to {highest}, but the model knows {classes} classes, "

@@ -16,7 +16,8 @@ from vitlab.training.recipe import Recipe, learning_rate_at
 from vitlab.training.resume import Keeper, identity
 from vitlab.training.stepper import Stepper
 from vitlab.training.stopping import NonFiniteLossError, StopButton, likely_causes, out_of_memory
-from vitlab.training.tasks import Task
+from vitlab.training.tasks import Task, classification
+from vitlab.vit import modes_kept
 
 
 def train(
@@ -35,10 +36,10 @@ def train(
 
     The data is moved to the device whole, as uint8, and batched there. `test_data` is measured
     `evaluations` times, evenly spread, the last time at the end; None measures nothing. `on_step` is
-    called with the history whenever a row is added (about 100 times), for live curves. `task` is what
-    is learnt, `task(model, images, labels) -> Outcome`; None is `classification` with the recipe's label
-    smoothing. Ctrl-C, or a notebook's stop button, ends the training after the step under way, and what
-    there is is returned; pressed twice, it ends at once.
+    called with the history whenever a row (100 to 200 of them) or an evaluation is added, for live
+    curves. `task` is what is learnt, `task(model, images, labels) -> Outcome`; None is `classification`
+    with the recipe's label smoothing. Ctrl-C, or a notebook's stop button, ends the training after the
+    step under way, and what there is is returned; pressed twice, it ends at once.
 
     In `checkpoint_dir` some 20 checkpoints are written, and one when Ctrl-C ends the training; the last two
     stay. The same call then goes on from the newest, and on a CPU it ends with the same weights and
@@ -62,28 +63,27 @@ def train(
     check_data(model, train_data, "train_data", task)
     if test_data is not None:
         check_data(model, test_data, "test_data", task)
-    was_training = model.training
-    training = Training(Stepper(model, recipe, run, task), train_data, checkpoint_dir)
-    history = training.history
-    if not training.processes.is_main:
-        test_data = on_step = None
-    test_data = test_data and test_data.to(run.device)
-    try:
-        with StopButton() as button:
-            for step in training.steps(progress):
-                if on_step and history.rows[-1]["step"] == step:
-                    on_step(history)
-                if test_data and evaluation_due(step, recipe.steps, evaluations):
-                    measured = evaluate(model, test_data, run, min(500, 4 * recipe.batch_size), task)
-                    history.evaluations.append(Evaluation(step, *measured))
-                    if on_step:
+    with modes_kept(model):
+        training = Training(Stepper(model, recipe, run, task), train_data, checkpoint_dir, task)
+        history = training.history
+        if not training.processes.is_main:
+            test_data = on_step = None
+        test_data = test_data and test_data.to(run.device)
+        try:
+            with StopButton() as button:
+                for step in training.steps(progress):
+                    if on_step and history.rows[-1]["step"] == step:
                         on_step(history)
-                training.end_step(button.pressed)
-    except KeyboardInterrupt:  # the stop button is a decision, not a mistake: keep what has been learnt
-        history.interrupted = True
-    finally:
-        model.train(was_training)
-        history.seconds = training.seconds()
+                    if test_data and evaluation_due(step, recipe.steps, evaluations):
+                        measured = evaluate(model, test_data, run, min(500, 4 * recipe.batch_size), task)
+                        history.evaluations.append(Evaluation(step, *measured))
+                        if on_step:
+                            on_step(history)
+                    training.end_step(button.pressed)
+        except KeyboardInterrupt:  # the stop button is a decision, not a mistake: keep what has been learnt
+            history.interrupted = True
+        finally:
+            history.seconds = training.seconds()
     return history
 
 
@@ -105,7 +105,13 @@ def evaluation_due(step: int, steps: int, evaluations: int) -> bool:
 class Training:
     """A training under way: everything that changes with its steps, taken up again where it was left."""
 
-    def __init__(self, stepper: Stepper, train_data: Dataset, checkpoint_dir: str | Path | None = None):
+    def __init__(
+        self,
+        stepper: Stepper,
+        train_data: Dataset,
+        checkpoint_dir: str | Path | None = None,
+        task: Task | None = None,
+    ):
         self.stepper, self.recipe, self.run = stepper, stepper.recipe, stepper.run
         self.processes = stepper.processes
         self.batches = Batches(
@@ -119,7 +125,8 @@ class Training:
         self.rows_every = max(1, self.recipe.steps // 100)
         self.keeper = None
         if self.processes.count > 1 or checkpoint_dir is not None:
-            what = identity(stepper.model, train_data, self.recipe, self.run, self.processes.count)
+            count, task = self.processes.count, task or classification
+            what = identity(stepper.model, train_data, self.recipe, self.run, count, task)
             self.processes.refuse_disagreement(what)
         if checkpoint_dir is not None:
             self.keeper = Keeper(checkpoint_dir, what)

@@ -14,6 +14,7 @@ from vitlab.checkpoints import write_whole
 from vitlab.data import Dataset
 from vitlab.runtime import Run
 from vitlab.training.recipe import Recipe
+from vitlab.training.tasks import Task
 from vitlab.vit import count_parameters
 
 KEPT = 2  # checkpoints: the last, and one before it should that be damaged
@@ -40,7 +41,8 @@ class Keeper:
         path = self.folder / f"step-{step:09}-{digest(content)}.safetensors"
         write_whole(path, content)
         self.good = [*self.good, path][-KEPT:]
-        for file in self.folder.glob("*step-*.safetensors*"):  # half-written ones begin with a dot
+        half_written = self.folder.glob(".step-*.safetensors.*")
+        for file in (*self.folder.glob("step-*.safetensors"), *half_written):
             if file not in self.good:
                 file.unlink()
 
@@ -104,7 +106,9 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def identity(model: nn.Module, train_data: Dataset, recipe: Recipe, run: Run, processes: int) -> dict:
+def identity(
+    model: nn.Module, train_data: Dataset, recipe: Recipe, run: Run, processes: int, task: Task
+) -> dict:
     """What decides a training's course, but for its initial weights, as plain values by name."""
     config = getattr(model, "config", None)
     images, labels = (tensor.cpu().contiguous() for tensor in (train_data.images, train_data.labels))
@@ -115,6 +119,7 @@ def identity(model: nn.Module, train_data: Dataset, recipe: Recipe, run: Run, pr
         "model": f"{type(model).__name__} with {count_parameters(model):,} parameters",
         **(asdict(config) if is_dataclass(config) else {}),
         **asdict(recipe),
+        "task": getattr(task, "__name__", type(task).__name__),
         "data": f"{n:,} images of {'×'.join(map(str, shape))}, SHA-256 {content.hexdigest()[:16]}",
         "precision": run.precision,
         "device": run.device.type,

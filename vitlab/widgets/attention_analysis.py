@@ -18,7 +18,7 @@ from vitlab.attention import (
     uniform_attention_distance,
 )
 from vitlab.plots import attention_distance, pixels
-from vitlab.vit import ViT
+from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer, figure, fit, places
 
@@ -162,7 +162,7 @@ def _recorded(model: ViT, images: dict[str, Tensor]) -> Tensor:
     floats = [
         data.normalise(image) if image.dtype == torch.uint8 else image.float() for image in images.values()
     ]
-    with record_attention(model) as record:
+    with evaluating(model), record_attention(model) as record:
         model(torch.stack(floats).to(device))
     return record.weights.cpu()
 
@@ -239,6 +239,7 @@ class HeadDistanceExplorer(Explorer):
     PLOT = 520  # the width of the plot of dots
 
     def __init__(self, weights: Tensor, config):
+        weights = weights.cpu()
         self.side, self.uniform = (
             config.patch_size,
             uniform_attention_distance(config.grid_size, config.patch_size),
@@ -326,7 +327,7 @@ def mean_by_offset(weights: Tensor, grid_size: tuple[int, int], cls: str = "drop
     if cls == "renormalise":
         patches = patches / patches.sum(dim=-1, keepdim=True)
     mean = patches.mean(dim=1)  # (L, heads, N, N)
-    y, x = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T  # each (N,)
+    y, x = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T.to(weights.device)  # each (N,)
     down = y[None] - y[:, None] + rows - 1  # (N, N), query by key
     right = x[None] - x[:, None] + columns - 1
     sums = mean.new_zeros(*mean.shape[:2], (2 * rows - 1) * (2 * columns - 1))

@@ -13,7 +13,7 @@ from torch import Tensor
 from vitlab import data, plots
 from vitlab.attention import attention_rollout, class_map, record_attention
 from vitlab.patches import as_pair, patchify
-from vitlab.vit import ViT
+from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer, figure
 
@@ -35,7 +35,7 @@ class Path:
     projected: Tensor  # (1, N, D)
     with_class: Tensor  # (1, T, D), the class token in front
     tokens: Tensor  # (1, T, D), positions added: what enters the encoder
-    blocks: list[Tensor]  # L times (1, T, D)
+    blocks: Tensor  # (L, 1, T, D)
     weights: Tensor  # (L, 1, heads, T, T)
     normed: Tensor  # (1, T, D)
     logits: Tensor  # (1, classes)
@@ -51,26 +51,22 @@ def walk(model: ViT, image: Tensor) -> Path:
     """
     device = next(model.parameters()).device
     images = data.normalise(image[None].to(device))
-    blocks = []
-    handles = [block.register_forward_hook(lambda _m, _x, y: blocks.append(y)) for block in model.blocks]
-    try:
-        with record_attention(model) as record:
+    with evaluating(model):
+        with record_attention(model, also=["block_outputs"]) as record:
             normed = model.forward_features(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    projected = model.patch_embed(images)
-    steps = dict(
-        image=images,
-        patches=patchify(images, model.config.patch_size),
-        projected=projected,
-        with_class=torch.cat([model.cls_token, projected], dim=1),
-        tokens=model.embed(images),
-        weights=record.weights,
-        normed=normed,
-        logits=model(images),
-    )
-    return Path(**{name: step.cpu() for name, step in steps.items()}, blocks=[y.cpu() for y in blocks])
+        projected = model.patch_embed(images)
+        steps = dict(
+            image=images,
+            patches=patchify(images, model.config.patch_size),
+            projected=projected,
+            with_class=torch.cat([model.cls_token, projected], dim=1),
+            tokens=model.embed(images),
+            weights=record.weights,
+            blocks=record["block_outputs"],
+            normed=normed,
+            logits=model(images),
+        )
+    return Path(**{name: step.cpu() for name, step in steps.items()})
 
 
 class DataPathExplorer(Explorer):
@@ -93,7 +89,6 @@ class DataPathExplorer(Explorer):
         if model.config.pool != "token":
             raise ValueError("this explorer follows the class token; give it a model with pool='token'")
         self.config, self.classes, self.pictures = model.config, classes, pictures
-        model.eval()
         self._walk = lru_cache(lambda name: walk(model, self._fitted(pictures[name])))
         self.steps = {
             "image": self._image,
@@ -196,7 +191,8 @@ class DataPathExplorer(Explorer):
         words = (
             f"(batch, N + 1, D): attention let the tokens look at each other, then an MLP worked on each "
             f"alone. The class token gave {attention.sum():.0%} of its attention (mean of "
-            f"{path.weights.shape[2]} heads) to the patches, most of it to patch {strongest}."
+            f"{path.weights.shape[2]} heads) to the patches, the largest share, {attention.max():.1%}, to "
+            f"patch {strongest}."
         )
         return picture, path.blocks[i], words
 
@@ -243,7 +239,7 @@ class DataPathExplorer(Explorer):
             y = HEADER + (row + 0.5) * height / len(values)
             tiles.write(picture, (RIGHT + MARGIN - 6, y), str(row + first), size=12, anchor="rm")
         ends = RIGHT + MARGIN, HEADER + PANEL + 4
-        tiles.scale(picture, ends, width, f"{-bound:.2f}", f"{bound:.2f}")
+        tiles.scale(picture, ends, width, f"≤ {-bound:.2f}", f"≥ {bound:.2f}")
 
     def _paste_attention(self, picture: Image.Image, path: Path, attention: np.ndarray) -> None:
         """The class token's attention (rows, columns) laid over the image at the left."""
@@ -271,7 +267,7 @@ def overview(model: ViT, image: Tensor, classes: list[str]) -> Figure:
     >>> len(overview(ViT(ViTConfig()), blank, list("abcdefghij")).axes) >= 5
     True
     """
-    path, config = walk(model.eval(), image), model.config
+    path, config = walk(model, image), model.config
     picture = figure((1180, 280))
     grid, sequence, tokens, rollout, answer = picture.subplots(1, 5, width_ratios=(1.2, 1.3, 1.3, 1.3, 0.7))
     plots.patch_grid(path.image[0], config.patch_size, numbers=False, title="an image, cut", ax=grid)

@@ -127,7 +127,7 @@ def _similarities(table: Tensor, grid: tuple[int, int]) -> np.ndarray:
             f"a grid of {grid[0]} x {grid[1]} takes position embeddings of shape ({grid[0] * grid[1]}, D), "
             f"without the class token's; got {tuple(table.shape)}"
         )
-    unit = torch.nn.functional.normalize(table.detach().double().cpu(), dim=1)
+    unit = torch.nn.functional.normalize(table.detach().cpu().double(), dim=1)
     return (unit @ unit.T).numpy()
 
 

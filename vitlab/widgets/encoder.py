@@ -5,14 +5,13 @@ from typing import NamedTuple
 import ipywidgets
 import numpy as np
 import torch
-from einops import rearrange
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from vitlab.attention import record_attention
 from vitlab.data import normalise
-from vitlab.encoder import attention_scores
 from vitlab.plots import pixels
-from vitlab.vit import ViT
+from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer
 
@@ -39,15 +38,9 @@ def record_heads(model: ViT, images: Tensor) -> HeadRecord:
     >>> record_heads(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28)).values.shape
     torch.Size([4, 2, 4, 50, 24])
     """
-    x, scores, values = model.embed(images), [], []
-    for block in model.blocks:
-        qkv = block.attn.qkv(block.norm1(x))
-        q, k, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, h=block.attn.num_heads)
-        scores.append(attention_scores(q, k).cpu())
-        values.append(v.float().cpu())
-        x = block(x)
-    scores = torch.stack(scores)
-    return HeadRecord(scores, scores.softmax(dim=-1), torch.stack(values))
+    with evaluating(model), record_attention(model, also=["scores", "values"]) as record:
+        model(images)
+    return HeadRecord(record["scores"].cpu(), record.weights.cpu(), record["values"].float().cpu())
 
 
 class HeadExplorer(Explorer):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitlab import plots
 from vitlab.data import Dataset, batches
-from vitlab.runtime import Run, here
+from vitlab.runtime import Run, here, seeded
 from vitlab.training import (
     History,
     NonFiniteLossError,
@@ -104,8 +104,7 @@ class RecipeExplorer(Explorer):
         """What the button does: train by the recipe shown, and draw the curve beside those before it."""
         state = self.state
         recipe, key = self.recipe(**state), tuple(state.values())
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
+        with seeded(recipe.seed):
             model = ViT(self.config)
         self.button.disabled, self.button.description = True, "Training …"
         try:
@@ -234,8 +233,7 @@ def _trained_with(fault: str, train_data: Dataset, test_data: Dataset, run: Run,
     """Train a ViT with one thing wrong; the loop is written out, as `train` does not decay norms."""
     in_recipe, in_model = FAULTS[fault]
     recipe = Recipe(**({"steps": steps, "batch_size": BATCH, "augment": False} | in_recipe))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with seeded(recipe.seed):
         model = ViT(ViTConfig(**({"patch_size": 7} | in_model))).to(run.device)
     optimizer, losses, begin = make_optimizer(model, recipe), [], time.process_time()
     if fault == "norms decayed":

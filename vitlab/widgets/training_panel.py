@@ -1,6 +1,8 @@
 """Lesson 04: a training that runs beside the notebook, with buttons that start, pause and stop it."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ipywidgets
 import numpy as np
@@ -9,9 +11,9 @@ from PIL import Image
 
 from vitlab import plots
 from vitlab.data import Dataset, normalise
-from vitlab.runtime import Run, here
+from vitlab.runtime import Run, here, seeded
 from vitlab.training import History, Recipe, train
-from vitlab.vit import ViT, ViTConfig
+from vitlab.vit import ViT, ViTConfig, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer, figure, fit
 from vitlab.widgets.live_curves import Pace, progress_in_words
@@ -135,8 +137,7 @@ class TrainingPanel(Explorer):
     def _begin(self) -> None:
         self._stop_the_newest()
         TrainingPanel.newest, self.recipe = self, _recipe(self.state["steps"])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed)
+        with seeded(self.recipe.seed):
             self.model = ViT(self.config)
         self.history, self.failure, self.answers, self._pace = History(), None, None, Pace()
         self._go.set()
@@ -168,6 +169,12 @@ class TrainingPanel(Explorer):
         if self.status == "stopping":
             raise KeyboardInterrupt  # as a notebook's stop button: `train` returns what there is
 
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """As every explorer's, but not while the training thread draws."""
+        with self._lock, super().hold():
+            yield
+
     def _on_step(self, history: History) -> None:
         self.history = history
         self._gate()  # else a last picture would be drawn during the pause
@@ -180,13 +187,10 @@ class TrainingPanel(Explorer):
     @torch.no_grad()
     def _answer(self) -> None:
         """What the model says to the sample images now: probabilities (samples, classes)."""
-        was_training = self.model.training
-        self.model.eval()
         images = normalise(self.samples.images.to(self.run.device))
-        with self.run.autocast():
+        with evaluating(self.model), self.run.autocast():
             logits = self.model.forward(images)  # not as a call: the gate is for the training's own passes
         self.answers = logits.float().softmax(dim=-1).cpu()
-        self.model.train(was_training)
 
     # --- what is shown
 
