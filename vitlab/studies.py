@@ -105,9 +105,9 @@ def run_study(
     The file is written whole after each run, so that a study can be stopped and started again at any time,
     and several processes can share one, each with its own part of the runs: they write one at a time. A run
     that raises an exception becomes a row with status "failed" and the message, and the next one follows;
-    such rows are made again with `rerun_failed`. `only` chooses runs by a setting's value, or a list of values. `command` is what
-    makes this study from a shell. Device and precision are those of `run`. Raises ValueError for a file that
-    holds other runs than the study's, and where `only` names none.
+    such rows are made again with `rerun_failed`. `only` chooses runs by a setting's value, or a list of
+    values. `command` is what makes this study from a shell. Device and precision are those of `run`. Raises
+    ValueError for a file that holds other runs than the study's, and where `only` names none.
 
     >>> import tempfile
     >>> study = Study("squares", "How large?", grid(seed=range(3)), lambda s, run: {"square": s["seed"] ** 2})
