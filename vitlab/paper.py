@@ -135,9 +135,6 @@ TABLE_8 = {
     "relative": {"stem": 64.032},
 }
 
-# Section 4.6: ViT-B/16 on ImageNet after masked patch prediction, and its distance in points to two others.
-MASKED_PATCH_PREDICTION = {"accuracy": 79.9, "over from scratch": 2.0, "under supervised pre-training": 4.0}
-
 # BERT-Base (arXiv 1810.04805, section 3), the encoder that ViT-Base takes over. Its paper says about 30,000
 # word pieces; the vocabulary of the released uncased model has 30,522. Appendix A.2: at most 512 tokens.
 BERT_BASE = {

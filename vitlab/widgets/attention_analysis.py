@@ -51,7 +51,7 @@ class AttentionMapExplorer(Explorer):
         self.prefix, self.grid = config.num_prefix_tokens, config.grid_size
         self.weights = _recorded(model, images)  # (L, number of images, heads, T, T)
         height, width = next(iter(images.values())).shape[-2:]
-        self.shown = round(PANEL * height / max(height, width)), round(PANEL * width / max(height, width))
+        self.shown = tiles.fitted((height, width), (PANEL, PANEL))
         self.distances = patch_distances(self.grid, config.patch_size)
         self._rollout = lru_cache(self._rollout)
         layers, _, heads, _, _ = self.weights.shape

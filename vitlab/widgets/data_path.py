@@ -129,8 +129,9 @@ class DataPathExplorer(Explorer):
         """The image at the left, under its grid or not, and a title over the room at the right."""
         picture = Image.new("RGB", SIZE, "white")
         rows, columns = self.config.grid_size if grid else (1, 1)
-        numbers = grid and self.config.num_patches <= 64
-        shown = tiles.gridded(plots.pixels(path.image[0]), rows, columns, PANEL, numbers)
+        shown = tiles.gridded(
+            plots.pixels(path.image[0]), rows, columns, (PANEL, PANEL), first=1 if grid else None
+        )
         picture.paste(shown, (0, HEADER))
         tiles.write(picture, (RIGHT, 4), title)
         return picture
@@ -244,7 +245,7 @@ class DataPathExplorer(Explorer):
     def _paste_attention(self, picture: Image.Image, path: Path, attention: np.ndarray) -> None:
         """The class token's attention (rows, columns) laid over the image at the left."""
         under = np.asarray(picture)[HEADER : HEADER + PANEL, :PANEL].mean(-1, keepdims=True)
-        size = tiles.fitted(path.image.shape[-2:], PANEL)
+        size = tiles.fitted(path.image.shape[-2:], (PANEL, PANEL))
         coloured = tiles.resize(tiles.colour(attention, 0), *size)
         shown = (0.75 * coloured + 0.25 * under[: size[0], : size[1]]).astype(np.uint8)
         picture.paste(Image.fromarray(shown), (0, HEADER))

@@ -200,8 +200,7 @@ def _answers(projection: PatchEmbed, image: Tensor) -> np.ndarray:
 
 def _framed(array: np.ndarray) -> Image.Image:
     """An array of pixels as large as a panel allows, on white."""
-    scale = SMALL / max(array.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in array.shape[:2])
+    height, width = tiles.fitted(array.shape, (SMALL, SMALL))
     canvas = Image.new("RGB", (SMALL, SMALL), "white")
     shown = Image.fromarray(tiles.resize(array, height, width))
     canvas.paste(shown, ((SMALL - width) // 2, (SMALL - height) // 2))

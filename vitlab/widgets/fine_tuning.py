@@ -94,8 +94,8 @@ class ResolutionExplorer(Explorer):
         for left, title in ((0, image), (STEP, "positions like the middle one"), (2 * STEP, "the answer")):
             tiles.write(picture, (left, 4), title)
         array = plots.pixels(resized.images[number])
-        picture.paste(tiles.gridded(array, rows, columns, PANEL), (0, HEADER))
-        coloured = tiles.resize(tiles.colour(similar, -1, 1), *tiles.fitted(similar.shape, PANEL))
+        picture.paste(tiles.gridded(array, rows, columns, (PANEL, PANEL), first=None), (0, HEADER))
+        coloured = tiles.resize(tiles.colour(similar, -1, 1), *tiles.fitted(similar.shape, (PANEL, PANEL)))
         picture.paste(Image.fromarray(coloured), (STEP, HEADER))
         tiles.scale(picture, (STEP, below + 4), PANEL, "cosine −1", "1")
         tiles.bars(picture, (2 * STEP, HEADER, WIDTH, below), dict(zip(names, shares.tolist(), strict=True)))

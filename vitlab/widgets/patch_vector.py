@@ -8,7 +8,7 @@ from torch import Tensor
 from vitlab.patches import grid_size
 from vitlab.plots import pixels
 from vitlab.widgets import tiles
-from vitlab.widgets.patching import HEADER, ImageExplorer, grid_panel
+from vitlab.widgets.patching import HEADER, ImageExplorer
 
 WIDTH, PANEL, GAP = 880, 290, 20
 IMAGE = 430  # width of the panel with the image
@@ -57,7 +57,7 @@ class PatchVectorExplorer(ImageExplorer):
         chosen = self.images[image][:, top : top + patch_size, left : left + patch_size]  # (C, P, P)
         array = pixels(self.images[image])
         picture = Image.new("RGB", self.size, "white")
-        whole = grid_panel(array, rows, columns, room=(PANEL, IMAGE))
+        whole = tiles.gridded(array, rows, columns, room=(PANEL, IMAGE))
         _frame(whole, row, column, rows, columns)
         picture.paste(whole, (0, HEADER))
         tiles.write(picture, (0, 4), f"{image}: patch {patch:,} of {rows * columns:,}")
@@ -91,12 +91,7 @@ def _frame(picture: Image.Image, row: int, column: int, rows: int, columns: int)
 def _patch_panel(picture: Image.Image, patch: Tensor) -> None:
     """The patch (C, P, P) enlarged, its pixels counted; beside it, if it is in colour, its channels."""
     channels, side, left = len(patch), patch.shape[1], IMAGE + GAP
-    shown = tiles.resize(pixels(patch), PANEL, PANEL).copy()
-    tiles.grid(shown, side, side)
-    enlarged = Image.fromarray(shown)
-    for i in range(side**2 if PANEL / side >= 24 else 0):
-        place = (i % side + 0.5) * PANEL / side, (i // side + 0.5) * PANEL / side
-        tiles.write(enlarged, place, str(i), size=13, halo=True, anchor="mm")
+    enlarged = tiles.gridded(pixels(patch), side, side, (PANEL, PANEL), first=0)
     tiles.write(picture, (left, 4), f"the patch: {side} × {side} pixels")
     picture.paste(enlarged, (left, HEADER))
     if channels > 1:

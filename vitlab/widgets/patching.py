@@ -136,7 +136,7 @@ class PatchExplorer(ImageExplorer):
             return shown, f"{why}.\n{_remedies(size, typed)}"
         picture = Image.new("RGB", self.size, "white")
         array = pixels(self.images[image])
-        picture.paste(grid_panel(array, rows, columns), (0, HEADER))
+        picture.paste(tiles.gridded(array, rows, columns, (PANEL, PANEL)), (0, HEADER))
         sequence, shown = _sequence_panel(array, rows, columns)
         picture.paste(sequence, (PANEL + 20, HEADER))
         n = rows * columns
@@ -207,25 +207,6 @@ def nearest(sizes: list[int], wanted: float) -> int:
     4
     """
     return min(sizes, key=lambda size: abs(size - wanted))
-
-
-def grid_panel(array: np.ndarray, rows: int, columns: int, room=(PANEL, PANEL)) -> Image.Image:
-    """The image RGB uint8 (H, W, 3) as large as `room` (height, width) allows, with grid and numbers where
-    they leave something to see.
-
-    >>> grid_panel(np.zeros((28, 56, 3), np.uint8), 2, 4).size
-    (430, 215)
-    """
-    scale = min(room[0] / array.shape[0], room[1] / array.shape[1])
-    height, width = (max(1, round(side * scale)) for side in array.shape[:2])
-    shown = tiles.resize(array, height, width).copy()
-    tiles.grid(shown, rows, columns)
-    picture = Image.fromarray(shown)
-    if width / columns >= NUMBERED + 8:
-        for i in range(rows * columns):
-            place = (i % columns + 0.5) * width / columns, (i // columns + 0.5) * height / rows
-            tiles.write(picture, place, str(i + 1), size=13, halo=True, anchor="mm")
-    return picture
 
 
 def _sequence_panel(array: np.ndarray, rows: int, columns: int) -> tuple[Image.Image, int]:

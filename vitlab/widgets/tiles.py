@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 FINEST = 6  # patches shown smaller than this get no grid: the lines would hide what is between them
+NUMBERED = 32  # cells shown smaller than this carry no number: three digits would hide what is below
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -80,31 +81,34 @@ def write(image: Image.Image, place: tuple[float, float], text: str, size: int =
     ImageDraw.Draw(image).text(place, text, font=_font(size), anchor=anchor, **style)
 
 
-def gridded(pixels: np.ndarray, rows: int, columns: int, longer: int, numbers: bool = False) -> Image.Image:
-    """RGB uint8 (h, w, 3) under a grid of rows x columns, its longer side `longer` pixels; numbered from 1.
+def gridded(
+    pixels: np.ndarray, rows: int, columns: int, room: tuple[int, int], first: int | None = 1
+) -> Image.Image:
+    """RGB uint8 (h, w, 3) under a grid of rows x columns, as large as `room` (height, width) allows.
 
-    >>> gridded(np.zeros((28, 14, 3), np.uint8), 4, 2, longer=200).size
+    Cells are numbered from `first` where they leave something to see; None: never.
+
+    >>> gridded(np.zeros((28, 14, 3), np.uint8), 4, 2, room=(200, 200)).size
     (100, 200)
     """
-    height, width = fitted(pixels.shape, longer)
+    height, width = fitted(pixels.shape, room)
     shown = resize(pixels, height, width).copy()
-    for edge, shade in ((0, 255), (1, 0)):  # white beside black: seen on any ground
-        shown[[i * height // rows + edge for i in range(1, rows)]] = shade
-        shown[:, [i * width // columns + edge for i in range(1, columns)]] = shade
+    grid(shown, rows, columns)
     picture = Image.fromarray(shown)
-    for i in range(rows * columns if numbers else 0):
-        place = (i % columns + 0.5) * width / columns, (i // columns + 0.5) * height / rows
-        write(picture, place, str(i + 1), size=13, halo=True, anchor="mm")
+    if first is not None and width / columns >= NUMBERED:
+        for i in range(rows * columns):
+            place = (i % columns + 0.5) * width / columns, (i // columns + 0.5) * height / rows
+            write(picture, place, str(i + first), size=13, halo=True, anchor="mm")
     return picture
 
 
-def fitted(shape: tuple[int, ...], longer: int) -> tuple[int, int]:
-    """(height, width) of the shape (h, w, ...) scaled so that its longer side is `longer`.
+def fitted(shape: tuple[int, ...], room: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the shape (h, w, ...) scaled to be as large as `room` (height, width) allows.
 
-    >>> fitted((28, 56, 3), 100)
+    >>> fitted((28, 56, 3), (100, 100))
     (50, 100)
     """
-    scale = longer / max(shape[:2])
+    scale = min(room[0] / shape[0], room[1] / shape[1])
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 

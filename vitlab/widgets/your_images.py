@@ -15,6 +15,7 @@ from torch import Tensor
 from vitlab import data
 from vitlab.attention import maps
 from vitlab.data.folders import why_skipped
+from vitlab.patches import as_pair
 from vitlab.plots import pixels
 from vitlab.vit import ViT
 from vitlab.widgets import tiles
@@ -58,8 +59,7 @@ class MapExplorer(Explorer):
         if len(classes) != config.num_classes:
             raise ValueError(f"the model has {config.num_classes} classes; got {len(classes)} names")
         self.model, self.pictures, self.classes = model, pictures, list(classes)
-        height, width = data.folders.check_size(config.image_size)
-        self.shown = round(PANEL * height / max(height, width)), round(PANEL * width / max(height, width))
+        self.shown = tiles.fitted(as_pair(config.image_size), (PANEL, PANEL))
         self._input, self._answer = lru_cache(self._input), lru_cache(self._answer)
         self._map = lru_cache(maxsize=1024)(self._map)
         asked = range(len(classes)) if asked is None else asked
