@@ -391,3 +391,19 @@ def test_the_index_of_a_folder_is_damaged(text, what):
 )
 def test_a_field_given_of_another_kind(fields, what):
     refused(what, as_safetensors(timm_model().state_dict()), **fields)
+
+
+def test_vitlabs_own_numbers_that_are_none(tmp_path):
+    model = ViT(ViTConfig())
+    model.norm.bias.data[3] = float("nan")
+    with pytest.raises(ValueError, match="norm.bias"):
+        vitlab.load_checkpoint(vitlab.save_checkpoint(model, tmp_path / "nan.safetensors"))
+
+
+def test_a_model_that_its_config_does_not_make_is_not_saved(tmp_path):
+    model, path = ViT(ViTConfig()), tmp_path / "vit.safetensors"
+    before = vitlab.save_checkpoint(model, path).read_bytes()
+    model.head = torch.nn.Linear(96, 3)
+    with pytest.raises(ValueError, match="head.weight"):
+        vitlab.save_checkpoint(model, path)
+    assert path.read_bytes() == before

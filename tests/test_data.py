@@ -862,3 +862,12 @@ def test_a_stopped_example_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         data.example_folder(tmp_path / "mine", per_class=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_subset_by_a_mask():
+    nine = data.Dataset(torch.zeros(9, 1, 2, 2, dtype=torch.uint8), torch.arange(9) % 3, list("abc"))
+    assert nine.subset(nine.labels == 2).labels.tolist() == [2, 2, 2]
+    assert nine.subset((nine.labels == 2).numpy()).labels.tolist() == [2, 2, 2]
+    for wrong in ([True, False], [0.5, 1.0], torch.tensor(3)):
+        with pytest.raises(ValueError, match="a subset is"):
+            nine.subset(wrong)

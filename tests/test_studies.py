@@ -270,3 +270,12 @@ def test_processes_that_write_at_once_lose_no_row(tmp_path):
     for thread in threads:
         thread.join()
     assert [row["seed"] for row in read_rows(path)] == list(seeds)
+
+
+def test_a_row_that_was_cut_off_is_named(tmp_path):
+    path = tmp_path / "w.csv"
+    make(Measurement(), path)
+    *lines, last = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, last[: last.index("done")]]))
+    with pytest.raises(ValueError, match="row 4 of .* was cut off"):
+        make(Measurement(), path)

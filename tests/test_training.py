@@ -360,3 +360,31 @@ def test_a_task_of_ones_own_is_learnt_and_measured():
 def test_a_recipe_has_numbers_that_can_be_used(wrong, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**wrong)
+
+
+EIGHT = torch.zeros(8, 1, 28, 28, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (EIGHT, torch.zeros(5, dtype=torch.long), "8 images but 5 labels"),
+        (EIGHT, torch.zeros(8, dtype=torch.int32), "the labels of .* int64"),
+        (EIGHT, torch.zeros(8, 10, dtype=torch.long), "the labels of"),
+        (EIGHT[:, 0], torch.zeros(8, dtype=torch.long), "the images of .* uint8"),
+        ([0] * 8, [0] * 8, "the images of"),
+    ],
+)
+def test_data_that_is_none_is_refused_before_the_first_step(images, labels, words):
+    wrong = Dataset(images, labels, list("abcdefghij"))
+    with pytest.raises(ValueError, match=words):
+        vitlab.train(vitlab.ViT(vitlab.ViTConfig()), wrong, None, vitlab.Recipe(steps=1), progress=False)
+
+
+def test_test_data_of_another_size_is_refused_before_the_first_step():
+    one, other = (
+        Dataset(torch.zeros(8, 1, side, side, dtype=torch.uint8), torch.zeros(8, dtype=torch.long), ["a"])
+        for side in (28, 32)
+    )
+    with pytest.raises(ValueError, match="test_data of"):
+        vitlab.train(vitlab.ViT(vitlab.ViTConfig()), one, other, vitlab.Recipe(steps=100), progress=False)

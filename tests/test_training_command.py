@@ -154,3 +154,26 @@ def test_checkpoints_of_another_recipe_get_a_line_and_no_traceback(tmp_path, cap
     run(tmp_path, f"{SMALL} --checkpoint_dir {tmp_path}/steps")
     with pytest.raises(SystemExit, match="learning_rate"):
         run(tmp_path, f"{SMALL} --checkpoint_dir {tmp_path}/steps --learning_rate 0.5")
+
+
+def test_another_start_does_not_go_on_from_anothers_checkpoints(tmp_path):
+    again = f"{SMALL} --checkpoint_dir {tmp_path}/steps"
+    run(tmp_path, again)
+    with pytest.raises(SystemExit):
+        run(tmp_path, again + f" --start {tmp_path}/made.safetensors")
+    run(tmp_path, again)
+
+
+@pytest.mark.parametrize("start", ["fashion_mnist_resnet", "fashion_mnist_masked"])
+def test_a_start_that_is_no_vit_is_refused(tmp_path, start, capsys):
+    with pytest.raises(SystemExit):
+        run(tmp_path, f"--start {start}")
+    assert "goes on from a ViT" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(vitlab.training.Stepper, "step", None)
+    (tmp_path / "made.safetensors").mkdir()
+    with pytest.raises(SystemExit):
+        run(tmp_path, SMALL)
+    assert "--out" in capsys.readouterr().err

@@ -285,10 +285,12 @@ def test_a_broken_training_is_not_kept(tmp_path, where):
 
 def test_files_of_the_users_stay(tmp_path):
     """Only what has a checkpoint's name, whole or half written, makes room for newer ones."""
-    (tmp_path / "my-step-1.safetensors").write_text("mine")
-    (tmp_path / ".step-000000001-0.safetensors.abc").write_text("half a checkpoint")
+    for name in ("my-step-1.safetensors", "step-best.safetensors"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".step-000000001-0123456789abcdef.safetensors.abc").write_text("half a checkpoint")
     run(Recipe(steps=2, batch_size=8), tmp_path)
     assert (tmp_path / "my-step-1.safetensors").exists()
+    assert (tmp_path / "step-best.safetensors").exists()
     assert not list(tmp_path.glob(".step-*"))
 
 

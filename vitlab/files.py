@@ -7,7 +7,10 @@ import functools
 import hashlib
 import os
 import re
+import tempfile
 from pathlib import Path
+
+from filelock import FileLock
 
 PACKAGE = Path(__file__).resolve().parent
 REMEDY = (
@@ -97,3 +100,9 @@ def checksums() -> dict[str, tuple[int, str]]:
             rows = re.findall(r"^\| `([^`]+)` \| (\d+) \| `([0-9a-f]{64})` \|$", text, re.MULTILINE)
             return {name: (int(size), sha256) for name, size, sha256 in rows}
     raise FileNotFoundError(f"the README.md of vitlab's data, with the checksums, is missing. {REMEDY}")
+
+
+def locked(path: Path) -> FileLock:
+    """A context in which no other process of this machine writes the file, if it asks here, too."""
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir(), f"vitlab-{name}.lock"))  # not beside it: a lock's file stays

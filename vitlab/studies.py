@@ -6,19 +6,15 @@ failed) and message, the command for this row alone, the commit and the machine.
 
 import argparse
 import csv
-import hashlib
 import io
 import itertools
 import math
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-
-from filelock import FileLock
 
 from vitlab import files
 from vitlab.checkpoints import write_whole
@@ -173,8 +169,7 @@ def rows_of(study: Study, path: Path) -> list[Row]:
 def add_row(study: Study, path: Path, row: Row) -> None:
     """Put one row into the study's file, in the place of the one with the same settings."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    with FileLock(Path(tempfile.gettempdir(), f"vitlab-{name}.lock")):  # other processes write here too
+    with files.locked(path):  # other processes write here too
         write_row(study, path, row)
 
 
@@ -215,12 +210,16 @@ def read_results(name: str) -> list[Row]:
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """The rows of a study's CSV file, numbers as numbers; empty cells are None."""
+    """The rows of a study's CSV file, numbers as numbers; empty cells are None.
+
+    Raises ValueError for a row that has not one cell for each column.
+    """
     with open(path, newline="", encoding="utf-8") as file:
-        return [
-            {name: text if name in WORDS else read_value(text) for name, text in row.items()}
-            for row in csv.DictReader(file)
-        ]
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise ValueError(f"row {number} of {path} was cut off or edited: delete it, and it is made again")
+    return [{name: text if name in WORDS else read_value(text) for name, text in row.items()} for row in rows]
 
 
 def read_value(text: str) -> Value:

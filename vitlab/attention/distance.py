@@ -14,8 +14,9 @@ def mean_attention_distance(
     Figure 7 (right) and appendix D.7: distances between patch centres, weighted by attention, averaged
     over queries and images. The class token has no place, so its row and column are left out; with
     `cls="drop"` (as in published code) what remains of a row no longer sums to 1, which makes a head that
-    looks at the class token seem local; with "renormalise" rows are divided by what remains. Without a
-    class token both agree. Raises ValueError where tokens and grid do not fit.
+    looks at the class token seem local; with "renormalise" rows are divided by what remains, and one of
+    which nothing remains counts as 0. Without a class token both agree. Raises ValueError where tokens and
+    grid do not fit.
 
     >>> uniform = torch.full((1, 1, 1, 196, 196), 1 / 196)
     >>> round(mean_attention_distance(uniform, (14, 14), 16).item(), 1)
@@ -23,7 +24,7 @@ def mean_attention_distance(
     """
     rows, columns = as_pair(grid_size)
     prefix = weights.shape[-1] - rows * columns
-    if weights.ndim != 5 or prefix not in (0, 1):
+    if weights.ndim != 5 or prefix not in (0, 1) or weights.shape[-2] != weights.shape[-1]:
         raise ValueError(
             f"weights of a {rows} x {columns} grid have the shape (L, B, heads, T, T) with "
             f"T = {rows * columns}, or one more with a class token; got {tuple(weights.shape)}"
@@ -32,9 +33,15 @@ def mean_attention_distance(
         raise ValueError(f"cls is 'drop' or 'renormalise'; got {cls!r}")
     weights = weights[..., prefix:, prefix:]
     if cls == "renormalise":
-        weights = weights / weights.sum(dim=-1, keepdim=True)
+        weights = renormalised(weights)
     distances = patch_distances(grid_size, patch_size).to(weights)
     return (weights * distances).sum(dim=-1).mean(dim=(1, 3))
+
+
+def renormalised(weights: Tensor) -> Tensor:
+    """Rows (..., T) divided by their sums; a row of zeros stays one."""
+    sums = weights.sum(dim=-1, keepdim=True)
+    return weights / torch.where(sums == 0, 1, sums)
 
 
 def uniform_attention_distance(grid_size: tuple[int, int], patch_size: int) -> float:

@@ -182,7 +182,7 @@ def compute(
 ) -> dict[str, Tensor]:
     """Several maps of any number of images, `batch_size` at a time: name -> (B, h, w).
 
-    Raises ValueError for a name that `MAPS` does not have.
+    Raises ValueError for a name that `MAPS` does not have, and for another number of classes than images.
 
     >>> from vitlab import ViTConfig
     >>> made = compute(ViT(ViTConfig()), torch.zeros(3, 1, 28, 28), names=["rollout", "local_contrast"])
@@ -193,8 +193,10 @@ def compute(
         if name not in MAPS:
             raise ValueError(f"the maps are {', '.join(MAPS)}; got {name!r}")
     batches = images.split(batch_size)
-    if classes is None or isinstance(classes, int):
+    if classes is None or torch.as_tensor(classes).ndim == 0:
         asked = [classes] * len(batches)
+    elif len(classes) != len(images):
+        raise ValueError(f"there are {len(images)} images, but {len(classes)} classes")
     else:
         asked = torch.as_tensor(classes).split(batch_size)
     return {

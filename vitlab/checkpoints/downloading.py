@@ -11,6 +11,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
+from vitlab import files
+
 TIMEOUT = 30  # seconds without a byte
 TRIES = 5  # in a row without a byte more
 PAUSE = 0.5  # seconds, times the tries so far
@@ -65,6 +67,13 @@ def download(url: str, path: Path, remote: Remote, progress: bool = True) -> Non
     `remote` says.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with files.locked(path):  # the processes of one training all ask for it
+        if not path.is_file():
+            download_alone(url, path, remote, progress)
+
+
+def download_alone(url: str, path: Path, remote: Remote, progress: bool) -> None:
+    """`download` where no other process writes the same file."""
     part = path.with_name(f"{path.name}.{remote.digest[:16]}.part")  # of this very version
     fetch(url, part, remote.size, progress)
     if (found := checksum(part, remote.digest)) != remote.digest:

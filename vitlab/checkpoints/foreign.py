@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vitlab.checkpoints.layouts import LAYOUTS, Row, alone, recognise, strangers
-from vitlab.checkpoints.reading import check_floats
+from vitlab.checkpoints.reading import check_finite, check_floats
 from vitlab.embeddings import sincos2d
 from vitlab.vit import ViT, ViTConfig
 
@@ -39,7 +39,7 @@ class Foreign:
                 f"no place for: {listed(extra)}. {seems}Load it with the library that made it{out}"
             )
         check_floats(path, arrays)
-        self.check_finite()
+        check_finite(path, arrays)
         self.rows: dict[str, Row] = rows
         self.sizes = self.measure()
 
@@ -65,15 +65,6 @@ class Foreign:
         parts = ("blocks.*.attn.proj.weight", "blocks.*.attn.proj.bias")
         wide = self.layout.library == "vit-pytorch" and self.size("i") == self.size("d")
         return wide and not any(self.has(part) for part in parts)
-
-    def check_finite(self) -> None:
-        """Raise ValueError naming an array that has NaN or infinite numbers."""
-        for name, array in self.arrays.items():
-            if not array.isfinite().all():
-                raise ValueError(
-                    f"array {name!r} in {self.path} has NaN or infinite numbers: the file is damaged, or its "
-                    "training diverged"
-                )
 
     def place_class_token(self) -> None:
         """Add the class token's entry to position embeddings that are for patches alone: zero."""

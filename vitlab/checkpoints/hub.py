@@ -1,6 +1,7 @@
 """Published weights by name, from the Hugging Face hub, where timm's and Google's are; kept once fetched."""
 
 import difflib
+import math
 import os
 import re
 import urllib.error
@@ -48,8 +49,22 @@ def pretrained(name: str, resize: str | None = None, progress: bool = True, **co
     get(repository, WEIGHTS, folder, progress)
     model = load_checkpoint(folder, resize, **config_fields)
     mean, std = (images.get(key) or images.get(f"image_{key}") or 0.5 for key in ("mean", "std"))
-    take_unit_range(model, torch.as_tensor(mean), torch.as_tensor(std))
+    channels = model.config.in_chans
+    mean, std = colours(mean, 0, channels, repository), colours(std, 1e-6, channels, repository)
+    take_unit_range(model, mean, std)
     return model
+
+
+def colours(value, least: float, channels: int, repository: str) -> Tensor:
+    """A mean or deviation of images in [0, 1] as a tensor, () or (C,). Raises ValueError for what is none."""
+    numbers = value if isinstance(value, list) else [value]
+    known = all(isinstance(number, int | float) and least <= number < math.inf for number in numbers)
+    if not known or len(numbers) not in (1, channels):
+        raise ValueError(
+            f"{repository} says that the mean or the deviation of its images is {value!r}; with {channels} "
+            f"channels that is one number, or {channels}"
+        )
+    return torch.tensor(numbers if len(numbers) > 1 else numbers[0])
 
 
 def take_unit_range(model: ViT, mean: Tensor, std: Tensor) -> None:
@@ -105,12 +120,12 @@ def get(repository: str, file: str, folder: Path, progress: bool = False) -> Pat
     try:
         remote = look(f"{pages}/{file}")
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403, 404) and file == IMAGES:
+        if error.code == 404 and file == IMAGES:
             path.write_text("{}")  # there is none, and the library then takes 0.5
             return path
         if error.code in (401, 403, 404) and file == CONFIG:
             raise FileNotFoundError(f"the hub has no {repository} open to all{near(repository)}") from error
-        if error.code in (401, 403, 404):
+        if error.code in (401, 403, 404) and file == WEIGHTS:
             raise FileNotFoundError(f"{repository} has no {file}; its other files may be pickles") from error
         raise ConnectionError(f"{error.url} answers {error.code} {error.reason}; try again later") from error
     except BROKEN as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from vitlab.checkpoints.reading import check_floats, read_arrays, weight_files
+from vitlab.checkpoints.reading import check_finite, check_floats, read_arrays, weight_files
 from vitlab.checkpoints.saving import KINDS, classes
 from vitlab.checkpoints.translating import translate
 
@@ -43,6 +43,7 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
         return translate(path, arrays, metadata, config_fields, resize).eval()
     model = read_model(path, metadata, config_fields)
     check_floats(path, arrays)
+    check_finite(path, arrays)
     try:
         model.load_state_dict(arrays)
     except RuntimeError as error:

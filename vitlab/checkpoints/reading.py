@@ -125,6 +125,16 @@ def check_floats(path: Path, arrays: dict[str, Tensor]) -> None:
             )
 
 
+def check_finite(path: Path, arrays: dict[str, Tensor]) -> None:
+    """Raise ValueError naming an array that has NaN or infinite numbers."""
+    for name, array in arrays.items():
+        if not array.isfinite().all():
+            raise ValueError(
+                f"array {name!r} in {path} has NaN or infinite numbers: the file is damaged, or its "
+                "training diverged"
+            )
+
+
 def weight_files(path: Path) -> list[Path]:
     """The files that hold the weights: `path` itself, or those of a folder as Hugging Face writes it.
 

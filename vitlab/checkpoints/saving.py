@@ -49,6 +49,7 @@ def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") 
     path, config = Path(path), asdict(model.config)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a file in it, such as {path / 'vit.safetensors'}")
+    check_whole(model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {"format": "vitlab", "model": kind, "config": json.dumps(config)}
     if layout == "timm":
@@ -59,6 +60,19 @@ def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, safetensors.torch.save(tensors, metadata))
     return path
+
+
+def check_whole(model: nn.Module) -> None:
+    """Raise ValueError for a model that its config does not make again: the file could not be loaded."""
+    with torch.device("meta"):
+        like = classes(type(model).__name__)[0](model.config).state_dict()
+    own, like = ({name: tuple(t.shape) for name, t in state.items()} for state in (model.state_dict(), like))
+    for name in own | like:
+        if own.get(name) != like.get(name):
+            raise ValueError(
+                f"the model was changed after it was made: {name} is {own.get(name)}, by its config it is "
+                f"{like.get(name)}. Make one by the right config, as fine_tuning.adapt does, for the weights"
+            )
 
 
 def for_timm(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:

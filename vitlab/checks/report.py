@@ -5,6 +5,7 @@ python -m vitlab.checks report FOLDER           one row for each learner and exe
 
 import argparse
 import csv
+import math
 import os
 import re
 import tempfile
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-CALL = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["'],\s*(\w+)\s*\)""")
+CALL = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["']\s*,\s*(\w+)\s*\)""")
 VERDICT = re.compile(r"^Exercise \S+: (not attempted|correct|not yet)[. ]*(.*)$", re.MULTILINE)
 
 
@@ -82,6 +83,7 @@ def run(nb, time_limit: float) -> str:
             nb,
             timeout_func=lambda cell: max(1, int(end - time.monotonic())),
             allow_errors=True,
+            kernel_name="python3",  # this Python's, whatever the learner's environment was called
             resources={"metadata": {"path": folder}},
         )
         try:
@@ -129,6 +131,10 @@ def main(arguments: list[str] | None = None) -> None:
     command.add_argument("--out", type=Path, default=Path("report.csv"), help="default: report.csv")
     command.add_argument("--time_limit", type=float, default=600, help="seconds a notebook; default: 600")
     options = parser.parse_args(arguments)
+    if options.out.is_dir() or not options.out.absolute().parent.is_dir():
+        parser.error(f"--out is a file in a folder that is there; got {options.out}")
+    if not 0 < options.time_limit < math.inf:
+        parser.error(f"--time_limit is a number of seconds above 0; got {options.time_limit}")
     try:
         rows = list(report_folder(options.folder, options.time_limit))
     except ValueError as error:

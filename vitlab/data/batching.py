@@ -16,6 +16,8 @@ def normalise(images: Tensor) -> Tensor:
     >>> normalise(torch.tensor([0, 255], dtype=torch.uint8))
     tensor([-1.,  1.])
     """
+    if not isinstance(images, Tensor):
+        raise ValueError(f"normalise takes a tensor; got {type(images).__name__}: torch.as_tensor makes one")
     if images.dtype != torch.uint8:
         raise ValueError(
             f"normalise takes uint8 in [0, 255]; got {images.dtype}: were the images normalised already?"

@@ -26,6 +26,8 @@ class Dataset(NamedTuple):
     def subset(self, which: int | Sequence[int] | Tensor, seed: int = 0) -> "Dataset":
         """The images at these indices, or this many different ones drawn at random with `seed`.
 
+        A mask, True for the images to take, has their indices. Raises ValueError for what is neither.
+
         >>> five = Dataset(torch.zeros(5, 1, 4, 4, dtype=torch.uint8), torch.arange(5), list("abcde"))
         >>> five.subset([4, 0]).labels
         tensor([4, 0])
@@ -35,7 +37,16 @@ class Dataset(NamedTuple):
             if not 0 < which <= n:
                 raise ValueError(f"a subset of {n} images has 1 to {n} of them; got {which}")
             which = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:which]
-        indices = torch.as_tensor(which, dtype=torch.long, device=self.labels.device)
+        indices = torch.as_tensor(which, device=self.labels.device)
+        if indices.dtype == torch.bool and indices.shape == self.labels.shape:
+            indices = indices.nonzero()[:, 0]
+        whole = (torch.uint8, torch.int16, torch.int32, torch.int64)
+        if indices.ndim != 1 or (len(indices) and indices.dtype not in whole):
+            raise ValueError(
+                f"a subset is a number of images, a list of indices, or a mask of {len(self.labels)}; got "
+                f"{str(indices.dtype).removeprefix('torch.')} of shape {tuple(indices.shape)}"
+            )
+        indices = indices.long()
         return Dataset(self.images[indices], self.labels[indices], self.classes)
 
     def __repr__(self) -> str:
@@ -58,6 +69,7 @@ def select_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
     classes, n = list(classes), len(dataset.classes)
     if not classes or len(set(classes)) < len(classes) or not set(classes) <= set(range(n)):
         raise ValueError(f"classes are one or more different labels from 0 to {n - 1}; got {classes}")
+    check_labels(dataset.labels, n)
     new_labels = torch.full((n,), -1, device=dataset.labels.device)
     new_labels[classes] = torch.arange(len(classes), device=dataset.labels.device)
     labels = new_labels[dataset.labels]

@@ -1,5 +1,7 @@
 """The linear probe: what can be read off features that nothing has changed (section 4.1)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,7 +51,7 @@ def linear_probe(
     for x, y in ((train_features, train_labels), (test_features, test_labels)):
         if len(x) != len(y):
             raise ValueError(f"there are {len(x)} features but {len(y)} labels")
-    if ridge <= 0:
+    if not 0 < ridge < math.inf:
         raise ValueError(
             f"ridge is above 0, or features that outnumber images have no one answer; got {ridge}"
         )

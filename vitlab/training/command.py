@@ -4,6 +4,7 @@ import argparse
 import difflib
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -53,6 +54,11 @@ def main(
             raise ValueError(unknown_option(unknown, parser))
         if options.out.suffix != ".safetensors":
             raise ValueError(f"--out is a file named *.safetensors; got {options.out}")
+        if options.out.is_dir() or not os.access(nearest_folder(options.out), os.W_OK):
+            raise ValueError(f"--out is a file that can be written; {options.out} cannot")
+        origin = start_card(options.start)
+        if options.checkpoint_dir:
+            refuse_another_start(options.checkpoint_dir, origin)
         recipe = Recipe(**{f.name: given[f.name] for f in fields(Recipe) if f.name in given})
         shape = shape_options(given)
         what, train_data, test_data = load_data(options, recipe.seed)
@@ -79,7 +85,7 @@ def main(
     card = {
         "data": f"{what}: {', '.join(train_data.classes)}",
         "command": f"{program} {shlex.join(arguments)}",
-        "start": start_card(options.start),
+        "start": origin,
         "task": (task or classification).__name__,
         "test_accuracy": history.accuracy if history.evaluations else None,
         "training_images": recipe.steps * recipe.batch_size,
@@ -206,8 +212,30 @@ def make_model(options: argparse.Namespace, shape: dict, dataset: Dataset) -> nn
     if model is not ViT:
         raise ValueError("--start goes on from a ViT; leave --model out")
     trained = checkpoints.load_checkpoint(start_path(options.start), **shape)
+    if type(trained) is not ViT:
+        raise ValueError(f"--start goes on from a ViT; {options.start} is a {type(trained).__name__}")
     head = None if trained.config.num_classes == classes else classes
     return adapt(trained, num_classes=head, image_size=size, in_chans=channels)
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder in which `path`, or the folders on the way to it, will be made."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
+
+
+def refuse_another_start(folder: Path, origin: dict | None) -> None:
+    """Keep in `checkpoint_dir` what its training started from; ValueError where that was something else.
+
+    Checkpoints do not tell: they know everything of a training but its initial weights.
+    """
+    kept, sha256 = folder / "start.txt", (origin or {}).get("sha256", "new weights")
+    if kept.is_file() and (before := kept.read_text(encoding="utf-8").strip()) != sha256:
+        raise ValueError(
+            f"the training in {folder} started from {before}, this one from {sha256}: name another "
+            "--checkpoint_dir, or the same --start"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.write_whole(kept, sha256.encode())
 
 
 def start_path(start: str) -> Path:
@@ -222,5 +250,7 @@ def start_card(start: str | None) -> dict | None:
     path = start_path(start)
     card = path.with_suffix(".json")
     known = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    if not isinstance(known, dict):
+        raise ValueError(f"{card} is no card of a checkpoint: move it away")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return {"sha256": sha256} | {key: known[key] for key in ("command", "start") if known.get(key)}

@@ -1,7 +1,7 @@
 """Measuring a model on a data set."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitlab import data
 from vitlab.data import Dataset
@@ -44,10 +44,20 @@ def evaluate(
 
 
 def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None = None) -> None:
-    """Raise ValueError for an empty data set, or for labels outside the classes that the model knows.
+    """Raise ValueError for no data set, an empty one, or labels outside the classes that the model knows.
 
     What labels mean to another task than classification is that task's affair.
     """
+    wanted = {"images": (torch.uint8, 4), "labels": (torch.long, 1)}
+    shapes = {"images": "uint8 (n, C, H, W)", "labels": "int64 (n,), the number of a class for each image"}
+    for name, kind in wanted.items():
+        values = getattr(dataset, name)
+        if not isinstance(values, Tensor) or (values.dtype, values.ndim) != kind:
+            shape = tuple(getattr(values, "shape", [len(values)]))
+            got = f"{getattr(values, 'dtype', type(values).__name__)} of shape {shape}"
+            raise ValueError(f"the {name} of {what} are a tensor, {shapes[name]}; got {got}")
+    if len(dataset.images) != len(dataset.labels):
+        raise ValueError(f"{what} has {len(dataset.images)} images but {len(dataset.labels)} labels")
     if not len(dataset.labels):
         raise ValueError(f"{what} is empty")
     if task not in (None, classification):

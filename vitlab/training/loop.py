@@ -63,6 +63,9 @@ def train(
     check_data(model, train_data, "train_data", task)
     if test_data is not None:
         check_data(model, test_data, "test_data", task)
+        sizes = train_data.images.shape[1:], test_data.images.shape[1:]
+        if sizes[0] != sizes[1]:
+            raise ValueError("train_data has images of {}, test_data of {}".format(*map(tuple, sizes)))
     with modes_kept(model):
         training = Training(Stepper(model, recipe, run, task), train_data, checkpoint_dir, task)
         history = training.history

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import warnings
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from vitlab.training.recipe import Recipe
 from vitlab.training.tasks import Task
 from vitlab.vit import count_parameters
 
+OWN = re.compile(r"step-\d{9}-[0-9a-f]{16}\.safetensors|\.step-\d{9}-[0-9a-f]{16}\.safetensors\..*")
 KEPT = 2  # checkpoints: the last, and one before it should that be damaged
 
 
@@ -30,6 +32,8 @@ class Keeper:
     def __init__(self, folder: str | Path, identity: dict):
         self.folder, self.identity = Path(folder), json.loads(json.dumps(identity))
         self.good: list[Path] = []
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"checkpoint_dir is a folder; {self.folder} is a file")
 
     def write(self, step: int, tensors: dict[str, dict], facts: dict) -> None:
         """Keep a checkpoint, and remove all but the last `KEPT` good ones."""
@@ -41,9 +45,8 @@ class Keeper:
         path = self.folder / f"step-{step:09}-{digest(content)}.safetensors"
         write_whole(path, content)
         self.good = [*self.good, path][-KEPT:]
-        half_written = self.folder.glob(".step-*.safetensors.*")
-        for file in (*self.folder.glob("step-*.safetensors"), *half_written):
-            if file not in self.good:
+        for file in self.folder.iterdir():
+            if OWN.fullmatch(file.name) and file not in self.good:
                 file.unlink()
 
     def newest(self) -> tuple[dict[str, dict], dict] | None:
@@ -51,7 +54,8 @@ class Keeper:
 
         Raises ValueError for a checkpoint of another training, naming the first difference.
         """
-        for path in sorted(self.folder.glob("step-*.safetensors"), reverse=True):
+        own = (path for path in self.folder.glob("step-*.safetensors") if OWN.fullmatch(path.name))
+        for path in sorted(own, reverse=True):
             if not path.stem.endswith("-" + digest(path.read_bytes())):
                 warnings.warn(f"{path} is damaged, so the checkpoint before it is used", stacklevel=3)
                 continue

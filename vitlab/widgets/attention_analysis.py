@@ -17,6 +17,7 @@ from vitlab.attention import (
     record_attention,
     uniform_attention_distance,
 )
+from vitlab.attention.distance import renormalised
 from vitlab.plots import attention_distance, pixels
 from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
@@ -325,7 +326,7 @@ def mean_by_offset(weights: Tensor, grid_size: tuple[int, int], cls: str = "drop
     prefix = weights.shape[-1] - rows * columns
     patches = weights[..., prefix:, prefix:]
     if cls == "renormalise":
-        patches = patches / patches.sum(dim=-1, keepdim=True)
+        patches = renormalised(patches)
     mean = patches.mean(dim=1)  # (L, heads, N, N)
     y, x = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T.to(weights.device)  # each (N,)
     down = y[None] - y[:, None] + rows - 1  # (N, N), query by key
