@@ -26,7 +26,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.sent, self.asked = {}, 0, []
         self.breaks_after = None  # bytes of one answer
-        self.ranges, self.lies = True, False
+        self.ranges, self.lies, self.refused = True, False, ()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -41,6 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         if moved != self.path:  # a renamed repository
             self.send_response(307)
             self.send_header("Location", moved)
+        elif self.path.endswith(self.server.refused):
+            self.send_response(403)
         elif content is None:
             self.send_response(404)
         elif self.path.endswith(".json"):  # a small file: git's own checksum
@@ -252,3 +254,30 @@ def test_a_repository_of_transformers(hub, tmp_path, images):
     asked = len(hub.asked)
     vitlab.pretrained("some/vit")
     assert len(hub.asked) == asked
+
+
+def test_a_refused_file_is_not_taken_for_one_that_is_not_there(hub):
+    """Else the model would take the wrong normalisation, now and ever after."""
+    hub.files["some/vit/config.json"] = b'{"model_type": "vit"}'
+    hub.refused = ("preprocessor_config.json",)
+    with pytest.raises(ConnectionError, match="403"):
+        vitlab.pretrained("some/vit")
+    assert not list(Path(os.environ["VITLAB_DATA"]).rglob("preprocessor_config.json"))
+
+
+@pytest.mark.parametrize("wrong", [dict(std=[0, 0, 0]), dict(mean=[0.5, 0.5]), dict(mean="half")])
+def test_a_normalisation_that_is_none_is_refused(hub, wrong):
+    publish(hub, **wrong)
+    with pytest.raises(ValueError, match="mean or the deviation"):
+        vitlab.pretrained(NAME)
+
+
+def test_the_processes_of_one_training_all_get_the_model(hub):
+    publish(hub)
+    models = []
+    threads = [threading.Thread(target=lambda: models.append(vitlab.pretrained(NAME))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(models) == 4
