@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import nbformat
 import pytest
@@ -107,3 +110,29 @@ def test_an_endless_answer_is_a_verdict_and_the_next_exercise_is_judged(tmp_path
     assert (endless.exercise, endless.verdict) == ("1.1", "not yet")
     assert "did not end within 10 seconds, in your line `while True: pass`" in endless.diagnosis
     assert (corner.exercise, corner.verdict) == ("1.3", "correct")
+
+
+@pytest.mark.slow
+def test_stopped_by_ctrl_c_it_goes_on_where_it_was(tmp_path):
+    """No false row for the notebook that was under way, and the one before it is not run again."""
+    ada = submit(tmp_path / "class" / "ada.ipynb", RIGHT)
+    submit(tmp_path / "class" / "bob.ipynb", "import time\ntime.sleep(300)")
+    out, part = tmp_path / "report.csv", tmp_path / "report.csv.part"
+    command = [sys.executable, "-m", "vitlab.checks", "report", tmp_path / "class", "--out", out]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (part.is_file() and part.read_text()):
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(5)  # the second one's kernel has started by then, or is about to
+    process.send_signal(signal.SIGINT)
+    assert "goes on from there" in process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert not out.exists()
+    assert len(part.read_text().splitlines()) == 1
+    before = os.stat(ada)
+    submit(ada, WRONG)
+    os.utime(ada, ns=(before.st_atime_ns, before.st_mtime_ns))  # who ran it again would see the difference
+    submit(tmp_path / "class" / "bob.ipynb", RIGHT)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "2 of 2 verdicts are correct" in done.stdout
+    assert not part.exists()

@@ -5,12 +5,13 @@ python -m vitlab.checks report FOLDER           one row for each learner and exe
 
 import argparse
 import csv
+import json
 import math
 import os
 import re
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,6 +93,9 @@ def run(nb, time_limit: float) -> str:
             return f"stopped after {time_limit:.0f} seconds"
         except DeadKernelError:
             return "the kernel died: out of memory, perhaps"
+        finally:
+            if hasattr(client, "_async_cleanup_kernel_future"):  # nbclient keeps Ctrl-C to itself
+                raise KeyboardInterrupt
     return ""
 
 
@@ -106,24 +110,51 @@ def outcome(cell, stopped: str) -> tuple[str, str]:
     return "not run", stopped or "the check said nothing"
 
 
-def report_folder(folder: Path, time_limit: float) -> Iterator[Row]:
-    """The rows of every notebook below a folder; one that cannot be run has a single row that says why."""
+def report_folder(folder: Path, time_limit: float, part: Path) -> list[Row]:
+    """The rows of every notebook below a folder; one that cannot be run has a single row that says why.
+
+    `part` keeps them as they come: called again after an interruption, this goes on with the notebooks that
+    are not in it, or were handed in anew since.
+    """
     from tqdm.auto import tqdm
 
     paths = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
     if not paths:
         raise ValueError(f"there is no notebook in {folder}")
+    known, rows = read_part(part), []
     for path in tqdm(paths, unit="notebook"):
         inside = path.relative_to(folder).with_suffix("")
         learner = inside.parts[0]  # a folder for each learner, or a notebook for each
+        stamp = f"{inside} {path.stat().st_mtime_ns}"
+        if stamp not in known:
+            try:
+                known[stamp] = report(path, time_limit, learner)
+            except Exception as error:  # one broken submission never stops the rest: its row says why
+                why = f"{type(error).__name__}: {error}".splitlines()[0]
+                known[stamp] = [Row(learner, path.stem, "", "not run", why)]
+            with part.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([stamp, known[stamp]]) + "\n")
+        rows += known[stamp]
+    return rows
+
+
+def read_part(part: Path) -> dict[str, list[Row]]:
+    """What an interrupted report has already: a notebook's path and time -> its rows."""
+    known = {}
+    for line in part.read_text(encoding="utf-8").splitlines() if part.is_file() else ():
         try:
-            yield from report(path, time_limit, learner)
-        except Exception as error:  # one broken submission never stops the rest: its row says why
-            yield Row(learner, path.stem, "", "not run", f"{type(error).__name__}: {error}".splitlines()[0])
+            stamp, rows = json.loads(line)
+        except ValueError:  # the line that was being written
+            continue
+        known[stamp] = [Row(*row) for row in rows]
+    return known
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Mark a folder of submitted notebooks: one row for each learner and exercise, as CSV."""
+    """Mark a folder of submitted notebooks: one row for each learner and exercise, as CSV.
+
+    Stopped, by Ctrl-C or otherwise, and called again, it goes on with the notebooks that are left.
+    """
     parser = argparse.ArgumentParser("python -m vitlab.checks", allow_abbrev=False)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("report", help=main.__doc__, description=main.__doc__, allow_abbrev=False)
@@ -135,11 +166,13 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--out is a file in a folder that is there; got {options.out}")
     if not 0 < options.time_limit < math.inf:
         parser.error(f"--time_limit is a number of seconds above 0; got {options.time_limit}")
+    part = options.out.with_name(f"{options.out.name}.part")  # only a whole table replaces another
     try:
-        rows = list(report_folder(options.folder, options.time_limit))
+        rows = report_folder(options.folder, options.time_limit, part)
     except ValueError as error:
         parser.error(str(error))
-    part = options.out.with_name(f"{options.out.name}.part")  # only a whole table replaces another
+    except KeyboardInterrupt:
+        sys.exit(f"stopped; {part} has what was marked, and the same command goes on from there")
     with part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([Row._fields, *rows])
     part.replace(options.out)
