@@ -370,7 +370,7 @@ def test_a_state_set_while_a_picture_is_drawn_does_not_freeze_the_panel(make):
     thread = threading.Thread(target=panel.redraw)
     thread.start()
     drawing.wait(10)
-    panel.set(steps=panel.state["steps"])
+    panel.set(steps=min(panel.controls["steps"].options))  # its picture waits for the one under way
     thread.join()
     panel._show = show
     assert not panel._held

@@ -105,4 +105,5 @@ def checksums() -> dict[str, tuple[int, str]]:
 def locked(path: Path) -> FileLock:
     """A context in which no other process of this machine writes the file, if it asks here, too."""
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir(), f"vitlab-{name}.lock"))  # not beside it: a lock's file stays
+    # for every user of the machine; not beside the file, as a lock's file stays
+    return FileLock(Path(tempfile.gettempdir(), f"vitlab-{name}.lock"), mode=0o666)

@@ -57,14 +57,14 @@ def main(
         if options.out.is_dir() or not os.access(nearest_folder(options.out), os.W_OK):
             raise ValueError(f"--out is a file that can be written; {options.out} cannot")
         origin = start_card(options.start)
-        if options.checkpoint_dir:
-            refuse_another_start(options.checkpoint_dir, origin)
         recipe = Recipe(**{f.name: given[f.name] for f in fields(Recipe) if f.name in given})
         shape = shape_options(given)
         what, train_data, test_data = load_data(options, recipe.seed)
         run = start(seed=recipe.seed, precision=options.precision)
         model = make_model(options, shape, train_data)
         model = prepare(model) if prepare else model
+        if options.checkpoint_dir:
+            refuse_another_start(options.checkpoint_dir, origin)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     processes = Processes(run)
