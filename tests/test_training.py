@@ -388,3 +388,15 @@ def test_test_data_of_another_size_is_refused_before_the_first_step():
     )
     with pytest.raises(ValueError, match="test_data of"):
         vitlab.train(vitlab.ViT(vitlab.ViTConfig()), one, other, vitlab.Recipe(steps=100), progress=False)
+
+
+def test_labels_of_another_task_are_its_own_affair():
+    def brightness(model, images, labels):
+        loss = (model(images)[:, 0] - labels).square().mean()
+        return training.Outcome(loss, loss.new_tensor(0.0), loss.new_tensor(float(len(labels))))
+
+    data = Dataset(EIGHT, torch.rand(8), ["any"])
+    history = vitlab.train(
+        ViT(ViTConfig()), data, None, Recipe(steps=1, batch_size=8), progress=False, task=brightness
+    )
+    assert len(history.rows) == 1

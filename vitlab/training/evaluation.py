@@ -50,6 +50,8 @@ def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None 
     """
     wanted = {"images": (torch.uint8, 4), "labels": (torch.long, 1)}
     shapes = {"images": "uint8 (n, C, H, W)", "labels": "int64 (n,), the number of a class for each image"}
+    if task not in (None, classification):
+        del wanted["labels"]
     for name, kind in wanted.items():
         values = getattr(dataset, name)
         if not isinstance(values, Tensor) or (values.dtype, values.ndim) != kind:
