@@ -386,7 +386,10 @@ def test_the_index_of_a_folder_is_damaged(text, what):
         (dict(num_heads=4, norm_eps="x"), "norm_eps is above 0; got 'x'"),
         (dict(num_heads=4, dropout="x"), "dropout is a share"),
         (dict(num_heads=4, image_size="x"), "a size is a positive whole number or a pair"),
-        (dict(num_heads=4, image_size=64, resize="x"), "method is one of 'jax', 'timm', 'hf'; got 'x'"),
+        (
+            dict(num_heads=4, image_size=64, resize="x"),
+            "method is one of 'jax', 'timm', 'hf', 'torchvision'; got 'x'",
+        ),
     ],
 )
 def test_a_field_given_of_another_kind(fields, what):

@@ -133,6 +133,24 @@ def test_images_in_unit_range_whatever_the_weights_were_trained_with(hub):
     torch.testing.assert_close(ours(2 * pixels - 1), wanted, rtol=0, atol=2e-5)
 
 
+def test_dinov2_as_hugging_face_puts_it_there(hub, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = dict(hidden_size=48, num_hidden_layers=1, num_attention_heads=4, image_size=32, patch_size=8)
+    theirs, pixels = (
+        transformers.Dinov2Model(transformers.Dinov2Config(**sizes)).eval(),
+        torch.rand(2, 3, 32, 32),
+    )
+    theirs.save_pretrained(tmp_path / "saved")
+    images = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
+    (tmp_path / "saved" / "preprocessor_config.json").write_text(json.dumps(images))
+    hub.files = {f"meta/dinov2/{file.name}": file.read_bytes() for file in (tmp_path / "saved").iterdir()}
+    ours = vitlab.pretrained("meta/dinov2", progress=False)
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in images.values())
+    with torch.no_grad():
+        wanted = theirs((pixels - mean) / std).pooler_output
+        torch.testing.assert_close(ours(2 * pixels - 1), wanted, rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_transfer_that_breaks_off_is_gone_on_with(hub, ranges):
     publish(hub)

@@ -488,7 +488,9 @@ def test_vit_pytorch(vit_pytorch, arguments, fields):
 
 def test_vit_pytorch_has_no_rule_for_positions(vit_pytorch):
     file = as_safetensors(lucid(vit_pytorch).state_dict())
-    with pytest.raises(ValueError, match="no rule of its own .* give resize='jax', 'timm' or 'hf'"):
+    with pytest.raises(
+        ValueError, match="no rule of its own .* give resize='jax', 'timm', 'hf' or 'torchvision'"
+    ):
         vitlab.load_checkpoint(file, num_heads=4, image_size=64)
     assert vitlab.load_checkpoint(file, num_heads=4, image_size=64, resize="jax").config.num_tokens == 65
     with pytest.raises(ValueError, match="192 numbers, no square of pixels with 5: give in_chans"):
@@ -553,7 +555,7 @@ def longer(array: np.ndarray, axis: int) -> np.ndarray:
     ("extra", "what"),
     [
         ("dist_token", "a distilled DeiT"),
-        ("blocks.0.ls1.gamma", "layer scale"),
+        ("blocks_token_only.0.norm1.weight", "a CaiT"),
         ("blocks.0.attn.relative_position_bias_table", "a Swin Transformer or a BEiT"),
         ("reg_token", "register tokens"),
         ("norm_pre.weight", "a CLIP"),

@@ -138,7 +138,7 @@ def test_hf_resize_is_transformers_own(new):
     torch.testing.assert_close(resize_pos_embed(table, (4, 4), new, method="hf"), wanted)
 
 
-@pytest.mark.parametrize("method", ["jax", "timm", "hf"])
+@pytest.mark.parametrize("method", ["jax", "timm", "hf", "torchvision"])
 def test_resizing_keeps_the_prefix_and_what_is_the_same_everywhere(method):
     table = torch.cat([torch.randn(1, 2, 6), torch.full((1, 12, 6), 0.7)], dim=1)
     resized = resize_pos_embed(table, (3, 4), (5, 2), num_prefix_tokens=2, method=method)
@@ -146,7 +146,7 @@ def test_resizing_keeps_the_prefix_and_what_is_the_same_everywhere(method):
     torch.testing.assert_close(resized[:, 2:], torch.full((1, 10, 6), 0.7))
 
 
-@pytest.mark.parametrize("method", ["jax", "timm", "hf"])
+@pytest.mark.parametrize("method", ["jax", "timm", "hf", "torchvision"])
 def test_rows_stay_rows_and_columns_stay_columns(method):
     """What depends on the column alone does so afterwards, on a grid whose sides are swapped."""
     table = torch.arange(8.0).repeat(2)[None, :, None]  # 2 rows of 8
@@ -178,7 +178,7 @@ def test_jax_resize_is_googles():
 def test_tables_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"\(1, 17, D\); got \(1, 16, 8\)"):
         vitlab.resize_pos_embed(torch.zeros(1, 16, 8), (4, 4), (6, 6))
-    with pytest.raises(ValueError, match="'jax', 'timm', 'hf'; got 'nearest'"):
+    with pytest.raises(ValueError, match="'jax', 'timm', 'hf', 'torchvision'; got 'nearest'"):
         vitlab.resize_pos_embed(torch.zeros(1, 17, 8), (4, 4), (6, 6), method="nearest")
 
 

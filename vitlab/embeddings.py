@@ -69,9 +69,9 @@ def resize_pos_embed(
 
     Section 3.2. The prefix (the class token's entry) has no place in the image and is kept as it is.
     `method` is the rule of the library that the weights will be compared with: "jax" (Google's: bilinear,
-    corners on corners), "timm" (bicubic with antialiasing) or "hf" (bicubic). The grids are (rows,
-    columns) and are never guessed from the number of tokens. Raises ValueError where table and grid do
-    not fit, or the method is unknown.
+    corners on corners), "timm" (bicubic with antialiasing), "hf" (bicubic) or "torchvision" (bicubic,
+    corners on corners). The grids are (rows, columns) and are never guessed from the number of tokens.
+    Raises ValueError where table and grid do not fit, or the method is unknown.
 
     >>> resize_pos_embed(torch.zeros(1, 17, 64), (4, 4), (6, 8)).shape
     torch.Size([1, 49, 64])
@@ -80,6 +80,7 @@ def resize_pos_embed(
         "jax": {"mode": "bilinear", "align_corners": True},
         "timm": {"mode": "bicubic", "align_corners": False, "antialias": True},
         "hf": {"mode": "bicubic", "align_corners": False},
+        "torchvision": {"mode": "bicubic", "align_corners": True},
     }
     if method not in rules:
         raise ValueError(f"method is one of {', '.join(map(repr, rules))}; got {method!r}")

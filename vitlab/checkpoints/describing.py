@@ -21,7 +21,9 @@ HUGGING_FACE = {  # its names of fields, and its defaults where an older config.
     "patch_size": ("patch_size", 16),
     "qkv_bias": ("qkv_bias", True),
 }
-VITS = ("vit", "vit_msn", "vit_mae")  # Hugging Face's models that are this ViT, the last one without masking
+DINOV2 = HUGGING_FACE | {"norm_eps": ("layer_norm_eps", 1e-6), "patch_size": ("patch_size", 14)}
+# Hugging Face's models that are this ViT, the last two without masking
+VITS = {"vit": HUGGING_FACE, "vit_msn": HUGGING_FACE, "vit_mae": HUGGING_FACE, "dinov2": DINOV2}
 KINDS_OF = {  # of fields; the others have whole numbers
     **dict(qkv_bias=bool, gelu=str, pool=str),
     **dict.fromkeys(("norm_eps", "dropout"), (int, float)),
@@ -76,12 +78,17 @@ def of_vitlab(path: Path, text: str) -> dict:
 
 def of_hugging_face(file: Path, config: dict) -> dict:
     """The fields in a config.json of transformers."""
-    if config.get("model_type", "vit") not in VITS:
+    kind = config.get("model_type", "vit")
+    if kind not in VITS:
         raise ValueError(
-            f"{file} is of model_type={config['model_type']!r}, and vitlab knows Hugging Face's "
+            f"{file} is of model_type={kind!r}, and vitlab knows Hugging Face's "
             f"{', '.join(VITS)}: the names are the same, but the model is another. Load it with transformers"
         )
-    said = {field: config.get(name, default) for field, (name, default) in HUGGING_FACE.items()}
+    said = {field: config.get(name, default) for field, (name, default) in VITS[kind].items()}
+    if kind == "dinov2":  # it says how many times as wide as the model the MLP is
+        ratio, width = config.get("mlp_ratio", 4), said["embed_dim"]
+        numbers = isinstance(ratio, int | float) and isinstance(width, int)
+        said["mlp_dim"] = int(width * ratio) if numbers else ratio
     if config.get("pooler_act", "tanh") != "tanh":
         raise ValueError(f"{file} says pooler_act={config['pooler_act']!r}; vitlab's hidden layer has tanh")
     if isinstance(patch := said["patch_size"], list) and len(set(patch)) == 1:

@@ -9,10 +9,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vitlab.checkpoints.layouts import LAYOUTS, Row, alone, recognise, strangers
+from vitlab.checkpoints.layouts import GATED, LAYOUTS, Row, alone, recognise, strangers
 from vitlab.checkpoints.reading import check_finite, check_floats
 from vitlab.embeddings import sincos2d
 from vitlab.vit import ViT, ViTConfig
+
+BLOCK = re.compile(r"(?<=[._])\d+(?=[./])")  # the first such number in an array's name, if that is in a block
 
 
 class Foreign:
@@ -29,9 +31,9 @@ class Foreign:
             raise ValueError(f"{path} {unrecognised(arrays)}")
         self.table = self.layout.table(arrays)
         known = {name: row for row in self.table.values() for name in row.names}
-        rows = {name: known.get(name) or known.get(re.sub(r"\d+", "*", name, count=1)) for name in arrays}
+        rows = {name: known.get(name) or known.get(BLOCK.sub("*", name, count=1)) for name in arrays}
         if extra := sorted(name for name, row in rows.items() if row is None):
-            found = kinds(extra)
+            found = kinds(extra, self.layout.strangers)
             seems = f"It seems to be {found}. " if found else ""
             out = "" if found else ", or take them out if nothing reads them"
             raise ValueError(
@@ -96,8 +98,25 @@ class Foreign:
                 letter, parts = ("i", 3) if axis == "(s i)" else (axis, 1)
                 votes[letter][name] = size // parts
             if "*" in row.names[0]:
-                blocks.add(int(re.search(r"\d+", name)[0]))
+                blocks.add(int(BLOCK.search(name)[0]))
+        self.check_mlp(votes["m"])
         return {letter: self.majority(of) for letter, of in votes.items()} | {"depth": 1 + max(blocks)}
+
+    def check_mlp(self, widths: dict[str, int]) -> None:
+        """Raise ValueError for a gated MLP with both first layers in one array, as in timm's DINOv2-giant."""
+        first, second = (
+            {
+                widths[name]
+                for name, row in self.rows.items()
+                if row is self.table[f"blocks.*.mlp.{layer}.weight"]
+            }
+            for layer in ("fc1", "fc2")
+        )
+        if len(second) == 1 and first == {2 * width for width in second}:
+            raise ValueError(
+                f"{self.path} is {GATED}: its first layer makes {first.pop()} numbers, of which half multiply "
+                f"the other half. Load it with {self.layout.library}"
+            )
 
     def majority(self, votes: dict[str, int]) -> int:
         """The size that most arrays have. Raises ValueError that names them where two are as frequent."""
@@ -114,6 +133,12 @@ class Foreign:
         """vitlab's arrays by name. Raises ValueError naming what is missing or of a wrong shape."""
         with torch.device("meta"):
             wanted = ViT(config).state_dict()
+            wanted |= {
+                ours.replace("*", str(block)): torch.empty(config.embed_dim)
+                for ours in self.table
+                for block in range(config.depth)
+                if ours.endswith(".scale")
+            }
         sizes = dict(h=config.num_heads, p=config.patch_size, q=config.patch_size, s=3)
         tensors, missing, wrong = {}, [], []
         for ours, like in wanted.items():
@@ -141,7 +166,7 @@ class Foreign:
                 f"arrays in {self.path} do not fit the others: {'; '.join(shapes)}. The file is damaged; "
                 "copy or download it again"
             )
-        return tensors
+        return without_layer_scale(tensors)
 
     def lack(self, names: list[str]) -> None:
         """Raise the ValueError for arrays that should be there."""
@@ -150,6 +175,22 @@ class Foreign:
             f"{listed([name.replace('*', '0') for name in names])}: the file is incomplete; copy or download "
             "it again, or save the whole state dict"
         )
+
+
+def without_layer_scale(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Layer scale multiplied into the layers that it follows, as γ (W x + b) = (γ W) x + γ b.
+
+    >>> without_layer_scale({"blocks.0.mlp.fc2.bias": torch.ones(1), "blocks.0.mlp.scale": torch.ones(1) / 4})
+    {'blocks.0.mlp.fc2.bias': tensor([0.2500])}
+    """
+    folded = dict(tensors)
+    for name in [name for name in tensors if name.endswith(".scale")]:
+        scale, last = folded.pop(name), "proj" if name.endswith(".attn.scale") else "fc2"
+        for part in ("weight", "bias"):
+            layer = f"{name.removesuffix('scale')}{last}.{part}"
+            if layer in folded:
+                folded[layer] = folded[layer] * scale.view(-1, *[1] * (folded[layer].ndim - 1))
+    return folded
 
 
 def axes(row: Row) -> list[str]:
@@ -171,13 +212,13 @@ def listed(names: list[str]) -> str:
     return ", ".join(map(repr, names[:3])) + more
 
 
-def kinds(names: Iterable[str]) -> str:
-    """What has such names, each with one that says so, or nothing.
+def kinds(names: Iterable[str], more: dict[str, str] | None = None) -> str:
+    """What has such names, each with one that says so, or nothing; `more` as in `strangers`.
 
     >>> kinds(["reg_token"])
     "a ViT with register tokens (DINOv2 and later) ('reg_token')"
     """
-    return ", and ".join(f"{what} ({name!r})" for name, what in strangers(names).items())
+    return ", and ".join(f"{what} ({name!r})" for name, what in strangers(names, more).items())
 
 
 def unrecognised(arrays: dict[str, Tensor]) -> str:

@@ -41,7 +41,7 @@ def pretrained(name: str, resize: str | None = None, progress: bool = True, **co
     folder = folder_of(repository)
     config = read_json(get(repository, CONFIG, folder))
     kind = str(config.get("architecture", config.get("model_type")))
-    if kind != "vit" and not re.match("(vit|deit|flexivit)_", kind):
+    if kind not in ("vit", "dinov2") and not re.match("(vit|deit|flexivit)_", kind):
         raise ValueError(f"{name} is a {kind}, not a ViT; timm's names of ViTs begin with vit_ or deit_")
     # how images were normalised: timm says it in config.json, Hugging Face in a file of its own
     of_timm = config.get("pretrained_cfg", {})

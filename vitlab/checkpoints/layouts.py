@@ -29,6 +29,9 @@ class Layout(NamedTuple):
     table: Callable[[dict[str, Tensor]], dict[str, Row]]
     assumed: dict  # fields that the arrays do not say
     resize: str | None  # the library's own rule for position embeddings
+    strangers: dict[
+        str, str
+    ] = {}  # arrays that only some of its models have: a regular expression, what it is
 
 
 def pair(ours: str, theirs: str, weight: str, bias: str | None = None) -> dict[str, Row]:
@@ -55,11 +58,24 @@ def same(axes: str) -> str:
 NORM, FC1, FC2 = same("d"), same("m d"), same("d m")
 
 
+def layer_scales(attention: str, mlp: str) -> dict[str, Row]:
+    """The rows of layer scale, D numbers that multiply what each half of a block adds (arXiv 2103.17239)."""
+    return {
+        f"blocks.*.{half}.scale": Row((name,), NORM) for half, name in (("attn", attention), ("mlp", mlp))
+    }
+
+
 def timm(arrays: dict[str, Tensor]) -> dict[str, Row]:
     """timm's VisionTransformer. With average pooling the final norm is `fc_norm`, unless told otherwise.
 
-    Versions before 0.8 had the hidden layer of the pre-training head, `pre_logits`.
+    Versions before 0.8 had the hidden layer of the pre-training head, `pre_logits`. DINOv2 and DeiT-III have
+    layer scale, DeiT-III's authors under other names; `mask_token` stood for patches in DINOv2's training.
     """
+    scales, mask = {}, {}
+    for one, two in (("ls1.gamma", "ls2.gamma"), ("gamma_1", "gamma_2")):
+        if any(name.startswith("blocks.") and name.endswith((f".{one}", f".{two}")) for name in arrays):
+            scales = layer_scales(f"blocks.*.{one}", f"blocks.*.{two}")
+            mask = {"mask_token": Row(("mask_token",), same("1 d"))}
     norm = "fc_norm" if any(name.startswith("fc_norm.") for name in arrays) else "norm"
     classes = "l r" if any(name.startswith("pre_logits.") for name in arrays) else "l d"
     return {
@@ -72,6 +88,8 @@ def timm(arrays: dict[str, Tensor]) -> dict[str, Row]:
         **pair("blocks.*.norm2", "blocks.*.norm2", NORM),
         **pair("blocks.*.mlp.fc1", "blocks.*.mlp.fc1", FC1),
         **pair("blocks.*.mlp.fc2", "blocks.*.mlp.fc2", FC2),
+        **scales,
+        **mask,
         **pair("norm", norm, NORM),
         **pair("pre_logits.fc", "pre_logits.fc", same("r d")),
         **pair("head", "head", same(classes)),
@@ -133,26 +151,77 @@ def hugging_face(arrays: dict[str, Tensor]) -> dict[str, Row]:
         if classifier
         else pair("pre_logits.fc", f"{vit}pooler.dense", same("r d"))
     )
-    if any(".attention.q_proj." in name for name in arrays) or any(".mlp.fc1." in name for name in arrays):
-        block, qkv, proj = f"{vit}layers.*.", "attention.{}_proj", "attention.o_proj"
-        parts, fc1, fc2 = "qkv", "mlp.fc1", "mlp.fc2"
-    else:
-        block, qkv, proj = f"{vit}encoder.layer.*.", "attention.attention.{}", "attention.output.dense"
-        parts, fc1, fc2 = ("query", "key", "value"), "intermediate.dense", "output.dense"
-    qkv = [block + qkv.format(part) for part in parts]
+    memory = any(".attention.q_proj." in name or ".mlp.fc1." in name for name in arrays)
+    block = f"{vit}layers.*." if memory else f"{vit}encoder.layer.*."
+    fc1, fc2 = ("mlp.fc1", "mlp.fc2") if memory else ("intermediate.dense", "output.dense")
     return {
         "cls_token": Row((f"{vit}embeddings.cls_token",), same("1 t d")),
         "pos_embed": Row((f"{vit}embeddings.position_embeddings",), same("1 n d")),
         **pair("patch_embed.proj", f"{vit}embeddings.patch_embeddings.projection", same("d c p q")),
         **pair("blocks.*.norm1", f"{block}layernorm_before", NORM),
-        "blocks.*.attn.qkv.weight": Row(tuple(f"{part}.weight" for part in qkv), same("i d")),
-        "blocks.*.attn.qkv.bias": Row(tuple(f"{part}.bias" for part in qkv), same("i")),
-        **pair("blocks.*.attn.proj", f"{block}{proj}", same("d i")),
+        **hugging_face_attention(block, memory),
         **pair("blocks.*.norm2", f"{block}layernorm_after", NORM),
         **pair("blocks.*.mlp.fc1", f"{block}{fc1}", FC1),
         **pair("blocks.*.mlp.fc2", f"{block}{fc2}", FC2),
         **pair("norm", f"{vit}layernorm", NORM),
         **head,
+    }
+
+
+def hugging_face_attention(block: str, memory: bool) -> dict[str, Row]:
+    """The rows of its attention, whose names are others in memory than in files."""
+    names = [f"attention.{part}_proj" for part in "qkvo"]
+    if not memory:
+        names = [f"attention.attention.{part}" for part in ("query", "key", "value")]
+        names += ["attention.output.dense"]
+    *qkv, proj = (block + name for name in names)
+    return {
+        "blocks.*.attn.qkv.weight": Row(tuple(f"{part}.weight" for part in qkv), same("i d")),
+        "blocks.*.attn.qkv.bias": Row(tuple(f"{part}.bias" for part in qkv), same("i")),
+        **pair("blocks.*.attn.proj", proj, same("d i")),
+    }
+
+
+def dinov2(arrays: dict[str, Tensor]) -> dict[str, Row]:
+    """Hugging Face's Dinov2Model: a ViT with layer scale. Its `mask_token` is for training."""
+    lead = next((found[0] for name in arrays if (found := re.match(r"dinov2\w*\.", name))), "")
+    embeddings, block = f"{lead}embeddings.", f"{lead}encoder.layer.*."
+    return {
+        "cls_token": Row((f"{embeddings}cls_token",), same("1 t d")),
+        "mask_token": Row((f"{embeddings}mask_token",), same("1 d")),
+        "pos_embed": Row((f"{embeddings}position_embeddings",), same("1 n d")),
+        **pair("patch_embed.proj", f"{embeddings}patch_embeddings.projection", same("d c p q")),
+        **pair("blocks.*.norm1", f"{block}norm1", NORM),
+        **hugging_face_attention(block, any(".attention.q_proj." in name for name in arrays)),
+        **pair("blocks.*.norm2", f"{block}norm2", NORM),
+        **pair("blocks.*.mlp.fc1", f"{block}mlp.fc1", FC1),
+        **pair("blocks.*.mlp.fc2", f"{block}mlp.fc2", FC2),
+        **layer_scales(f"{block}layer_scale1.lambda1", f"{block}layer_scale2.lambda1"),
+        **pair("norm", f"{lead}layernorm", NORM),
+    }
+
+
+def torchvision(arrays: dict[str, Tensor]) -> dict[str, Row]:
+    """torchvision's VisionTransformer. Version 0.12 called the layers of an MLP otherwise."""
+    block = "encoder.layers.encoder_layer_*."
+    old = any(".mlp.linear_" in name for name in arrays)
+    fc1, fc2 = ("mlp.linear_1", "mlp.linear_2") if old else ("mlp.0", "mlp.3")
+    hidden = any(name.startswith("heads.pre_logits.") for name in arrays)
+    head = "heads.head" if any(name.startswith("heads.head.") for name in arrays) else "heads"
+    return {
+        "cls_token": Row(("class_token",), same("1 t d")),
+        "pos_embed": Row(("encoder.pos_embedding",), same("1 n d")),
+        **pair("patch_embed.proj", "conv_proj", same("d c p q")),
+        **pair("blocks.*.norm1", f"{block}ln_1", NORM),
+        "blocks.*.attn.qkv.weight": Row((f"{block}self_attention.in_proj_weight",), same("(s i) d")),
+        "blocks.*.attn.qkv.bias": Row((f"{block}self_attention.in_proj_bias",), same("(s i)")),
+        **pair("blocks.*.attn.proj", f"{block}self_attention.out_proj", same("d i")),
+        **pair("blocks.*.norm2", f"{block}ln_2", NORM),
+        **pair("blocks.*.mlp.fc1", f"{block}{fc1}", FC1),
+        **pair("blocks.*.mlp.fc2", f"{block}{fc2}", FC2),
+        **pair("norm", "encoder.ln", NORM),
+        **pair("pre_logits.fc", "heads.pre_logits", same("r d")),
+        **pair("head", head, same("l r" if hidden else "l d")),
     }
 
 
@@ -194,6 +263,25 @@ LAYOUTS = (
     Layout("Google", r"Transformer/encoderblock_\d+/", google, dict(gelu="tanh", norm_eps=1e-6), "jax"),
     Layout("timm", r"blocks\.\d+\.", timm, dict(gelu="erf", norm_eps=1e-6), "timm"),
     Layout(
+        "torchvision",
+        r"encoder\.layers\.encoder_layer_\d+\.",
+        torchvision,
+        dict(gelu="erf", norm_eps=1e-6),
+        "torchvision",
+        {r"^conv_proj\.conv_": "a ViT whose patches come from a stem of convolutions (arXiv 2106.14881)"},
+    ),
+    Layout(
+        "Hugging Face",
+        r"(dinov2(_with_registers)?\.)?encoder\.layer\.\d+\.(norm[12]|layer_scale[12])\.",
+        dinov2,
+        dict(gelu="erf", norm_eps=1e-6),
+        "hf",
+        {
+            r"^classifier\.": "a DINOv2 classifier, whose head reads the class token and the mean over patches "
+            "side by side, as none of vitlab's does; the model without it, .dinov2 or Dinov2Model, loads"
+        },
+    ),
+    Layout(
         "Hugging Face",
         r"(vit\.)?(encoder\.layer|layers)\.\d+\.(attention|layernorm_|intermediate|output|mlp)",
         hugging_face,
@@ -209,6 +297,7 @@ LAYOUTS = (
     ),
 )
 
+GATED = "a ViT with a gated MLP (SwiGLU)"
 # Arrays that a ViT does not have, and whose they are: a regular expression of names, what it is.
 STRANGERS = {
     r"(^|/)conv_root/": "a hybrid, a Transformer on a ResNet stem (R+ViT), whose patches come from "
@@ -219,15 +308,14 @@ STRANGERS = {
     "a BEiT, with relative positions",
     r"(?<!relative_)(rel_pos|pos_proj)": "a ViT with relative positions",
     r"reg_token|register_tokens|storage_tokens": "a ViT with register tokens (DINOv2 and later)",
-    r"(\.ls\d\.gamma|gamma_?\d|layer_scale\d?\.|lambda1)": "a ViT with layer scale (DINOv2, DeiT III, BEiT, "
-    "CaiT)",
+    r"^blocks_token_only\.|attn\.proj_[lw]\.": "a CaiT, with mixed heads and a late class token",
     r"(norm_pre|pre_layrnorm|ln_pre)\.": "a CLIP, with a norm before its first block",
     r"visual\.|vision_model\.|self_attn\.|class_embedding": "the image half of a CLIP, a SigLIP or a BLIP",
     r"attn_pool\.|MAPHead_0/|(^|\.)head\.(probe|attention)": "a ViT whose head pools by attention (SigLIP, "
     "big_vision)",
     r"\.(q_norm|k_norm|norm_q|norm_k|q_scale|k_scale)\b": "a ViT that normalises queries and keys",
     r"(^|[._])(rope|rotary)|freqs|inv_freq|\.periods$": "a ViT with rotary positions (RoPE)",
-    r"mlp\.(fc1_[gx]|w\d+|gate_proj|weights_in|up_proj)\.": "a ViT with a gated MLP (SwiGLU)",
+    r"mlp\.(fc1_[gx]|w\d+|gate_proj|weights_in|up_proj)\.": GATED,
     r"attn\.[qv]_bias|attention\.[qv]_bias": "a BEiT, an EVA or a VideoMAE, whose queries and values "
     "alone have biases",
     r"\.attns\.|attn_out_proj|in_proj\.": "a ViT whose blocks have attention and MLP side by side",
@@ -251,14 +339,14 @@ def recognise(names: Iterable[str]) -> Layout | None:
     return next((layout for layout in LAYOUTS if any(re.match(layout.block, n) for n in names)), None)
 
 
-def strangers(names: Iterable[str]) -> dict[str, str]:
-    """A name of every kind that no ViT has, and what has it.
+def strangers(names: Iterable[str], more: dict[str, str] | None = None) -> dict[str, str]:
+    """A name of every kind that no ViT has, and what has it; `more` are those of one library.
 
     >>> strangers(["cls_token", "dist_token"])
     {'dist_token': 'a distilled DeiT, with a second class token'}
     """
     names, found = list(names), {}
-    for pattern, what in STRANGERS.items():
+    for pattern, what in (STRANGERS | (more or {})).items():
         if (name := next((n for n in names if re.search(pattern, n)), None)) is not None:
             found.setdefault(name, what)
     return found

@@ -16,16 +16,18 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
 
     `path` is a .safetensors or .npz file, or a folder as Hugging Face and timm write it. What is in it is
     told by the names of its arrays: `save_checkpoint`'s own, Google's .npz (the paper's released models, both
-    numberings of layers, and big_vision's), timm's VisionTransformer, Hugging Face's ViT, vit-pytorch's ViT.
-    GELU and norm eps are the library's, so that logits agree with it to 2e-5. A FlexiViT is the ViT of the
-    patch size and grid that its file has. A SimpleViT (big_vision, vit-pytorch) needs `image_size`; its sines
+    numberings of layers, and big_vision's), timm's VisionTransformer, Hugging Face's ViT and DINOv2,
+    torchvision's and vit-pytorch's ViT. GELU and norm eps are the library's, so that logits agree with it to
+    2e-5. Layer scale (DINOv2, DeiT-III) is multiplied into the weights. A FlexiViT is the ViT of the patch
+    size and grid that its file has. A SimpleViT (big_vision, vit-pytorch) needs `image_size`; its sines
     and cosines become position embeddings like learned ones.
 
-    `config_fields` say what a file does not, and otherwise must agree with it: `num_heads` in timm and
-    vit-pytorch files (without it heads are 64 wide), a non-square `image_size` (without it a square is
-    assumed), `pool="mean"` where timm's model averages over patches and has no fc_norm, `in_chans` for
-    vit-pytorch's flat patches. Another `image_size` than the file's resizes the position embeddings by the
-    library's own rule, or by the one that `resize` names, "jax", "timm" or "hf" (see `resize_pos_embed`).
+    `config_fields` say what a file does not, and otherwise must agree with it: `num_heads` in timm,
+    torchvision and vit-pytorch files (without it heads are 64 wide), a non-square `image_size` (without it a
+    square is assumed), `pool="mean"` where timm's model averages over patches and has no fc_norm, `in_chans`
+    for vit-pytorch's flat patches. Another `image_size` than the file's resizes the position embeddings by
+    the library's own rule, or by the one that `resize` names, "jax", "timm", "hf" or "torchvision" (see
+    `resize_pos_embed`).
 
     Raises FileNotFoundError, or ValueError for a file that is cut short, a pickle (never unpickled), of
     another kind or architecture, with arrays missing, extra or wrongly shaped, or in need of another field.

@@ -58,8 +58,9 @@ def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
         **patch(file, claims),
         **heads(file, claims),
     )
-    # in the files of two libraries the array is always there, if perhaps empty
-    token = "cls_token" in table and bool(file.sizes.get("t", library in ("Hugging Face", "vit-pytorch")))
+    # in the files of three libraries the array is always there, if perhaps empty
+    always = library in ("Hugging Face", "vit-pytorch", "torchvision")
+    token = "cls_token" in table and bool(file.sizes.get("t", always))
     pool = "token" if token and not fixed["norm_after_pool"] else "mean"
     assumed = dict(file.layout.assumed)
     if token and library == "timm":  # its arrays are the same, whichever is read
@@ -188,6 +189,7 @@ def resized(file: Foreign, pos_embed: Tensor, old: ViTConfig, new: ViTConfig, ru
     if rule is None:
         raise ValueError(
             f"{file.path} is for images of {old.image_size}, not {new.image_size}, and {file.layout.library} "
-            "has no rule of its own to resize position embeddings: give resize='jax', 'timm' or 'hf'"
+            "has no rule of its own to resize position embeddings: give resize='jax', 'timm', 'hf' or "
+            "'torchvision'"
         )
     return resize_pos_embed(pos_embed, old.grid_size, new.grid_size, old.num_prefix_tokens, rule)
