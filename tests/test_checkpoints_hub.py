@@ -274,6 +274,34 @@ def test_a_repository_of_transformers(hub, tmp_path, images):
     assert len(hub.asked) == asked
 
 
+@pytest.mark.parametrize(
+    ("file", "nested", "steps", "gain", "offset"),
+    [
+        ("preprocessor_config.json", False, dict(do_normalize=False), 1.0, 0.0),
+        ("preprocessor_config.json", False, dict(do_rescale=False, do_normalize=False), 255.0, 0.0),
+        ("preprocessor_config.json", False, dict(image_mean=0.0, image_std=0.5), 2.0, 0.0),
+        ("processor_config.json", True, dict(image_mean=[0.25] * 3, image_std=[0.5] * 3), 2.0, -0.5),
+    ],
+)
+def test_every_step_of_a_processor_on_the_hub(hub, tmp_path, file, nested, steps, gain, offset):
+    """Whose weights are those of a repository without one, which takes 2u - 1."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = dict(hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=80)
+    theirs = transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, image_size=32)).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    for saved in (tmp_path / "theirs").iterdir():
+        hub.files[f"some/vit/{saved.name}"] = saved.read_bytes()
+    hub.files[f"some/vit/{file}"] = json.dumps(dict(image_processor=steps) if nested else steps).encode()
+    pixels = torch.rand(2, 3, 32, 32)
+    for _ in range(2):  # fetched, and kept
+        with torch.no_grad():
+            wanted = theirs(gain * pixels + offset).logits
+            torch.testing.assert_close(
+                vitlab.pretrained("some/vit")(2 * pixels - 1), wanted, rtol=0, atol=2e-5
+            )
+        hub.files.pop(f"some/vit/{file}", None)
+
+
 def test_a_refused_file_is_not_taken_for_one_that_is_not_there(hub):
     """Else the model would take the wrong normalisation, now and ever after."""
     hub.files["some/vit/config.json"] = b'{"model_type": "vit"}'

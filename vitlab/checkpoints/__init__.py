@@ -2,7 +2,8 @@
 
 `saving` and `loading` are the way in and out; `reading` gets arrays from files, `layouts` has the other
 libraries' names as tables, `foreign` the arrays under such names, `describing` what config.json says, and
-`translating` makes a model of all that. `hub` gets published weights by name, `downloading` their files.
+`translating` makes a model of all that, `preparing` one of images in [-1, 1]. `hub` gets published weights by
+name, `downloading` their files.
 """
 
 from vitlab.checkpoints.hub import pretrained

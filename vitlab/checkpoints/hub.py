@@ -1,21 +1,18 @@
 """Published weights by name, from the Hugging Face hub, where timm's and Google's are; kept once fetched."""
 
 import difflib
-import math
 import os
 import re
 import urllib.error
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from vitlab.checkpoints.downloading import BROKEN, download, look
 from vitlab.checkpoints.loading import load_checkpoint
+from vitlab.checkpoints.preparing import CONFIG, IMAGES, PROCESSOR
 from vitlab.checkpoints.reading import read_json
 from vitlab.vit import ViT
 
-WEIGHTS, CONFIG, IMAGES = "model.safetensors", "config.json", "preprocessor_config.json"
+WEIGHTS = "model.safetensors"
 
 HUB = "https://huggingface.co"
 
@@ -25,8 +22,8 @@ def pretrained(name: str, resize: str | None = None, progress: bool = True, **co
 
     `name` is timm's, such as "vit_base_patch16_224.augreg_in21k_ft_in1k" (ViT-B/16, 346 MB), or a repository
     on the Hugging Face hub, "google/vit-base-patch16-224". `resize` and `config_fields` are those of
-    `load_checkpoint`. Whatever mean and deviation the weights were trained with, the model takes images in
-    [-1, 1], as every ViT here: where they are others than 0.5, they are worked into the patch projection.
+    `load_checkpoint`, and as there the model takes images in [-1, 1], however they were prepared for these
+    weights.
 
     Files are kept in VITLAB_DATA, or ~/.cache/vitlab without it; what timm or transformers downloaded before
     is used as well. A download shows its progress, resumes where it broke off, and counts only once its size
@@ -43,46 +40,10 @@ def pretrained(name: str, resize: str | None = None, progress: bool = True, **co
     kind = str(config.get("architecture", config.get("model_type")))
     if kind not in ("vit", "dinov2") and not re.match("(vit|deit|flexivit)_", kind):
         raise ValueError(f"{name} is a {kind}, not a ViT; timm's names of ViTs begin with vit_ or deit_")
-    # how images were normalised: timm says it in config.json, Hugging Face in a file of its own
-    of_timm = config.get("pretrained_cfg", {})
-    images = of_timm if "architecture" in config else read_json(get(repository, IMAGES, folder))
+    if "architecture" not in config:  # how images are prepared, Hugging Face says in a file of its own
+        get(repository, IMAGES, folder)
     get(repository, WEIGHTS, folder, progress)
-    model = load_checkpoint(folder, resize, **config_fields)
-    mean, std = (images.get(key) or images.get(f"image_{key}") or 0.5 for key in ("mean", "std"))
-    channels = model.config.in_chans
-    mean, std = colours(mean, 0, channels, repository), colours(std, 1e-6, channels, repository)
-    take_unit_range(model, mean, std)
-    return model
-
-
-def colours(value, least: float, channels: int, repository: str) -> Tensor:
-    """A mean or deviation of images in [0, 1] as a tensor, () or (C,). Raises ValueError for what is none."""
-    numbers = value if isinstance(value, list) else [value]
-    known = all(isinstance(number, int | float) and least <= number < math.inf for number in numbers)
-    if not known or len(numbers) not in (1, channels):
-        raise ValueError(
-            f"{repository} says that the mean or the deviation of its images is {value!r}; with {channels} "
-            f"channels that is one number, or {channels}"
-        )
-    return torch.tensor(numbers if len(numbers) > 1 else numbers[0])
-
-
-def take_unit_range(model: ViT, mean: Tensor, std: Tensor) -> None:
-    """Make a model of images (u - mean) / std, with u in [0, 1], one of images 2u - 1, in place and exactly.
-
-    Patches do not overlap and have no border, so that the change goes into the projection.
-
-    >>> from vitlab import ViTConfig
-    >>> model = ViT(ViTConfig())
-    >>> take_unit_range(model, torch.tensor(0.5), torch.tensor(0.25))
-    """
-    if bool((mean == 0.5).all() and (std == 0.5).all()):
-        return
-    proj = model.patch_embed.proj
-    weight, mean, std = (tensor.detach().double() for tensor in (proj.weight, mean, std))
-    mean, std = (tensor.expand(weight.shape[1])[:, None, None] for tensor in (mean, std))  # (C, 1, 1)
-    proj.bias.data += (weight * (0.5 - mean) / std).sum(dim=(1, 2, 3)).to(proj.bias.dtype)
-    proj.weight.data = (weight / (2 * std)).to(proj.weight.dtype)
+    return load_checkpoint(folder, resize, **config_fields)
 
 
 def repository_of(name: str) -> str:
@@ -120,7 +81,10 @@ def get(repository: str, file: str, folder: Path, progress: bool = False) -> Pat
     try:
         remote = look(f"{pages}/{file}")
     except urllib.error.HTTPError as error:
+        if error.code == 404 and file == PROCESSOR:
+            return path
         if error.code == 404 and file == IMAGES:
+            get(repository, PROCESSOR, folder)  # which may have it, too
             path.write_text("{}")  # there is none, and the library then takes 0.5
             return path
         if error.code in (401, 403, 404) and file == CONFIG:

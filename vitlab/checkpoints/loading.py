@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from vitlab.checkpoints.preparing import take_unit_range
 from vitlab.checkpoints.reading import check_finite, check_floats, read_arrays, weight_files
 from vitlab.checkpoints.saving import KINDS, classes
 from vitlab.checkpoints.translating import translate
@@ -29,6 +30,11 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
     the library's own rule, or by the one that `resize` names, "jax", "timm", "hf" or "torchvision" (see
     `resize_pos_embed`).
 
+    The model takes images in [-1, 1], as every ViT here. What the folder of another library's weights says of
+    their preparation is worked into the patch projection: mean and deviation in timm's config.json, rescaling
+    too in Hugging Face's preprocessor_config.json. A lone file says nothing, and is taken to be for [-1, 1],
+    as Google's and vitlab's own are. How pictures get their size is `vitlab.data`'s affair.
+
     Raises FileNotFoundError, or ValueError for a file that is cut short, a pickle (never unpickled), of
     another kind or architecture, with arrays missing, extra or wrongly shaped, or in need of another field.
 
@@ -42,7 +48,9 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
         tensors, metadata = read_arrays(file)
         arrays |= tensors
     if metadata.get("format") != "vitlab":
-        return translate(path, arrays, metadata, config_fields, resize).eval()
+        model = translate(path, arrays, metadata, config_fields, resize)
+        take_unit_range(model, path)
+        return model.eval()
     model = read_model(path, metadata, config_fields)
     check_floats(path, arrays)
     check_finite(path, arrays)

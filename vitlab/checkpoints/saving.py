@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from vitlab.checkpoints.preparing import warn_of_preparation
 from vitlab.vit import ViTConfig
 
 # What can be saved: the model's class, the module that has it and its config's class. By name, because some
@@ -55,6 +56,7 @@ def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") 
     if layout == "timm":
         if kind != "ViT":
             raise ValueError(f"timm's VisionTransformer is a ViT; got {kind}")
+        warn_of_preparation(path.parent, model.config.in_chans)
         tensors = for_timm(tensors, model.config)
         metadata = {"format": "pt", "vitlab": json.dumps({name: config[name] for name in TOLD})}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import nn
 
 from vitlab import checkpoints, data
+from vitlab.checkpoints.reading import weight_files
 from vitlab.data import Dataset
 from vitlab.resnet import ResNet, ResNetConfig
 from vitlab.runtime import start
@@ -126,8 +127,8 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--model", choices=MODELS, default="vit", help="default: vit")
     parser.add_argument(
         "--start",
-        help="go on from this ViT, a shipped checkpoint's name or a file, resized to the images; its head is "
-        "kept where the number of classes is the same",
+        help="go on from this ViT, a shipped checkpoint's name, a file or a folder, resized to the images; "
+        "its head is kept where the number of classes is the same",
     )
     parser.add_argument(
         "--checkpoint_dir",
@@ -239,18 +240,18 @@ def refuse_another_start(folder: Path, origin: dict | None) -> None:
 
 
 def start_path(start: str) -> Path:
-    """The file that --start means."""
-    return Path(start) if Path(start).is_file() else checkpoints.bundled(start)
+    """The file or folder that --start means."""
+    return Path(start) if Path(start).exists() else checkpoints.bundled(start)
 
 
 def start_card(start: str | None) -> dict | None:
     """What made the weights that training started from, as far as is known; None where it started anew."""
     if start is None:
         return None
-    path = start_path(start)
-    card = path.with_suffix(".json")
+    files = weight_files(start_path(start))
+    card = files[0].with_suffix(".json")
     known = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
     if not isinstance(known, dict):
         raise ValueError(f"{card} is no card of a checkpoint: move it away")
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return {"sha256": sha256} | {key: known[key] for key in ("command", "start") if known.get(key)}
