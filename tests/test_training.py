@@ -400,3 +400,39 @@ def test_labels_of_another_task_are_its_own_affair():
         ViT(ViTConfig()), data, None, Recipe(steps=1, batch_size=8), progress=False, task=brightness
     )
     assert len(history.rows) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_a_model_with_nothing_to_train_is_refused_in_these_words(optimizer):
+    model, recipe = tiny().requires_grad_(False), Recipe(steps=1, batch_size=8, optimizer=optimizer)
+    wanted = f"nothing to train: all of its {len(list(model.parameters()))} parameters are frozen"
+    with pytest.raises(ValueError, match=wanted):
+        vitlab.train(model, stripes(8), None, recipe, vitlab.start(**CPU), progress=False)
+    with pytest.raises(ValueError, match="nothing to train, as it has no parameters"):
+        vitlab.train(torch.nn.Flatten(), stripes(8), None, recipe, vitlab.start(**CPU), progress=False)
+
+
+def test_muon_where_blocks_are_frozen():
+    """All of them: told so. Some of them: they stay, and the others learn."""
+    model, recipe = tiny(), Recipe(steps=3, batch_size=8, optimizer="muon", weight_decay=0.3)
+    matrices = sum(p.ndim == 2 for p in model.blocks.parameters())
+    model.blocks.requires_grad_(False)
+    with pytest.raises(ValueError, match=f"all {matrices} of them in this model are frozen; 'adamw'"):
+        vitlab.train(model, stripes(8), None, recipe, vitlab.start(**CPU), progress=False)
+    torch.nn.init.normal_(model.head.weight)
+    model.blocks[1].requires_grad_(True)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    vitlab.train(model, stripes(8), None, recipe, vitlab.start(**CPU), progress=False)
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name]) == name.startswith("blocks.0"), name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_only_what_is_not_frozen_moves(optimizer):
+    model, recipe = tiny(), Recipe(steps=3, batch_size=8, optimizer=optimizer, weight_decay=0.3)
+    torch.nn.init.normal_(model.head.weight)
+    model.requires_grad_(False).blocks[1].mlp.fc1.weight.requires_grad_(True)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    vitlab.train(model, stripes(8), None, recipe, vitlab.start(**CPU), progress=False)
+    moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
+    assert moved == ["blocks.1.mlp.fc1.weight"]

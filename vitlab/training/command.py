@@ -62,13 +62,13 @@ def main(
         shape = shape_options(given)
         what, train_data, test_data = load_data(options, recipe.seed)
         run = start(seed=recipe.seed, precision=options.precision)
+        processes = Processes(run)
         model = make_model(options, shape, train_data)
         model = prepare(model) if prepare else model
         if options.checkpoint_dir:
             refuse_another_start(options.checkpoint_dir, origin)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    processes = Processes(run)
     if processes.is_main:
         print(run)
     kept = dict(checkpoint_dir=options.checkpoint_dir)
@@ -76,7 +76,7 @@ def main(
         history = train(model, train_data, test_data, recipe, run, task=task, **kept)
     except (ValueError, NonFiniteLossError, MemoryError) as error:
         sys.exit(f"{program}: {error}")
-    processes.accelerator.end_training()
+    processes.end()
     if not processes.is_main:
         return
     machine = repr(run)

@@ -17,16 +17,15 @@ ITERATIONS = 5
 def apart(model: nn.Module, groups: list[dict]) -> tuple[list[Tensor], list[dict]]:
     """The weight matrices of the model's blocks, and the groups without them.
 
-    Raises ValueError for a model without trainable blocks.
+    Raises ValueError for a model without blocks, and for one whose blocks are all frozen.
     """
-    matrices = [
-        p
-        for name, p in model.named_parameters()
-        if ".blocks." in f".{name}" and p.ndim == 2 and p.requires_grad
-    ]
+    found = [p for name, p in model.named_parameters() if ".blocks." in f".{name}" and p.ndim == 2]
+    matrices = [p for p in found if p.requires_grad]
     if not matrices:
+        state = f"all {len(found)} of them in this model are frozen" if found else "this model has none"
         raise ValueError(
-            "optimizer='muon' trains the matrices of an encoder's blocks, and this model has none"
+            f"optimizer='muon' trains the matrices of an encoder's blocks, and {state}; 'adamw' trains any "
+            "model" + (", or set requires_grad on some of them" if found else "")
         )
     taken = set(map(id, matrices))
     return matrices, [

@@ -1,53 +1,120 @@
 """Several processes that train one model, as torchrun and accelerate start them; most often there is one."""
 
+import json
 import os
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed, nn
 
 from vitlab.runtime import Run
+
+TOLD = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher says beside WORLD_SIZE
 
 
 class Processes:
     """This process, number `index` of `count`, and what it asks of the others.
 
-    Each method but `is_main` is called by all processes at the same time, or none goes on.
+    Each method but `is_main` is called by all processes at the same time, or none goes on. What a launcher
+    says of anything else than the processes, such as a precision, is left to the run and the recipe.
+    Raises ValueError where the environment names several processes, but not how they find each other.
     """
 
     def __init__(self, run: Run):
-        from accelerate import Accelerator
-
-        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        on_cpu = several and run.device.type == "cpu"  # which accelerate must be told, or each trains alone
-        # `run` decides precision and device
-        self.accelerator = Accelerator(mixed_precision="no", device_placement=False, cpu=on_cpu)
-        self.index, self.count = self.accelerator.process_index, self.accelerator.num_processes
         self.device = run.device
+        if not in_group() and (asked := processes_asked_for()) > 1:
+            join_group(run, asked)
+        self.index, self.count = 0, 1
+        if in_group():
+            self.index, self.count = distributed.get_rank(), distributed.get_world_size()
+        if self.count > 1 and run.device.type == "cpu" and distributed.get_backend() == "nccl":
+            raise ValueError("the processes exchange by NCCL, which needs CUDA; leave device='cpu' out")
 
     @property
     def is_main(self) -> bool:
         """Whether this is the process that shows, measures and writes."""
         return self.index == 0
 
+    def share(self, learner: nn.Module) -> nn.Module:
+        """A module whose gradients are the mean over the processes; all begin with the first one's weights."""
+        if self.count == 1:
+            return learner
+        places = [torch.cuda.current_device()] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(learner, device_ids=places)
+
     def total(self, numbers: list[float]) -> list[float]:
         """Each number added up over the processes."""
         if self.count == 1:
             return numbers
         own = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        return self.accelerator.reduce(own, "sum").tolist()
+        distributed.all_reduce(own)
+        return own.tolist()
 
     def gather(self, own: Tensor) -> Tensor:
         """What each process has: (...) -> (count, ...)."""
-        return self.accelerator.gather(own[None].to(self.device)) if self.count > 1 else own[None]
+        if self.count == 1:
+            return own[None]
+        own = own.to(self.device)
+        everything = [torch.empty_like(own) for _ in range(self.count)]
+        distributed.all_gather(everything, own)
+        return torch.stack(everything)
 
     def refuse_disagreement(self, what: dict) -> None:
         """Raise ValueError where the values of this process are not those of the first."""
-        from accelerate.utils import broadcast_object_list
-
-        (first,) = broadcast_object_list([what])
-        for name, value in what.items():
-            if value != first[name]:
+        if self.count == 1:
+            return
+        what = json.loads(json.dumps(what))
+        first = self.of_the_first(what)
+        for name in what | first:
+            if what.get(name) != first.get(name):
                 raise ValueError(
-                    f"process {self.index} has {name} {value!r}, but process 0 has {first[name]!r}; all "
-                    "train one model, so give all the same"
+                    f"process {self.index} has {name} {what.get(name)!r}, but process 0 has "
+                    f"{first.get(name)!r}; all train one model, so give all the same"
                 )
+
+    def of_the_first(self, what: dict) -> dict:
+        """What the first process has: plain values, which go through JSON."""
+        content = torch.frombuffer(bytearray(json.dumps(what).encode()), dtype=torch.uint8).to(self.device)
+        size = torch.tensor(len(content), device=self.device)
+        distributed.broadcast(size, src=0)
+        if not self.is_main:
+            content = torch.empty(int(size), dtype=torch.uint8, device=self.device)
+        distributed.broadcast(content, src=0)
+        return json.loads(bytes(content.tolist()))
+
+    def end(self) -> None:
+        """Leave the other processes: nothing is asked of them any more."""
+        if in_group():
+            distributed.destroy_process_group()
+
+
+def in_group() -> bool:
+    """Whether this process knows the others already."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def processes_asked_for() -> int:
+    """How many processes train together, by the environment: 1 without a launcher."""
+    asked = os.environ.get("WORLD_SIZE") or "1"
+    if not asked.isdigit() or not int(asked):
+        raise ValueError(f"WORLD_SIZE is a number of processes, 1 or more; the environment has {asked!r}")
+    return int(asked)
+
+
+def join_group(run: Run, count: int) -> None:
+    """Find the other processes, and take a GPU of one's own where the run is on CUDA."""
+    told = (*TOLD, "LOCAL_RANK") if run.device.type == "cuda" else TOLD
+    if missing := [name for name in told if not os.environ.get(name)]:
+        raise ValueError(
+            f"WORLD_SIZE={count} in the environment says that {count} processes train together, but there "
+            f"is no {', '.join(missing)}: start them by torchrun or accelerate launch, or unset WORLD_SIZE"
+        )
+    if not os.environ["RANK"].isdigit() or int(os.environ["RANK"]) >= count:
+        raise ValueError(f"RANK is a number from 0 to {count - 1}; the environment has {os.environ['RANK']!r}")
+    if run.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"several processes train on CUDA or on CPUs; this run is on {run.device.type}")
+    if run.device.type == "cuda":
+        place, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if place >= there:
+            raise ValueError(f"process {place} here has no GPU of its own; start no more than {there} of them")
+        torch.cuda.set_device(place)
+    distributed.init_process_group("nccl" if run.device.type == "cuda" else "gloo")

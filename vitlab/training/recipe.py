@@ -69,9 +69,17 @@ def learning_rate_at(step: int, recipe: Recipe) -> float:
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer. Weight decay is for matrices only: no norms, biases, class token or positions.
 
-    Raises ValueError where "muon" finds no encoder to train.
+    Raises ValueError where there is nothing to train, or for "muon" nothing in an encoder's blocks.
     """
-    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    parameters = list(model.named_parameters())
+    trainable = [(name, p) for name, p in parameters if p.requires_grad]
+    if not trainable:
+        raise ValueError(
+            f"the model has nothing to train: all of its {len(parameters)} parameters are frozen; set "
+            "requires_grad on those that are to learn"
+            if parameters
+            else "the model has nothing to train, as it has no parameters; evaluate measures it as it is"
+        )
     spared = {name for name, p in trainable if p.ndim < 2 or name.endswith(("cls_token", "pos_embed"))}
     groups = [
         {"params": [p for name, p in trainable if name not in spared], "weight_decay": recipe.weight_decay},

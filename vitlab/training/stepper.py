@@ -21,14 +21,13 @@ class Stepper:
     def __init__(self, model: nn.Module, recipe: Recipe, run: Run, task: Task | None = None):
         self.recipe, self.run = recipe, run
         self.processes = Processes(run)
-        self.accelerator = self.processes.accelerator
         if self.processes.index:
             torch.manual_seed(torch.initial_seed() + self.processes.index)
         self.model = model.to(run.device).train()
         self.parameters = list(self.model.parameters())  # looked up once: it takes longer than to clip them
         task = task or functools.partial(classification, label_smoothing=recipe.label_smoothing)
-        self.learner = self.accelerator.prepare_model(Learner(self.model, task))
         self.optimizer = make_optimizer(self.model, recipe)
+        self.learner = self.processes.share(Learner(self.model, task))
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.precision == "fp16")
 
     def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Outcome:
@@ -39,10 +38,10 @@ class Stepper:
             group["lr"] = learning_rate
         with self.run.autocast():
             outcome = self.learner(images, labels)
-        self.accelerator.backward(self.scaler.scale(outcome.loss))
+        self.scaler.scale(outcome.loss).backward()
         if self.recipe.clip_norm:
             self.scaler.unscale_(self.optimizer)
-            self.accelerator.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
+            nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
