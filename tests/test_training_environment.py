@@ -97,7 +97,10 @@ def test_an_accelerator_of_an_earlier_cell_changes_nothing_and_stays(options):
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"WORLD_SIZE": "2"}, "no RANK, MASTER_ADDR, MASTER_PORT: start them by torchrun .* unset WORLD_SIZE"),
+        (
+            {"WORLD_SIZE": "2"},
+            "no RANK, MASTER_ADDR, MASTER_PORT: start them by .* unset WORLD_SIZE",
+        ),
         ({"WORLD_SIZE": "2", "RANK": "0"}, "no MASTER_ADDR, MASTER_PORT"),
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE is a number of processes, 1 or more; .* 'two'"),
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE is a number of processes, 1 or more; .* '0'"),

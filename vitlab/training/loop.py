@@ -11,6 +11,7 @@ from vitlab.data import Dataset
 from vitlab.data.batching import Batches
 from vitlab.runtime import Run, here
 from vitlab.training.evaluation import check_data, evaluate
+from vitlab.training.fingerprint import fingerprint
 from vitlab.training.history import Evaluation, History, Meter, summary
 from vitlab.training.recipe import Recipe, learning_rate_at
 from vitlab.training.resume import Keeper, identity
@@ -43,13 +44,14 @@ def train(
 
     In `checkpoint_dir` some 20 checkpoints are written, and one when Ctrl-C ends the training; the last two
     stay. The same call then goes on from the newest, and on a CPU it ends with the same weights and
-    history, bit for bit, as a training that nothing interrupted.
+    history, bit for bit, as a training that nothing interrupted. A task must be one that can be known again:
+    a function of a module or a cell, or `functools.partial` of one.
 
     Where `torchrun` or `accelerate launch` started several processes, they share every batch. The first one
     alone shows the progress, calls `on_step`, evaluates and writes.
 
-    Raises ValueError for labels that the model has no class for, a checkpoint of another training, or a
-    batch that the processes cannot share; NonFiniteLossError, which has the history, when the loss becomes
+    Raises ValueError for labels that the model has no class for, a model with nothing to train, a checkpoint
+    of another training, or a batch that the processes cannot share; NonFiniteLossError, which has the history, when the loss becomes
     NaN or infinite; MemoryError, with a batch size that is likely to fit.
 
     >>> from vitlab import ViT, ViTConfig
@@ -128,8 +130,10 @@ class Training:
         self.rows_every = max(1, self.recipe.steps // 100)
         self.keeper = None
         if self.processes.count > 1 or checkpoint_dir is not None:
-            count, task = self.processes.count, task or classification
-            what = identity(stepper.model, train_data, self.recipe, self.run, count, task)
+            task = task or classification
+            name = getattr(task, "__name__", type(task).__name__)  # enough, where no other call goes on
+            said = name if checkpoint_dir is None else fingerprint(task)
+            what = identity(stepper.model, train_data, self.recipe, self.run, self.processes.count, said)
             self.processes.refuse_disagreement(what)
         if checkpoint_dir is not None:
             self.keeper = Keeper(checkpoint_dir, what)

@@ -35,7 +35,7 @@ class Processes:
         return self.index == 0
 
     def share(self, learner: nn.Module) -> nn.Module:
-        """A module whose gradients are the mean over the processes; all begin with the first one's weights."""
+        """A module whose gradients are means over the processes; all begin with the first one's weights."""
         if self.count == 1:
             return learner
         places = [torch.cuda.current_device()] if self.device.type == "cuda" else None
@@ -109,12 +109,14 @@ def join_group(run: Run, count: int) -> None:
             f"is no {', '.join(missing)}: start them by torchrun or accelerate launch, or unset WORLD_SIZE"
         )
     if not os.environ["RANK"].isdigit() or int(os.environ["RANK"]) >= count:
-        raise ValueError(f"RANK is a number from 0 to {count - 1}; the environment has {os.environ['RANK']!r}")
+        raise ValueError(
+            f"RANK is a number from 0 to {count - 1}; the environment has {os.environ['RANK']!r}"
+        )
     if run.device.type not in ("cpu", "cuda"):
         raise ValueError(f"several processes train on CUDA or on CPUs; this run is on {run.device.type}")
     if run.device.type == "cuda":
         place, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if place >= there:
-            raise ValueError(f"process {place} here has no GPU of its own; start no more than {there} of them")
+            raise ValueError(f"process {place} has no GPU of its own; start no more than {there}")
         torch.cuda.set_device(place)
     distributed.init_process_group("nccl" if run.device.type == "cuda" else "gloo")

@@ -15,7 +15,6 @@ from vitlab.checkpoints import write_whole
 from vitlab.data import Dataset
 from vitlab.runtime import Run
 from vitlab.training.recipe import Recipe
-from vitlab.training.tasks import Task
 from vitlab.vit import count_parameters
 
 OWN = re.compile(r"step-\d{9}-[0-9a-f]{16}\.safetensors|\.step-\d{9}-[0-9a-f]{16}\.safetensors\..*")
@@ -111,20 +110,23 @@ def digest(content: bytes) -> str:
 
 
 def identity(
-    model: nn.Module, train_data: Dataset, recipe: Recipe, run: Run, processes: int, task: Task
+    model: nn.Module, train_data: Dataset, recipe: Recipe, run: Run, processes: int, task: str
 ) -> dict:
     """What decides a training's course, but for its initial weights, as plain values by name."""
     config = getattr(model, "config", None)
+    fields = asdict(config) if is_dataclass(config) else {"modules": digest(repr(model).encode())}
     images, labels = (tensor.cpu().contiguous() for tensor in (train_data.images, train_data.labels))
     n, *shape = images.shape
     content = hashlib.sha256(images.numpy())
     content.update(labels.numpy())
     return {
         "model": f"{type(model).__name__} with {count_parameters(model):,} parameters",
-        **(asdict(config) if is_dataclass(config) else {}),
+        **fields,
+        "frozen": [name for name, p in model.named_parameters() if not p.requires_grad] or None,
         **asdict(recipe),
-        "task": getattr(task, "__name__", type(task).__name__),
+        "task": task,
         "data": f"{n:,} images of {'×'.join(map(str, shape))}, SHA-256 {content.hexdigest()[:16]}",
+        "classes": list(train_data.classes),
         "precision": run.precision,
         "device": run.device.type,
         "number of processes": processes,

@@ -1,0 +1,175 @@
+"""Only the task that began a training goes on with it: what cannot be told apart is refused."""
+
+import functools
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_training_resume import new_model, noise
+
+import vitlab
+from vitlab import Recipe
+from vitlab.training import Outcome, classification
+from vitlab.training.fingerprint import fingerprint
+
+SCALE = 2.0
+
+
+def scaled(model, images, labels, scale=1.0, shift=None):
+    outcome = classification(model, images, labels)
+    return outcome._replace(loss=outcome.loss * scale + (0 if shift is None else shift.sum()))
+
+
+def looks_up(model, images, labels):
+    outcome = classification(model, images, labels)
+    return outcome._replace(loss=outcome.loss * SCALE)
+
+
+def made(scale):
+    def inner(model, images, labels):
+        return scaled(model, images, labels, scale)
+
+    return inner
+
+
+def counts(model, images, labels):
+    global SCALE
+    SCALE += 1
+    return looks_up(model, images, labels)
+
+
+class Scaled(torch.nn.Module):
+    def forward(self, model, images, labels):
+        return scaled(model, images, labels)
+
+    def method(self, model, images, labels):
+        return scaled(model, images, labels)
+
+
+def train(task, folder, recipe=None, model=None, data=None):
+    recipe, device = recipe or Recipe(steps=4, batch_size=8), vitlab.runtime.here("cpu", "fp32")
+    options = dict(progress=False, task=task, checkpoint_dir=folder)
+    return vitlab.train(model or new_model(), data or noise(), None, recipe, device, **options)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (functools.partial(scaled, scale=2.0), functools.partial(scaled, scale=3.0), "scale=2.0.*scale=3.0"),
+        (functools.partial(scaled, shift=torch.zeros(2)), functools.partial(scaled, shift=torch.ones(2)),
+         "shift=torch.float32 .*shift=torch.float32"),
+        (functools.partial(scaled), scaled, "functools.partial.*scaled"),
+        (functools.partial(classification, label_smoothing=0.1), None, "label_smoothing=0.1"),
+        (scaled, looks_up, "scaled .*looks_up"),
+    ],
+)  # fmt: skip
+def test_another_task_does_not_go_on(tmp_path, before, after, said):
+    train(before, tmp_path)
+    with pytest.raises(ValueError, match=f"another training: its task is .*{said}"):
+        train(after, tmp_path)
+    kept = sorted(tmp_path.iterdir())
+    assert train(before, tmp_path).rows[-1]["step"] == 4
+    assert sorted(tmp_path.iterdir()) == kept
+
+
+def test_a_value_that_a_task_looks_up_belongs_to_it(tmp_path, monkeypatch):
+    train(looks_up, tmp_path)
+    monkeypatch.setattr(sys.modules[__name__], "SCALE", 5.0)
+    with pytest.raises(ValueError, match="SCALE=2.0.*SCALE=5.0"):
+        train(looks_up, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (lambda model, images, labels: scaled(model, images, labels), "is a lambda"),
+        (made(2.0), "made by another function"),
+        (functools.partial(made(2.0), labels=None), "made by another function"),
+        (Scaled(), "the task is a Scaled"),
+        (Scaled().method, "the task is a method"),
+        (functools.partial(scaled, scale=torch.nn.Linear(1, 1)), "'scale' of the task is a Linear"),
+        (functools.partial(scaled, scale=lambda loss: loss), "'scale' of the task, .*is a lambda"),
+        (torch.no_grad()(scaled), "made by another function"),
+        (counts, "changes global values"),
+    ],
+)
+def test_a_task_that_cannot_be_told_from_another_is_not_kept(tmp_path, task, said):
+    with pytest.raises(ValueError, match=f"{said}.*make the task a function of a module.*checkpoint_dir out"):
+        train(task, tmp_path / "steps")
+    assert not (tmp_path / "steps").exists()
+
+
+def test_without_checkpoints_any_task_will_do():
+    assert train(lambda *batch: scaled(*batch), None).rows[-1]["step"] == 4
+
+
+def cell(body: str) -> object:
+    """A task as a notebook's cell defines it."""
+    names = {"__name__": "__main__", "classification": classification, "Outcome": Outcome}
+    exec(body, names)
+    return names["task"]
+
+
+def test_a_cell_that_was_changed_defines_another_task(tmp_path):
+    body = "def task(model, images, labels):\n    {}\n    o = classification(model, images, labels)\n    {}\n"
+    plain = body.format("# of one", "return o")
+    assert fingerprint(cell(plain)) == fingerprint(cell("\n\n" + body.format("'''Said.'''", "return o")))
+    train(cell(plain), tmp_path)
+    train(cell(plain), tmp_path)
+    with pytest.raises(ValueError, match="its task is '__main__.task .*' this one's is '__main__.task|task"):
+        train(cell(body.format("# of one", "return o._replace(loss=2 * o.loss)")), tmp_path)
+
+
+def test_a_fingerprint_is_the_same_in_every_process():
+    """Names in sets and dicts come in an order that Python draws anew for each process."""
+    code = "import test_training_tasks_resumed as here; print(here.fingerprint(here.in_a_set))"
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=str(__file__).rpartition("/")[0],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+        ).stdout.strip()
+        for seed in ("1", "2")
+    ]
+    assert found == [fingerprint(in_a_set)] * 2
+
+
+def in_a_set(model, images, labels):
+    return len(labels) not in {"none", "one", "two", "three"} and scaled(model, images, labels)
+
+
+# --- what else tells a training from another ----------------------------------------------------------------
+
+
+def plain(activation) -> torch.nn.Module:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear
+    return torch.nn.Sequential(torch.nn.Flatten(), linear(64, 8), activation, linear(8, 3))
+
+
+def test_a_model_from_elsewhere_is_told_by_its_modules(tmp_path):
+    """As many parameters, of the same shapes: nothing but the activation differs."""
+    train(None, tmp_path, model=plain(torch.nn.ReLU()))
+    train(None, tmp_path, model=plain(torch.nn.ReLU()))
+    with pytest.raises(ValueError, match="its modules is"):
+        train(None, tmp_path, model=plain(torch.nn.Tanh()))
+
+
+def test_a_training_of_other_parts_of_the_model_is_another(tmp_path):
+    """The optimizer's state goes by place: it would have gone to other parameters of the same shape."""
+    frozen = [new_model(depth=2) for _ in range(2)]
+    for i, model in enumerate(frozen):
+        model.blocks[i].requires_grad_(False)
+    train(None, tmp_path, model=frozen[0])
+    with pytest.raises(ValueError, match=r"its frozen is \['blocks.0.norm1.weight'.*blocks.1.norm1.weight"):
+        train(None, tmp_path, model=frozen[1])
+
+
+def test_images_of_other_classes_are_another_training(tmp_path):
+    train(None, tmp_path)
+    with pytest.raises(ValueError, match=r"its classes is \['a', 'b', 'c'\], .* \['b', 'a', 'c'\]"):
+        train(None, tmp_path, data=noise()._replace(classes=["b", "a", "c"]))
