@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+from vitlab.checkpoints.architectures import told_by_name
 from vitlab.checkpoints.reading import read_json
+from vitlab.checkpoints.remedies import instead
 from vitlab.checkpoints.saving import TOLD
 
 GELUS = {  # names of the two kinds in Hugging Face and timm
@@ -28,6 +30,9 @@ KINDS_OF = {  # of fields; the others have whole numbers
     **dict(qkv_bias=bool, gelu=str, pool=str),
     **dict.fromkeys(("norm_eps", "dropout"), (int, float)),
 }
+
+
+MOST = 10**6  # no ViT has a larger number in its config; a file that says so must not make us reserve memory
 
 
 def described(path: Path, library: str, metadata: dict[str, str], given: dict) -> dict:
@@ -56,7 +61,7 @@ def checked(file: Path, said: dict) -> dict:
         numbers = value if name == "image_size" and isinstance(value, list) and len(value) == 2 else [value]
         kind = KINDS_OF.get(name, int)
         if not all(
-            isinstance(number, kind) and (kind in (bool, str) or number > 0 or name == "dropout")
+            isinstance(number, kind) and (kind in (bool, str) or 0 < number <= MOST or name == "dropout")
             for number in numbers
         ):
             raise ValueError(f"{file} is damaged: {name} cannot be {value!r}; copy or download it again")
@@ -91,8 +96,13 @@ def of_hugging_face(file: Path, config: dict) -> dict:
         said["mlp_dim"] = int(width * ratio) if numbers else ratio
     if config.get("pooler_act", "tanh") != "tanh":
         raise ValueError(f"{file} says pooler_act={config['pooler_act']!r}; vitlab's hidden layer has tanh")
-    if isinstance(patch := said["patch_size"], list) and len(set(patch)) == 1:
-        said["patch_size"] = patch[0]
+    if isinstance(patch := said["patch_size"], list) and all(type(side) is int for side in patch):
+        if len(patch) == 2 and patch[0] != patch[1]:
+            raise ValueError(
+                f"{file} says that patches of this Hugging Face ViT have {patch[0]} × {patch[1]} pixels; "
+                f"vitlab's are squares: {instead('Hugging Face')}"
+            )
+        said["patch_size"] = patch[0] if len(set(patch)) == 1 else patch
     if isinstance(labels := config.get("id2label"), dict) and labels:  # of a classifier, if there is one
         said["num_classes"] = len(labels)
     return said | dict(gelu=gelu(file, "hidden_act", config.get("hidden_act", "gelu")))
@@ -100,38 +110,59 @@ def of_hugging_face(file: Path, config: dict) -> dict:
 
 def of_timm(file: Path, config: dict, given: dict) -> dict:
     """The fields in a config.json of timm. It names the architecture, but not what that is."""
-    arguments, pretrained = config.get("model_args", {}), config.get("pretrained_cfg", {})
+    arguments, pretrained = config.get("model_args", {}), config.get("pretrained_cfg", config)
     architecture = config["architecture"]
     if not (isinstance(arguments, dict) and isinstance(pretrained, dict) and isinstance(architecture, str)):
         raise ValueError(
             f"{file} is damaged: architecture is a text, model_args and pretrained_cfg are objects; copy or "
             "download it again"
         )
-    if "_rpn_" in architecture:
-        raise ValueError(
-            f"{file} is of {architecture}, whose norms stand behind each half of a block; its arrays look "
-            "the same, but vitlab's ViT has them in front. Load it with timm"
-        )
-    said = {"num_heads": 16} if architecture.startswith("vit_base_patch16_gap_") else {}
+    said = {k: value for k, value in told_by_name(file, architecture).items() if k not in given}
     said |= {name: arguments[name] for name in ("num_heads",) if name in arguments}
-    if pool := arguments.get("global_pool", config.get("global_pool")):
+    if pool := arguments.get("global_pool", config.get("global_pool", pretrained.get("global_pool"))):
         if pool not in ("token", "avg"):
-            raise ValueError(f"{file} says global_pool={pool!r}; vitlab's ViT has 'token' and 'avg' (mean)")
+            raise ValueError(
+                f"{file} says global_pool={pool!r}; vitlab's ViT has 'token' and 'avg' (mean): "
+                f"{instead('timm')}"
+            )
         said["pool"] = {"token": "token", "avg": "mean"}[pool]
+    check_arguments(file, config | arguments, said)
     channels_and_size = pretrained.get("input_size")
     if isinstance(channels_and_size, list):
         said["image_size"] = channels_and_size[1:]
     if "img_size" in arguments:
         said["image_size"] = arguments["img_size"]
-    if "act_layer" in arguments:
+    if arguments.get("act_layer") is not None:
         said["gelu"] = gelu(file, "act_layer", arguments["act_layer"])
     elif "siglip" in architecture and "gelu" not in given:
         raise ValueError(f"{file} is of a SigLIP, some of which have a tanh GELU: give gelu='tanh' or 'erf'")
     return said
 
 
+def check_arguments(file: Path, arguments: dict, said: dict) -> None:
+    """Raise ValueError for arguments of timm's that change what a model computes and not its arrays."""
+    norm, attention = (arguments.get(f"{layer}_layer") for layer in ("norm", "attn"))
+    plain = {
+        "norm_layer": norm is None
+        or str(norm).replace("_", "").lower() in ("", "layernorm", "layernormfp32"),
+        "attn_layer": attention in (None, "", "attn"),
+        "pool_include_prefix": not arguments.get("pool_include_prefix")
+        or said.get("pool") == "token"
+        or arguments.get("class_token") is False,
+        **{name: arguments.get(name) is None for name in ("block_fn", "mlp_layer", "embed_layer")},
+    }
+    for name in (name for name, fine in plain.items() if not fine):
+        raise ValueError(
+            f"{file} says {name}={arguments[name]!r}, which the arrays do not show, and vitlab's ViT does "
+            f"not have it: {instead('timm')}"
+        )
+
+
 def gelu(file: Path, key: str, name: str) -> str:
     """The kind of GELU that another library calls by this name."""
     if not isinstance(name, str) or name not in GELUS:
-        raise ValueError(f"{file} says {key}={name!r}; vitlab's ViT has a GELU: {', '.join(GELUS)}")
+        package = "timm" if key == "act_layer" else "Hugging Face"
+        raise ValueError(
+            f"{file} says {key}={name!r}; vitlab's ViT has a GELU ({', '.join(GELUS)}): {instead(package)}"
+        )
     return GELUS[name]

@@ -86,7 +86,7 @@ class Foreign:
 
     def measure(self) -> dict[str, int]:
         """Every size by its letter, as most arrays have it, "(p q c)" of flat patches, and "depth"."""
-        votes, blocks = defaultdict(dict), {-1}
+        votes, blocks = defaultdict(dict), set()
         for name, row in self.rows.items():
             shape = self.arrays[name].shape
             if len(axes(row)) != len(shape):
@@ -98,9 +98,12 @@ class Foreign:
                 letter, parts = ("i", 3) if axis == "(s i)" else (axis, 1)
                 votes[letter][name] = size // parts
             if "*" in row.names[0]:
-                blocks.add(int(BLOCK.search(name)[0]))
+                blocks.add(BLOCK.search(name)[0])
+        if gap := [block for block in map(str, range(len(blocks))) if block not in blocks]:
+            rows = [row for name, row in self.table.items() if "*" in name and self.has(name)]
+            self.lack([name.replace("*", gap[0]) for row in rows for name in row.names])
         self.check_mlp(votes["m"])
-        return {letter: self.majority(of) for letter, of in votes.items()} | {"depth": 1 + max(blocks)}
+        return {letter: self.majority(of) for letter, of in votes.items()} | {"depth": len(blocks)}
 
     def check_mlp(self, widths: dict[str, int]) -> None:
         """Raise ValueError for a gated MLP with both first layers in one array, as in timm's DINOv2-giant."""
@@ -114,8 +117,8 @@ class Foreign:
         )
         if len(second) == 1 and first == {2 * width for width in second}:
             raise ValueError(
-                f"{self.path} is {GATED}: its first layer makes {first.pop()} numbers, of which half multiply "
-                f"the other half. Load it with {self.layout.library}"
+                f"{self.path} is {GATED}: its first layer makes {first.pop()} numbers, of which half "
+                f"multiply the other half. Load it with {self.layout.library}"
             )
 
     def majority(self, votes: dict[str, int]) -> int:

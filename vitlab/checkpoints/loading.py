@@ -4,8 +4,10 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from vitlab.checkpoints.describing import MOST
 from vitlab.checkpoints.preparing import take_unit_range
 from vitlab.checkpoints.reading import check_finite, check_floats, read_arrays, weight_files
 from vitlab.checkpoints.saving import KINDS, classes
@@ -28,7 +30,8 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
     square is assumed), `pool="mean"` where timm's model averages over patches and has no fc_norm, `in_chans`
     for vit-pytorch's flat patches. Another `image_size` than the file's resizes the position embeddings by
     the library's own rule, or by the one that `resize` names, "jax", "timm", "hf" or "torchvision" (see
-    `resize_pos_embed`).
+    `resize_pos_embed`). What is open after that, because the library has other models with the same arrays,
+    is assumed to be what most of them have: one warning names it, with the keywords that settle it.
 
     The model takes images in [-1, 1], as every ViT here. What the folder of another library's weights says of
     their preparation is worked into the patch projection: mean and deviation in timm's config.json, rescaling
@@ -51,18 +54,23 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
         model = translate(path, arrays, metadata, config_fields, resize)
         take_unit_range(model, path)
         return model.eval()
-    model = read_model(path, metadata, config_fields)
+    model = read_model(path, metadata, config_fields, arrays)
     check_floats(path, arrays)
     check_finite(path, arrays)
     try:
-        model.load_state_dict(arrays)
+        model.load_state_dict(arrays, assign=True)
     except RuntimeError as error:
         raise ValueError(f"the weights in {path} do not fit the config that it names: {error}") from error
     return model.eval()
 
 
-def read_model(path: Path, metadata: dict[str, str], config_fields: dict) -> nn.Module:
-    """The model that a vitlab file's metadata describes, checked against the fields the caller gave."""
+def read_model(
+    path: Path, metadata: dict[str, str], config_fields: dict, arrays: dict[str, Tensor]
+) -> nn.Module:
+    """The model that a vitlab file's metadata describes, checked against the fields the caller gave.
+
+    It takes no memory: whatever the metadata says, only what the file has is to be held.
+    """
     try:
         stored = dict(json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
@@ -75,9 +83,34 @@ def read_model(path: Path, metadata: dict[str, str], config_fields: dict) -> nn.
     if unknown := (set(config_fields) | set(stored)) - known:
         names, there = ", ".join(sorted(unknown)), ", ".join(sorted(known))
         raise ValueError(f"{make_config.__name__} has no field {names}; it has {there}")
-    config = make_config(**stored)
+    check_sizes(path, stored, arrays)
+    try:
+        config = make_config(**stored)
+    except TypeError as error:
+        raise ValueError(f"the config in {path} is damaged ({error}); save the model again") from error
     for name, value in config_fields.items():
         if getattr(make_config(**(stored | {name: value})), name) != getattr(config, name):
             also = "; fine_tuning.adapt changes it once loaded" if name == "image_size" else ""
             raise ValueError(f"{path} says {name}={getattr(config, name)!r}; got {name}={value!r}{also}")
-    return model(config)
+    try:
+        with torch.device("meta"):
+            return model(config)
+    except (RuntimeError, TypeError, OverflowError) as error:  # a shape that no array can have
+        raise ValueError(
+            f"the config in {path}, {stored}, is of no model ({error}); save it again"
+        ) from error
+
+
+def check_sizes(path: Path, stored: dict, arrays: dict[str, Tensor]) -> None:
+    """Raise ValueError for a number that no model of these arrays has, before anything is made by it."""
+    for name, value in stored.items():
+        numbers = [
+            number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)
+        ]
+        deep = name in ("depth", "blocks") and sum(numbers) > len(arrays)
+        if deep or any(number > MOST for number in numbers):
+            there = f"it has {len(arrays)} arrays" if deep else f"no model has more than {MOST:,}"
+            raise ValueError(
+                f"the config in {path} says {name}={str(value)[:60]}, and {there}: the file is damaged; copy "
+                "or save it again"
+            )

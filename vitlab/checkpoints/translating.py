@@ -7,14 +7,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vitlab.checkpoints.assuming import rectangles, tell
 from vitlab.checkpoints.describing import described
 from vitlab.checkpoints.foreign import Foreign
 from vitlab.checkpoints.layouts import POSITIONS
+from vitlab.checkpoints.remedies import instead
 from vitlab.embeddings import resize_pos_embed
 from vitlab.patches import as_pair, grid_size
 from vitlab.vit import ViT, ViTConfig
 
-HEAD_DIMS = {width: width // 16 for width in (1152, 1280, 1408, 1536, 1664)}  # published, and not 64 (H: 80)
+# Widths of published models whose heads are not 64 wide (H: 80). vit-pytorch's are, whatever the width.
+HEAD_DIMS = {width: width // 16 for width in (1152, 1280, 1408, 1536, 1664)}
 
 
 def translate(
@@ -28,7 +31,9 @@ def translate(
     file = Foreign(path, arrays)
     if unknown := given.keys() - {field.name for field in fields(ViTConfig)}:
         raise ValueError(f"ViTConfig has no field {', '.join(sorted(unknown))}")
-    config = config_of(file, described(path, file.layout.library, metadata, given), given)
+    said = described(path, file.layout.library, metadata, given)
+    config = config_of(file, said, given)
+    tell(file, config, given | said)
     if config.num_prefix_tokens and config.num_patches == file.size("n"):
         file.place_class_token()
     tensors = file.convert(config)
@@ -78,15 +83,42 @@ def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
 def patch(file: Foreign, claims: dict) -> dict:
     """Patch size and channels. Of flat patches they are taken for colour, else grey, if nobody says."""
     if file.layout.library != "vit-pytorch":
-        return dict(patch_size=file.size("p"), in_chans=file.size("c"))
-    numbers = file.size("(p q c)")
+        height, width = file.size("p"), file.size("q")
+        if height != width:
+            no_squares(file, f"{file.table['patch_embed.proj.weight'].names[0]!r}", f"{height} × {width}")
+        return dict(patch_size=height, in_chans=file.size("c"))
+    return flat_patch(file, claims)
+
+
+def flat_patch(file: Foreign, claims: dict) -> dict:
+    """`patch` where a patch's pixels and channels are along one axis, so that only its area is known."""
+    numbers, size = file.size("(p q c)"), claims.get("image_size")
+    if isinstance(claims.get("patch_size"), tuple | list):
+        no_squares(file, "the call", str(claims["patch_size"]))
     for channels in [claims["in_chans"]] if "in_chans" in claims else (3, 1):
+        if not isinstance(channels, int) or channels < 1:
+            raise ValueError(f"in_chans is a whole number of at least 1; got {channels!r}")
         side = math.isqrt(numbers // channels)
-        if side**2 * channels == numbers:
-            return dict(patch_size=side, in_chans=channels)
+        if side**2 * channels != numbers:
+            continue
+        whole_squares = size is None or not any(length % side for length in as_pair(size))
+        if not whole_squares and (fit := rectangles(side**2, size)):
+            shapes = " or ".join(f"{height} × {width}" for height, width in fit)
+            no_squares(file, f"image_size={size!r}", shapes)
+        return dict(patch_size=side, in_chans=channels)
     raise ValueError(
         f"a patch in {file.path} has {numbers} numbers, no square of pixels with "
-        f"{claims.get('in_chans', '3 channels or 1')}: give in_chans"
+        f"{claims.get('in_chans', '3 channels or 1')}: give in_chans. Patches of another shape vitlab's ViT "
+        f"does not have: {instead(file.layout.library)}"
+    )
+
+
+def no_squares(file: Foreign, who: str, shapes: str) -> None:
+    """Raise the ValueError for patches that are rectangles."""
+    raise ValueError(
+        f"{who} says that the patches of {file.path}, a {file.layout.library} ViT, have {shapes} pixels, and "
+        f"those of vitlab's are squares: {instead(file.layout.library)}, or copy the file again if it is "
+        "damaged"
     )
 
 
@@ -96,7 +128,8 @@ def heads(file: Foreign, claims: dict) -> dict:
         number, together = file.size("h"), file.size("h") * file.size("k")
     else:
         together = file.size("i")
-        usual = together if file.without_proj else HEAD_DIMS.get(together, 64)
+        widths = {} if file.layout.library == "vit-pytorch" else HEAD_DIMS
+        usual = together if file.without_proj else widths.get(together, 64)
         width = claims.get("head_dim") or usual
         number = claims.get("num_heads", together // width if isinstance(width, int) else None)
         for name, value in (("head_dim", width), ("num_heads", number)):

@@ -1,0 +1,42 @@
+"""What the name of one of timm's architectures says of a ViT, where its config.json has no more than that."""
+
+import re
+from pathlib import Path
+
+from vitlab.checkpoints.remedies import instead
+
+HEADS = {  # by the name of the size, which is that of the width as well
+    **dict(tiny=3, small=6, medium=8, base=12),
+    **dict.fromkeys(("large", "huge", "giant", "giantopt", "gigantic", "so400m", "intern300m"), 16),
+}
+SAME_ARRAYS = {  # parts of a name, and what such a model has that its arrays do not show
+    "_rpn_": "norms stand behind each half of a block; vitlab's ViT has them in front",
+    "_rope_": "queries and keys are turned by their positions (RoPE); vitlab's ViT adds positions to tokens",
+}
+PLAIN = re.compile(
+    rf"(?:vit|deit3?|flexivit|eva(?=_large))_({'|'.join(HEADS)})(?:_patch\d+)?(?:(?:_siglip)?_gap|_36x1)?"
+    r"(?:_\d+(?:_miil)?|(?<!giant_patch14)_dinov2)?"
+)
+
+
+def told_by_name(file: Path, architecture: str) -> dict:
+    """The fields that an architecture of timm's fixes; of one that is not known, none.
+
+    Raises ValueError for one whose arrays are those of a plain ViT, though it is not.
+
+    >>> told_by_name(Path("config.json"), "vit_base_patch16_gap_224")["num_heads"]
+    16
+    """
+    for part, what in SAME_ARRAYS.items():
+        if part in architecture:
+            raise ValueError(
+                f"{file} is of {architecture}, whose {what}, and the arrays look the same: {instead('timm')}"
+            )
+    if architecture == "test_vit":
+        return dict(num_heads=2, norm_eps=1e-6, gelu="erf", pool="token")
+    if not (size := PLAIN.fullmatch(architecture)):
+        return {}
+    heads = 16 if architecture.startswith("vit_base_patch16_gap_") else HEADS[size[1]]
+    pool = "mean" if "_gap_" in architecture or architecture.startswith("eva_") else "token"
+    said = dict(num_heads=heads, norm_eps=1e-6, pool=pool)
+    return said if "siglip" in architecture else said | dict(gelu="erf")
