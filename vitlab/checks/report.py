@@ -7,16 +7,11 @@ import argparse
 import csv
 import json
 import math
-import os
-import re
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
-CALL = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["']\s*,\s*(\w+)\s*\)""")
-VERDICT = re.compile(r"^Exercise \S+: (not attempted|correct|not yet)[. ]*(.*)$", re.MULTILINE)
+from vitlab.checks.submission import judge, read_cells
 
 
 class Row(NamedTuple):
@@ -33,81 +28,32 @@ def report(path: str | Path, time_limit: float = 600, learner: str | None = None
     """Run a submitted notebook in a fresh kernel, in quick mode, and return the verdict on each exercise.
 
     Folded solutions are left out, and every check is called anew, so that neither a solution nor a stored
-    output counts. An error in one cell does not stop the others; after `time_limit` seconds what is left is
-    "not run". A submission's code runs with your rights: give it a machine or an account of its own where you
-    do not trust it. Raises ValueError for a file that is no notebook or has no exercise.
+    output counts. An error in one cell does not stop the others. Neither does a cell without end: it is
+    interrupted once it has taken its share of `time_limit` seconds, which is what is left of them, divided by
+    the exercises to come and one more. Nor does a cell in which the kernel dies: the rest is judged in a new
+    one, where the cells before run again without it. The diagnosis names such cells by their place in the
+    file. A submission's code runs with your rights: give it a machine or an account of its own where you do not
+    trust it. Raises ValueError for a file that is no notebook or has no exercise.
 
     >>> report("lesson.py")
     Traceback (most recent call last):
         ...
     ValueError: lesson.py is no notebook: [Errno 2] No such file or directory: 'lesson.py'
     """
-    import nbformat
-
     path = Path(path)
-    try:
-        nb = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise ValueError(f"{path} is no notebook: {error}") from error
-    calls = prepare(nb)
-    if not calls:
-        raise ValueError(f"{path} has no exercise: no cell calls check(…)")
-    stopped = run(nb, time_limit)
     learner = learner or path.stem
+    judged = judge(read_cells(path), time_limit)
+    return [Row(learner, path.stem, exercise, *outcome) for exercise, outcome in judged.items()]
+
+
+def notebooks(folder: Path) -> list[Path]:
+    """Every notebook below a folder, but for what systems and editors keep: hidden files, `__MACOSX`."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".ipynb" and path.is_file())
     return [
-        Row(learner, path.stem, exercise, *outcome(nb.cells[i], stopped)) for i, exercise in calls.items()
+        path
+        for path in found
+        if not any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts)
     ]
-
-
-def prepare(nb) -> dict[int, str]:
-    """Leave the solutions out and call every check anew; returns where the checks are: cell -> exercise."""
-    nb.cells = [cell for cell in nb.cells if "solution" not in cell.metadata.get("tags", [])]
-    calls = {}
-    for i, cell in enumerate(nb.cells):
-        call = CALL.search(cell.source) if cell.cell_type == "code" else None
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-        if call and call[1] not in calls.values():
-            calls[i] = call[1]
-            cell.source = f'from vitlab.checks import check\ncheck("{call[1]}", {call[2]})'
-    return calls
-
-
-def run(nb, time_limit: float) -> str:
-    """Run all cells for at most so many seconds; returns what stopped them, or nothing."""
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-
-    end = time.monotonic() + time_limit
-    with tempfile.TemporaryDirectory() as folder:
-        client = NotebookClient(
-            nb,
-            timeout_func=lambda cell: max(1, int(end - time.monotonic())),
-            allow_errors=True,
-            kernel_name="python3",  # this Python's, whatever the learner's environment was called
-            resources={"metadata": {"path": folder}},
-        )
-        try:
-            client.execute(env=os.environ | {"VITLAB_QUICK": "1", "VITLAB_HOME": folder})
-        except CellTimeoutError:
-            return f"stopped after {time_limit:.0f} seconds"
-        except DeadKernelError:
-            return "the kernel died: out of memory, perhaps"
-        finally:
-            if hasattr(client, "_async_cleanup_kernel_future"):  # nbclient keeps Ctrl-C to itself
-                raise KeyboardInterrupt
-    return ""
-
-
-def outcome(cell, stopped: str) -> tuple[str, str]:
-    """Verdict and diagnosis of a check that was run."""
-    printed = "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
-    if found := VERDICT.findall(printed):
-        return found[-1]
-    error = next((output for output in cell.outputs if output.output_type == "error"), None)
-    if error is not None:
-        return "not run", f"{error.ename}: {error.evalue}"
-    return "not run", stopped or "the check said nothing"
 
 
 def report_folder(folder: Path, time_limit: float, part: Path) -> list[Row]:
@@ -118,13 +64,13 @@ def report_folder(folder: Path, time_limit: float, part: Path) -> list[Row]:
     """
     from tqdm.auto import tqdm
 
-    paths = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+    paths = notebooks(folder)
     if not paths:
         raise ValueError(f"there is no notebook in {folder}")
     known, rows = read_part(part), []
     for path in tqdm(paths, unit="notebook"):
-        inside = path.relative_to(folder).with_suffix("")
-        learner = inside.parts[0]  # a folder for each learner, or a notebook for each
+        inside = path.relative_to(folder)
+        learner = inside.parts[0] if len(inside.parts) > 1 else path.stem  # a folder for each, or a notebook
         stamp = f"{inside} {path.stat().st_mtime_ns}"
         if stamp not in known:
             try:
