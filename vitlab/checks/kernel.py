@@ -22,7 +22,7 @@ class NoKernel(RuntimeError):
 
 
 class Result(NamedTuple):
-    """What running one cell gave; `ended` says what ended it before its end, `died` whether its kernel died."""
+    """What one cell gave: `ended` says what ended it before its end, `died` whether its kernel died."""
 
     printed: str = ""
     error: str = ""

@@ -32,8 +32,8 @@ def report(path: str | Path, time_limit: float = 600, learner: str | None = None
     interrupted once it has taken its share of `time_limit` seconds, which is what is left of them, divided by
     the exercises to come and one more. Nor does a cell in which the kernel dies: the rest is judged in a new
     one, where the cells before run again without it. The diagnosis names such cells by their place in the
-    file. A submission's code runs with your rights: give it a machine or an account of its own where you do not
-    trust it. Raises ValueError for a file that is no notebook or has no exercise.
+    file. A submission's code runs with your rights: give it a machine or an account of its own where you do
+    not trust it. Raises ValueError for a file that is no notebook or has no exercise.
 
     >>> report("lesson.py")
     Traceback (most recent call last):

@@ -96,7 +96,7 @@ def outcome(result: Result) -> tuple[str, str]:
 def run(cells: list[Cell], time_limit: float) -> tuple[dict[int, Result], str]:
     """What each cell gave, by its place among `cells`, and why the others were not reached.
 
-    A cell may take its share of the time that is left, which is divided by the exercises to come and one more.
+    A cell may take its share of the time that is left: that, divided by the exercises to come and one more.
     Where a kernel dies, the rest is run in a new one, after the cells before it, but for those that were
     ended and the checks that have their verdict. `time_limit` counts from the first kernel's start.
     """
