@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vitlab.norms import LayerNorm
 from vitlab.patches import as_pair, patchify
 
 
@@ -30,7 +31,7 @@ class PatchEmbed(nn.Module):
         self.patch_size = patch_size
         self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
         widths = (in_chans * patch_size**2, embed_dim)
-        self.norms = nn.ModuleList(nn.LayerNorm(w, eps=norm_eps) if norm else nn.Identity() for w in widths)
+        self.norms = nn.ModuleList(LayerNorm(w, eps=norm_eps) if norm else nn.Identity() for w in widths)
 
     def forward(self, images: Tensor) -> Tensor:
         before, after = self.norms

@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+from vitlab.norms import Affine, LayerNorm, fold, is_rounded
 
 
 def full_precision(device: torch.device):
@@ -30,42 +33,49 @@ def attention_weights(queries: Tensor, keys: Tensor) -> Tensor:
     return attention_scores(queries, keys).softmax(dim=-1)
 
 
-class CPUAttention(torch.autograd.Function):
-    """softmax(q kᵀ / √d) v with its gradient written out: equations 6 and 7 as a CPU does them fastest.
+def plain_attention(parts: Tensor) -> Tensor:
+    """softmax(q kᵀ / √d) v, differentiable in every way: queries, keys, values (3, …, T, d) -> (…, T, d)."""
+    q, k, v = parts
+    return attention_weights(q, k).to(v.dtype) @ v
 
-    Takes queries, keys and values in one tensor (B, T, 3·h·d), and the number of heads; returns (B, T, h·d).
-    Raises RuntimeError where it is to be differentiated twice.
+
+class CPUAttention(torch.autograd.Function):
+    """`plain_attention` with its gradient written out: equations 6 and 7 as a CPU does them fastest.
+
+    Takes queries, keys and values in one contiguous tensor (3, B·h, T, d); returns (B·h, T, d). Under the
+    transforms of `torch.func` and in forward mode `plain_attention` takes its place (`is_transformed`).
     """
 
     @staticmethod
-    def forward(ctx, qkv: Tensor, num_heads: int) -> Tensor:
-        # one copy here spares each of the products that follow a copy of its own
-        parts = rearrange(qkv, "b t (n h d) -> n (b h) t d", n=3, h=num_heads).contiguous()
+    def forward(ctx, parts: Tensor) -> Tensor:
         q, k, v = parts
-        ctx.num_heads, ctx.scale = num_heads, q.shape[-1] ** -0.5
+        ctx.scale = q.shape[-1] ** -0.5
         scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.mT, beta=0, alpha=ctx.scale)  # (B·h, T, T)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
         out = weights @ v  # (B·h, T, d)
         ctx.save_for_backward(parts, weights, out)
-        return rearrange(out, "(b h) t d -> b t (h d)", h=num_heads)
+        return out
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        if torch.is_grad_enabled():  # create_graph=True
-            raise RuntimeError(
-                "attention on a CPU is differentiated once; twice, inside record_attention(model)"
-            )
+    def backward(ctx, grad: Tensor) -> Tensor:
         parts, weights, out = ctx.saved_tensors
-        grads = torch.empty_like(parts)
-        (q, k, v), (grad_q, grad_k, grad_v) = parts, grads
-        grad = rearrange(grad, "b t (h d) -> (b h) t d", h=ctx.num_heads).contiguous()
-        torch.bmm(weights.mT, grad, out=grad_v)
-        # softmax: from each weight's gradient goes the row's mean of them, which is grad·out
-        means = (grad * out).sum(dim=-1, keepdim=True)  # (B·h, T, 1)
-        grad_scores = torch.baddbmm(means, grad, v.mT, beta=-1).mul_(weights)
-        torch.baddbmm(grad_q, grad_scores, k, beta=0, alpha=ctx.scale, out=grad_q)
-        torch.baddbmm(grad_k, grad_scores.mT, q, beta=0, alpha=ctx.scale, out=grad_k)
-        return rearrange(grads, "n (b h) t d -> b t (n h d)", h=ctx.num_heads), None
+        if torch.is_grad_enabled():  # create_graph=True: the gradient is to be differentiated in its turn
+            return torch.autograd.grad(plain_attention(parts), parts, grad, create_graph=True)[0]
+        with full_precision(grad.device):  # whoever calls backward() may have an autocast of his own
+            grads, grad = torch.empty_like(parts), grad.contiguous()
+            (q, k, v), (grad_q, grad_k, grad_v) = parts, grads
+            torch.bmm(weights.mT, grad, out=grad_v)
+            # softmax: from each weight's gradient goes the row's mean of them, which is grad·out
+            means = (grad * out).sum(dim=-1, keepdim=True)  # (B·h, T, 1)
+            grad_scores = torch.baddbmm(means, grad, v.mT, beta=-1).mul_(weights)
+            torch.baddbmm(grad_q, grad_scores, k, beta=0, alpha=ctx.scale, out=grad_q)
+            torch.baddbmm(grad_k, grad_scores.mT, q, beta=0, alpha=ctx.scale, out=grad_k)
+        return grads
+
+
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func`, or forward-mode differentiation, is under way."""
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 class Attention(nn.Module):
@@ -99,12 +109,16 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.observers: list[Callable[[Tensor], None]] = []
 
-    def forward(self, x: Tensor, class_only: bool = False) -> Tensor:
-        """Every token attends to all, or the class token alone does: (B, T, D) -> (B, T or 1, D)."""
+    def forward(self, x: Tensor, class_only: bool = False, norm: LayerNorm | None = None) -> Tensor:
+        """Every token attends to all, or the class token alone does: (B, T, D) -> (B, T or 1, D).
+
+        A `norm` goes over x first, folded into the matrix that follows (`vitlab.norms`).
+        """
+        x, qkv = (x, self.qkv) if norm is None else fold(norm, self.qkv, x)
         if class_only and not self.observers:  # whoever observes wants the weights of all queries
-            x = self.attend_from_class(x)
+            x = self.attend_from_class(x, qkv)
         else:
-            x = self.attend(self.qkv(x))[:, : 1 if class_only else None]
+            x = self.attend(qkv(x))[:, : 1 if class_only else None]
         return self.dropout(self.proj(x))
 
     def heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,35 +127,39 @@ class Attention(nn.Module):
 
     def attend(self, qkv: Tensor) -> Tensor:
         """softmax(q kᵀ / √d) v: queries, keys and values (B, T, 3·h·d) -> (B, T, h·d)."""
-        if qkv.device.type == "cpu" and not self.observers:
-            return CPUAttention.apply(qkv, self.num_heads)
+        if qkv.device.type == "cpu" and not self.observers and not is_transformed():
+            # one copy here spares each of the products that follow a copy of its own
+            parts = rearrange(qkv, "b t (n h d) -> n (b h) t d", n=3, h=self.num_heads).contiguous()
+            return rearrange(CPUAttention.apply(parts), "(b h) t d -> b t (h d)", h=self.num_heads)
         q, k, v = self.heads(qkv)
         if self.observers:
             weights = attention_weights(q, k)
             for observe in self.observers:
                 observe(weights)
             x = weights.to(v.dtype) @ v
+        elif is_transformed():
+            x = plain_attention((q, k, v))
         else:
             x = F.scaled_dot_product_attention(q, k, v)
         return rearrange(x, "b h t d -> b t (h d)")
 
-    def attend_from_class(self, x: Tensor) -> Tensor:
+    def attend_from_class(self, x: Tensor, qkv: nn.Linear | Affine) -> Tensor:
         """The class token's row of `attend(qkv(x))`, without a key or a value: (B, T, D) -> (B, 1, h·d).
 
         For a single query it is shorter to take the matrices to the other side: q·(W x) = (q W)·x for the
         scores, and Σ w (W x) = W (Σ w x) for the values. A key's bias adds the same to every score of a row,
         which the softmax takes away again; the values' bias comes through as it is, as weights sum to 1.
         """
-        of_q, of_k, of_v = rearrange(self.qkv.weight, "(n h d) c -> n h d c", n=3, h=self.num_heads)
+        of_q, of_k, of_v = rearrange(qkv.weight, "(n h d) c -> n h d c", n=3, h=self.num_heads)
         q = einsum(x[:, 0], of_q, "b c, h d c -> b h d")
-        if self.qkv.bias is not None:
-            bias_q, _, bias_v = rearrange(self.qkv.bias, "(n h d) -> n h d", n=3, h=self.num_heads)
+        if qkv.bias is not None:
+            bias_q, _, bias_v = rearrange(qkv.bias, "(n h d) -> n h d", n=3, h=self.num_heads)
             q = q + bias_q
         q = einsum(q * self.head_dim**-0.5, of_k, "b h d, h d c -> b h c")
         scores = x @ q.mT  # (B, T, h)
         weights = scores.softmax(dim=1, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
         out = einsum(weights.mT @ x, of_v, "b h c, h d c -> b h d")
-        if self.qkv.bias is not None:
+        if qkv.bias is not None:
             out = out + bias_v
         return rearrange(out, "b h d -> b 1 (h d)")
 
@@ -160,8 +178,10 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(mlp_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.dropout(self.act(self.fc1(x)))  # (B, T, mlp_dim)
+    def forward(self, x: Tensor, norm: LayerNorm | None = None) -> Tensor:
+        """Each token alone, after `norm` where there is one (`vitlab.norms`): (B, T, D) -> (B, T, D)."""
+        x, fc1 = (x, self.fc1) if norm is None else fold(norm, self.fc1, x)
+        x = self.dropout(self.act(fc1(x)))  # (B, T, mlp_dim)
         return self.dropout(self.fc2(x))
 
 
@@ -184,15 +204,41 @@ class Block(nn.Module):
         head_dim: int | None = None,
     ):
         super().__init__()
-        self.norm1 = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.norm1 = LayerNorm(embed_dim, eps=norm_eps)
         self.attn = Attention(embed_dim, num_heads, dropout, qkv_bias, head_dim)
-        self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.norm2 = LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, mlp_dim, gelu, dropout)
 
     def forward(self, x: Tensor, class_only: bool = False) -> Tensor:
         """All tokens, or the class token alone, after this layer: (B, T, D) -> (B, T or 1, D)."""
-        x = (x[:, :1] if class_only else x) + self.attn(self.norm1(x), class_only)
+        own = x[:, :1] if class_only else x
+        if is_rounded(x) and is_untouched(self):  # the norms' gradients are then right at no cost
+            x = own + self.attn(x, class_only, self.norm1)
+            return x + self.mlp(x, self.norm2)
+        x = own + self.attn(self.norm1(x), class_only)
         return x + self.mlp(self.norm2(x))
+
+
+def is_untouched(part: nn.Module) -> bool:
+    """Whether a part of the model is as it was made: no layer of another kind in it, and nobody's hook.
+
+    Only then may it take a shortcut past its own layers.
+
+    >>> block = Block(embed_dim=96, num_heads=4, mlp_dim=192)
+    >>> handle = block.attn.qkv.register_forward_hook(print)
+    >>> is_untouched(block)
+    False
+    """
+    return not _has_any_global_hook() and all(type(m) in LAYERS and not is_hooked(m) for m in part.modules())
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a hook waits on this very module."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    return any(hooks) or bool(module._backward_pre_hooks)
+
+
+LAYERS = {Block, LayerNorm, Attention, MLP, nn.Linear, nn.GELU, nn.Dropout}
 
 
 class Encoder(nn.Sequential):

@@ -66,7 +66,7 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
             f"images have the shape (B, C, H, W); got {tuple(images.shape)}"
             + ("; add a batch axis with images[None]" if images.ndim == 3 else "")
         )
-    rows, columns = grid_size(tuple(images.shape[-2:]), patch_size)
+    rows, columns = grid_size(tuple(map(int, images.shape[-2:])), patch_size)  # torch.jit.trace's are tensors
     return rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", h=rows, w=columns)
 
 

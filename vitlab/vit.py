@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.embeddings import PatchEmbed, sincos2d
-from vitlab.encoder import Block, Encoder, full_precision
+from vitlab.encoder import Encoder, full_precision, is_hooked, is_untouched
+from vitlab.norms import LayerNorm
 from vitlab.patches import as_pair, grid_size
 
 # name: layers, width D, MLP width, heads. B, L and H are table 1; Ti and S are DeiT's, and Google's releases.
@@ -180,7 +181,7 @@ class ViT(nn.Module):
         block = dict(embed_dim=c.embed_dim, num_heads=c.num_heads, mlp_dim=c.mlp_dim, gelu=c.gelu)
         block |= dict(norm_eps=c.norm_eps, dropout=c.dropout, qkv_bias=c.qkv_bias, head_dim=c.head_dim)
         self.blocks = Encoder(c.depth, **block)
-        self.norm = nn.LayerNorm(c.embed_dim, eps=c.norm_eps)
+        self.norm = LayerNorm(c.embed_dim, eps=c.norm_eps)
         width = c.representation_size or c.embed_dim
         if c.representation_size:
             self.pre_logits = nn.Sequential()
@@ -246,7 +247,7 @@ class ViT(nn.Module):
         """
         x = patches
         if self.config.num_prefix_tokens:
-            x = torch.cat([self.cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)  # (B, N+1, D)
+            x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)  # (B, N+1, D)
         if self.config.pos_embed != "none":
             x = x + self.pos_embed.to(x.dtype)
         return self.dropout(x)
@@ -268,16 +269,18 @@ class ViT(nn.Module):
     def pooled_features(self, images: Tensor) -> Tensor:
         """What the head reads: (B, C, H, W) -> (B, D), fp32.
 
-        With a class token the last block makes that token alone, as nobody reads the others.
+        With a class token the last block makes that token alone, unless someone else may read the others.
         """
         x = self.embed(images)
-        # blocks of the reader's own need not know how to make one token
-        alone = (
-            type(self.blocks) is Encoder and type(self.blocks[-1]) is Block and self.config.pool == "token"
-        )
-        x = self.blocks(x, class_only=True) if alone else self.blocks(x)
+        x = self.blocks(x, class_only=True) if self.reads_one_token() else self.blocks(x)
         pooled = self.norm(self.pool(x)) if self.config.norm_after_pool else self.pool(self.norm(x))
         return pooled.to(self.norm.weight.dtype)
+
+    def reads_one_token(self) -> bool:
+        """Whether nobody sees what the last block makes of the patches: the head, a hook, a foreign layer."""
+        if self.config.pool != "token" or type(self.blocks) is not Encoder:
+            return False
+        return is_untouched(self.blocks[-1]) and not is_hooked(self.blocks) and not is_hooked(self.norm)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.pooled_features(images)  # (B, D)

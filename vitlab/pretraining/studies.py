@@ -2,7 +2,7 @@
 
 `python -m vitlab.pretraining study NAME` makes one. Each is a function of its sizes, so that a small part can
 be made live; the defaults are those of `data/results/`. Minutes that these take on one core, about (AMD EPYC,
-bf16): data_size 38, position_embeddings 7, pooling 16, patch_size 4, masked_patches 15.
+bf16): data_size 38, position_embeddings 7, pooling 16, patch_size 4, masked_patches 15, norm_gradients 75.
 """
 
 import copy
@@ -19,6 +19,7 @@ from vitlab import data
 from vitlab.data import Dataset
 from vitlab.fine_tuning import adapt, few_per_class
 from vitlab.pretraining.masked import MaskedPatchViT, masked_patch_prediction
+from vitlab.pretraining.norm_gradients import norm_gradients
 from vitlab.resnet import ResNet, ResNetConfig
 from vitlab.runtime import Run, start
 from vitlab.studies import Row, Study, grid
@@ -249,5 +250,6 @@ def training_flops(model: nn.Module) -> int:
 
 
 STUDIES = {
-    study.__name__: study for study in (data_size, position_embeddings, pooling, patch_size, masked_patches)
+    study.__name__: study
+    for study in (data_size, position_embeddings, pooling, patch_size, masked_patches, norm_gradients)
 }
