@@ -55,15 +55,16 @@ def test_cpu_attention_is_pytorchs_forward_and_backward(tokens):
 
 
 def test_the_gradient_of_cpu_attention_is_its_slope():
-    qkv = torch.randn(2, 4, 18, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda given: CPUAttention.apply(given, 2), qkv)
+    parts = torch.randn(3, 4, 5, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(CPUAttention.apply, parts)
+    assert torch.autograd.gradgradcheck(CPUAttention.apply, parts)
 
 
 def test_cpu_attention_in_bf16_is_as_near_as_its_digits():
-    qkv = torch.randn(8, 50, 288)
-    exact = CPUAttention.apply(qkv.double(), 4)
+    parts = torch.randn(3, 32, 50, 24)
+    exact = CPUAttention.apply(parts.double())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = CPUAttention.apply(qkv.bfloat16(), 4)
+        rounded = CPUAttention.apply(parts.bfloat16())
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.double(), exact, rtol=0, atol=0.02)
 
@@ -86,15 +87,25 @@ def test_the_class_token_alone_gets_what_it_gets_among_the_others(more):
     torch.testing.assert_close(rounded.double(), theirs, rtol=0, atol=0.05)
 
 
-def test_whoever_differentiates_twice_is_told_how():
-    x = torch.randn(2, 5, 8, requires_grad=True)
-    attention = Attention(8, 2)
-    with pytest.raises(RuntimeError, match="twice, inside record_attention"):
-        torch.autograd.grad(attention(x).sum(), x, create_graph=True)
-    with record_attention(torch.nn.Sequential(attention)):
-        (slope,) = torch.autograd.grad(attention(x).sum(), x, create_graph=True)
-    slope.square().sum().backward()
-    assert x.grad.abs().sum() > 0
+def test_attention_can_be_differentiated_twice():
+    x = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
+    attention = Attention(8, 2).double()
+    ours = twice(lambda x: attention(x).square().sum(), x)
+    assert ours.abs().max() > 1e-3
+
+    def by_pytorch(x):
+        q, k, v = attention.heads(attention.qkv(x))
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        return attention.proj(out.transpose(1, 2).flatten(2)).square().sum()
+
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        torch.testing.assert_close(ours, twice(by_pytorch, x))
+
+
+def twice(function, x):
+    """The gradient of the sum of the squares of a function's gradient."""
+    (gradient,) = torch.autograd.grad(function(x), x, create_graph=True)
+    return torch.autograd.grad(gradient.square().sum(), x)[0]
 
 
 def test_weights_are_fp32_whatever_autocast_says():

@@ -8,17 +8,15 @@ from torch import nn
 from vitlab import data
 from vitlab.norms import LayerNorm
 from vitlab.runtime import Run
-from vitlab.studies import Row, Study, grid
+from vitlab.studies import Row, Study
 from vitlab.training import Recipe, evaluate, train_to_the_end
 from vitlab.vit import ViT, ViTConfig
 
-# Lesson 04's training, and a tenth of the one that made the checkpoint `fashion_mnist_vit`; with the patch size.
+# Patch size and recipe of lesson 04, and of a tenth of the training that made `fashion_mnist_vit`.
 RECIPES = {
     "lesson": (7, Recipe(steps=1700, batch_size=64, learning_rate=1.5e-3, augment=False)),
     "tenth": (4, Recipe(steps=2400, batch_size=128, learning_rate=3e-3, optimizer="muon")),
 }
-# Precision of the products, and of the sums in the norms' gradients. PyTorch on a CPU has the middle one.
-ARITHMETIC = {"bf16, sums in fp32": "bf16", "bf16, sums in bf16": "bf16", "fp32": "fp32"}
 
 
 def norm_gradients(
@@ -29,19 +27,19 @@ def norm_gradients(
 ) -> Study:
     """Does a training in bf16 suffer from gradients of its norms that PyTorch sums in bf16?
 
-    Each seed trains with both sums, and with the lesson's short recipe in fp32, too; `steps` shortens all
-    recipes. Device and arithmetic are the settings', whatever the run's precision is: a CPU.
+    Each seed trains in bf16 with sums in either, and by the lesson's short recipe all in fp32, too. `steps`
+    shortens the recipes. The precision is the settings', whatever the run's is, and the device a CPU.
 
     >>> len(norm_gradients().runs)
     25
     """
     runs = [
-        dict(seed=seed, recipe=recipe, arithmetic=arithmetic, steps=steps or RECIPES[recipe][1].steps)
-        | dict(test_images=test_images)
+        dict(seed=seed, recipe=recipe, precision=precision, norm_sums=sums)
+        | dict(steps=steps or RECIPES[recipe][1].steps, test_images=test_images)
         for recipe in recipes
         for seed in seeds
-        for arithmetic in ARITHMETIC
-        if recipe == "lesson" or arithmetic != "fp32"  # the long one would take twice as long as all others
+        for precision, sums in (("bf16", "fp32"), ("bf16", "bf16"), ("fp32", "fp32"))
+        if recipe == "lesson" or precision == "bf16"  # the long one would take as long as all others together
     ]
     return Study("norm_gradients", "What are norms' gradients in fp32 worth?", runs, measure_norm_gradients)
 
@@ -52,9 +50,9 @@ def measure_norm_gradients(settings: Row, run: Run) -> Row:
         raise ValueError("only a CPU sums the norms' gradients in bf16; run this study on one")
     patch_size, recipe = RECIPES[settings["recipe"]]
     recipe = replace(recipe, steps=settings["steps"], warmup_steps=None, seed=settings["seed"])
-    run = replace(run, precision=ARITHMETIC[settings["arithmetic"]])
+    run = replace(run, precision=settings["precision"])
     model = ViT(ViTConfig(patch_size=patch_size))
-    if settings["arithmetic"] == "bf16, sums in bf16":
+    if settings["norm_sums"] == "bf16":
         take_pytorch_norms(model)
     history = train_to_the_end(model, data.fashion_mnist("train"), recipe, run)
     loss, accuracy = evaluate(model, data.fashion_mnist("test").subset(range(settings["test_images"])), run)
