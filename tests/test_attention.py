@@ -296,7 +296,7 @@ def test_recording_without_class_token(images):
 
 
 def test_recording_errors(model):
-    with pytest.raises(ValueError, match="Linear has no vitlab.Attention layer, so there is no attention"):
+    with pytest.raises(ValueError, match="Linear does not say image_size"):
         with record_attention(torch.nn.Linear(2, 2)):
             pass
     with pytest.raises(ValueError, match="no vitlab.Block layer, so there is no output of a block"):

@@ -16,7 +16,7 @@ _NAMES = {
     "embeddings": ["PatchEmbed", "resize_pos_embed"],
     "encoder": ["MLP", "Attention", "Block", "Encoder"],
     "vit": ["ViT", "ViTConfig", "count_parameters"],
-    "attention": ["attention_rollout", "mean_attention_distance", "record_attention"],
+    "attention": ["attach", "attention_rollout", "mean_attention_distance", "record_attention"],
     "checkpoints": ["load_checkpoint", "pretrained", "save_checkpoint"],
     "runtime": ["start"],
     "training": ["History", "Recipe", "evaluate", "train"],

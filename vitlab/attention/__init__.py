@@ -10,9 +10,12 @@ from vitlab.attention.distance import (
 from vitlab.attention.receptive_field import effective_receptive_field, field_radius
 from vitlab.attention.recording import AttentionRecord, record_attention, recording_bytes
 from vitlab.attention.rollout import attention_rollout, class_map, discard_smallest
+from vitlab.attention.view import View, attach
 
 __all__ = [
     "AttentionRecord",
+    "View",
+    "attach",
     "attention_rollout",
     "class_map",
     "class_token_share",

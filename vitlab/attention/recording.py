@@ -9,6 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from vitlab.attention.probing import POOLING, observing
+from vitlab.attention.view import View, attach
+from vitlab.attention.watching import watching
 from vitlab.encoder import Attention, Block, attention_scores
 from vitlab.vit import ViT
 
@@ -75,7 +78,7 @@ def join(layers: list[list[Tensor]]) -> Tensor:
 
 @contextmanager
 def record_attention(
-    model: nn.Module,
+    model: nn.Module | View,
     layers: Iterable[int] | None = None,
     also: Iterable[str] = (),
     rows: str = "all",
@@ -83,15 +86,19 @@ def record_attention(
 ) -> Iterator[AttentionRecord]:
     """Record the attention weights of every layer while the block runs; afterwards nothing is left behind.
 
-    The weights are those that the model uses, so gradients can be taken through them. `layers` chooses
-    some, counted from 0, or from the end as -1, -2, …; the record has them in the order asked for. `also`
-    names what else to keep: "queries", "keys", "values" (L, B, heads, T, d), "scores" before the softmax,
-    made again from queries and keys, and "attention_outputs", "mlp_outputs", "block_outputs" (L, B, T, D).
-    With `rows="class"` only the class token's row of weights and scores is kept, (L, B, heads, 1, T).
+    Takes any Vision Transformer: vitlab's own, or one that `attach` takes, or its view. The weights are
+    those that the model uses, so gradients can be taken through them. `layers` chooses some, counted from 0,
+    or from the end as -1, -2, …; the record has them in the order asked for. With `rows="class"` only the
+    class token's row of weights and scores is kept, (L, B, heads, 1, T).
+
+    Of vitlab's own ViT `also` names what else to keep: "queries", "keys", "values" (L, B, heads, T, d),
+    "scores" before the softmax, made again from queries and keys, and "attention_outputs", "mlp_outputs",
+    "block_outputs" (L, B, T, D). Of another model that pools by attention, `record["pooling"]` has the
+    pooling's own weights, (1, B, heads, queries, keys).
 
     `recording_bytes` says what a recording will take. One of more than half a gigabyte warns before it
     starts, and one larger than `memory_limit` bytes (default: the memory that is free) is refused. Raises
-    ValueError for that, for a model that has no `vitlab.Attention` in it, and for a layer that is not there.
+    ValueError for that, for a model that `attach` refuses, and for a layer that is not there.
 
     >>> from vitlab import ViT, ViTConfig
     >>> model = ViT(ViTConfig())
@@ -101,6 +108,25 @@ def record_attention(
     (torch.Size([2, 2, 4, 50, 50]), torch.Size([2, 2, 50, 96]))
     """
     also, layers = check_names(also, rows), None if layers is None else as_list(layers)
+    own = model.model if isinstance(model, View) else model
+    if any(isinstance(module, Attention) for module in own.modules()):
+        recording = observed(own, layers, also, rows, memory_limit)
+    else:
+        view = model if isinstance(model, View) else attach(model)
+        recording = watched(view, layers, also, rows, memory_limit)
+    with recording as record:
+        yield record
+
+
+@contextmanager
+def observed(
+    model: nn.Module, layers: list[int] | None, also: list[str], rows: str, memory_limit: float | None
+) -> Iterator[AttentionRecord]:
+    """`record_attention` of vitlab's own layers, which call their observers.
+
+    On a CPU their gradient is written out in one function, inside which no function of PyTorch leads from the
+    weights to the output; so what sees other models' attention would see weights without a gradient here.
+    """
     numbers, attentions = chosen(model, Attention, layers)
     blocks = chosen(model, Block, layers)[1] if {*also} & {*OUTPUTS} else []
     if rows == "class" and isinstance(model, ViT) and not model.config.num_prefix_tokens:
@@ -108,7 +134,7 @@ def record_attention(
     record = AttentionRecord({name: [[] for _ in attentions] for name in ("weights", *also)})
     first = attentions[numbers.index(min(numbers))]
     with ExitStack() as undo:
-        guard = partial(check_memory, record, attentions, rows, memory_limit)
+        guard = partial(check_own_memory, record, attentions, rows, memory_limit)
         undo.enter_context(first.register_forward_pre_hook(guard))
         for layer, attention in enumerate(attentions):
             keep = {name: passes[layer].append for name, passes in record.passes.items()}
@@ -123,6 +149,36 @@ def record_attention(
                 if name in also:
                     keep = record.passes[name][layer].append
                     undo.enter_context(module.register_forward_hook(partial(keep_output, keep)))
+        yield record
+
+
+@contextmanager
+def watched(
+    view: View, layers: list[int] | None, also: list[str], rows: str, memory_limit: float | None
+) -> Iterator[AttentionRecord]:
+    """`record_attention` of any other model, through the functions that it calls."""
+    if also:
+        raise ValueError(
+            f"also is for vitlab's own ViT; of a {type(view.model).__name__} weights are recorded"
+        )
+    if rows == "class" and view.reads not in (None, "token", "pair", "token+mean"):
+        raise ValueError(f"this model reads {view.reads}, no class token; record all rows, with rows='all'")
+    numbers = checked_layers(layers, view.num_layers)
+    record = AttentionRecord({"weights": [[] for _ in numbers]})
+    keep = {
+        number: partial(keep_weights, {"weights": passes.append}, rows)
+        for number, passes in zip(numbers, record.passes["weights"], strict=True)
+    }
+    if POOLING in view.plan:
+        record.passes["pooling"] = [[]]
+        keep[POOLING] = record.passes["pooling"][0].append
+
+    def before(images: int, tokens: int, device: torch.device) -> None:
+        heads = sum(view.heads[number] for number in numbers)
+        needed = 4 * images * heads * tokens * (tokens if rows == "all" else 1)
+        check_memory(record, needed, len(numbers), images, tokens, device, memory_limit)
+
+    with watching(view, keep, before):
         yield record
 
 
@@ -152,27 +208,26 @@ def chosen(
         raise ValueError(
             f"{type(model).__name__} has no vitlab.{kind.__name__} layer, so there is no {what} to record"
         )
-    numbers = list(range(len(found))) if layers is None else as_list(layers)
-    for number in numbers:
-        if not isinstance(number, int) or not -len(found) <= number < len(found):
-            raise ValueError(
-                f"this model's layers are 0 to {len(found) - 1}, or -1 to {-len(found)} from the end; "
-                f"got {number!r}"
-            )
-    numbers = [number % len(found) for number in numbers]
-    if not numbers or len({*numbers}) < len(numbers):
-        raise ValueError(f"layers names one or more different layers; got {layers!r}")
+    numbers = checked_layers(layers, len(found))
     return numbers, [found[number] for number in numbers]
 
 
-@contextmanager
-def observing(attention: Attention, observer) -> Iterator[None]:
-    """Have an attention layer call `observer` with its weights while the block runs."""
-    attention.observers.append(observer)
-    try:
-        yield
-    finally:
-        attention.observers.remove(observer)
+def checked_layers(layers: Iterable[int] | None, depth: int) -> list[int]:
+    """The numbers, from 0, of the layers asked for; raises ValueError for one that is not there.
+
+    >>> checked_layers([0, -1], 12), checked_layers(None, 3)
+    ([0, 11], [0, 1, 2])
+    """
+    numbers = list(range(depth)) if layers is None else as_list(layers)
+    for number in numbers:
+        if not isinstance(number, int) or not -depth <= number < depth:
+            raise ValueError(
+                f"this model's layers are 0 to {depth - 1}, or -1 to {-depth} from the end; got {number!r}"
+            )
+    numbers = [number % depth for number in numbers]
+    if not numbers or len({*numbers}) < len(numbers):
+        raise ValueError(f"layers names one or more different layers; got {layers!r}")
+    return numbers
 
 
 def keep_weights(keep: dict, rows: str, weights: Tensor) -> None:
@@ -227,17 +282,29 @@ def bytes_of(attentions: list[Attention], names: Iterable[str], rows: str, image
     return 4 * images * numbers
 
 
-def check_memory(
+def check_own_memory(
     record: AttentionRecord, attentions: list[Attention], rows: str, limit: float | None, module, args: tuple
 ) -> None:
-    """A hook before a forward pass's first attention: refuse what does not fit, warn of what is much."""
+    """A hook before a forward pass's first attention."""
     images, tokens, _ = args[0].shape
-    taken = sum(tensor.nbytes for layers in record.passes.values() for passes in layers for tensor in passes)
     needed = bytes_of(attentions, record.passes, rows, images, tokens)
-    device = args[0].device
+    check_memory(record, needed, len(attentions), images, tokens, args[0].device, limit)
+
+
+def check_memory(
+    record: AttentionRecord,
+    needed: int,
+    layers: int,
+    images: int,
+    tokens: int,
+    device: torch.device,
+    limit: float | None,
+) -> None:
+    """Refuse a forward pass's recording that does not fit, with ValueError; warn of one that is much."""
+    taken = sum(tensor.nbytes for layers in record.passes.values() for passes in layers for tensor in passes)
     free = free_memory(device) if limit is None else limit - taken
     words = (
-        f"recording {', '.join(record.passes)} in {len(attentions)} layers for {images} images of {tokens} "
+        f"recording {', '.join(record.passes)} in {layers} layers for {images} images of {tokens} "
         f"tokens takes {needed / 1e9:.2f} GB"
     )
     less = "Fewer images, fewer layers (layers=[-1]) or the class token's row alone (rows='class') take less"

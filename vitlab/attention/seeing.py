@@ -1,0 +1,206 @@
+"""Seeing the attention of any PyTorch code: the functions that attention goes through, while a block runs."""
+
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from vitlab.encoder import full_precision
+
+
+@dataclass
+class Seen:
+    """Weights that multiplied values, (…, queries, keys) in at least fp32, and what was done to them before.
+
+    `changed` names what came between the softmax and the values, other than dropout, a shape or a precision;
+    it is empty where these are the weights that were used.
+    """
+
+    weights: Tensor
+    changed: list[str] = field(default_factory=list)
+
+
+class Seeing(TorchFunctionMode):
+    """Calls `see` with each `Seen` attention that runs inside the block; the outputs stay what they are.
+
+    Fused attention is computed in the open, from the same queries, keys, mask and scale. A softmax counts
+    where its result multiplies something, as weights do values. Gradients flow through the weights. What no
+    function of PyTorch in Python shows (kernels of other libraries, exported programs) is not seen. While
+    `watching` is False everything passes through.
+
+    >>> seen = []
+    >>> with Seeing(seen.append):
+    ...     _ = F.scaled_dot_product_attention(*torch.zeros(3, 1, 2, 4, 8))
+    >>> seen[0].weights.shape
+    torch.Size([1, 2, 4, 4])
+    """
+
+    def __init__(self, see: Callable[[Seen], None]):
+        super().__init__()
+        self.see = see
+        self.watching = True
+        self.after_softmax = WeakIdKeyDictionary()  # a tensor that comes from weights -> Seen
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if not self.watching:
+            return func(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            return self.fused(*args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            with self:
+                return unwatched_multi_head(*args, **kwargs)
+        if func in SOFTMAXES:
+            return self.softmax(func, *args, **kwargs)
+        used = [self.after_softmax[each] for each in tensors(args, kwargs) if each in self.after_softmax]
+        if not used:
+            return func(*args, **kwargs)
+        if multiplies(func, args, self.after_softmax):
+            self.see(used[0])
+            return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        for each in tensors((out,), {}):
+            if each.is_floating_point():
+                self.after_softmax[each] = passed_on(func, used[0], each)
+        return out
+
+    def fused(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **kwargs):
+        """`F.scaled_dot_product_attention` in the open."""
+        if kwargs.get("enable_gqa"):  # each head of keys and values serves several of queries
+            key, value = (repeated(each, query.shape[-3]) for each in (key, value))
+        if torch.is_autocast_enabled(query.device.type):
+            dtype = torch.get_autocast_dtype(query.device.type)
+            query, key, value = (each.to(dtype) for each in (query, key, value))
+        with full_precision(query.device):
+            weights = open_weights(query, key, attn_mask, is_causal, scale)
+            self.see(Seen(weights))
+            return F.dropout(weights, dropout_p).to(value.dtype) @ value
+
+    def softmax(self, func, *args, **kwargs):
+        """A softmax as it is; of a low precision it is made in fp32, and rounded afterwards."""
+        out = func(*args, **kwargs)
+        given = args[0] if args else kwargs["input"]
+        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if out.ndim < 3 or dim not in (-1, out.ndim - 1) or not out.is_floating_point():
+            return out
+        weights = out
+        if torch.finfo(out.dtype).bits < 32:
+            weights = given.softmax(dim=-1, dtype=torch.float32)
+            out = weights.to(out.dtype)
+        self.after_softmax[out] = Seen(weights)
+        return out
+
+
+def uncompiled():
+    """A context in which what `torch.compile` made runs as it was written."""
+    return torch.compiler.set_stance("force_eager")
+
+
+def open_weights(
+    query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float | None
+) -> Tensor:
+    """softmax(q kᵀ · scale + mask) in at least fp32; a query that may see nothing has a row of zeros.
+
+    >>> open_weights(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4), None, True, None)[0, 1]
+    tensor([0.5000, 0.5000, 0.0000])
+    """
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = (query.to(dtype) * scale) @ key.to(dtype).mT
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is None:
+        return scores.softmax(dim=-1)
+    hidden = mask.dtype == torch.bool
+    scores = scores.masked_fill(~mask, -torch.inf) if hidden else scores + mask.to(dtype)
+    nothing = (scores == -torch.inf).all(dim=-1, keepdim=True)
+    return scores.masked_fill(nothing, 0).softmax(dim=-1).masked_fill(nothing, 0)
+
+
+def repeated(heads: Tensor, number: int) -> Tensor:
+    """Each head several times in a row, (…, h, T, d) -> (…, number, T, d)."""
+    return heads.repeat_interleave(number // heads.shape[-3], dim=-3)
+
+
+SOFTMAXES = {F.softmax, torch.softmax, Tensor.softmax}
+PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm}
+# What leaves weights what they are: dropout, precision and shape.
+KEEPING = {
+    F.dropout,
+    torch.dropout,
+    Tensor.to,
+    Tensor.type,
+    Tensor.type_as,
+    Tensor.float,
+    Tensor.half,
+    Tensor.bfloat16,
+    Tensor.double,
+    Tensor.contiguous,
+    Tensor.clone,
+    torch.clone,
+    Tensor.view,
+    Tensor.reshape,
+    torch.reshape,
+    Tensor.flatten,
+    torch.flatten,
+    Tensor.unflatten,
+    Tensor.unsqueeze,
+    torch.unsqueeze,
+    Tensor.squeeze,
+    torch.squeeze,
+}
+
+
+def passed_on(func: Callable, seen: Seen, out: Tensor) -> Seen:
+    """What a tensor is that a function made of weights: the weights still, or something changed."""
+    if func in KEEPING and out.shape[-2:] == seen.weights.shape[-2:]:
+        return seen
+    name = getattr(func, "__name__", str(func)).strip("_")
+    return Seen(seen.weights, [*seen.changed, name])
+
+
+def multiplies(func: Callable, args: tuple, weights: WeakIdKeyDictionary) -> bool:
+    """Is this a product in which weights sum over what follows them, as over values?"""
+    if func in PRODUCTS:
+        return args[0] in weights and args[1].ndim > 1
+    if func is torch.einsum and isinstance(args[0], str):
+        return summed_over(args[0], [each in weights for each in flat(args[1:])])
+    return False
+
+
+def summed_over(equation: str, from_weights: list[bool]) -> bool:
+    """Does an einsum of two sum over the last axis of the one that comes from weights?
+
+    >>> summed_over("bhij,bhjd->bhid", [True, False]), summed_over("bhij,hg->bgij", [True, False])
+    (True, False)
+    """
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    names = inputs.split(",")
+    if len(names) != 2 or sum(from_weights) != 1:
+        return False
+    mine, other = names if from_weights[0] else reversed(names)
+    return mine[-1] in other and mine[-1] not in output
+
+
+def flat(args) -> list:
+    """Arguments and what lies in lists of them."""
+    return [each for arg in args for each in (arg if isinstance(arg, list | tuple) else [arg])]
+
+
+def tensors(args: tuple, kwargs: dict) -> list[Tensor]:
+    """The tensors among the arguments of a call."""
+    return [each for each in flat([*args, *kwargs.values()]) if isinstance(each, Tensor)]
+
+
+# The function's own code, told that nobody watches: called as it is, it would hand itself back to the mode.
+unwatched_multi_head = types.FunctionType(
+    F.multi_head_attention_forward.__code__,
+    {**vars(F), "has_torch_function": lambda args: False},
+    "multi_head_attention_forward",
+    F.multi_head_attention_forward.__defaults__,
+)
