@@ -149,7 +149,7 @@ def test_loss_against_a_loop(fields):
     vit, c = model.vit, model.vit.config
     images = pictures(4, c.in_chans, 12, 20).double()
     torch.manual_seed(3)
-    loss, correct, counted = masked_patch_prediction(model, images, labels=None)
+    loss, correct, counted, divisor = masked_patch_prediction(model, images, labels=None)
     torch.manual_seed(3)
     patches, kinds, sources = draw_corruption(4, 15)
     losses, hits = [], 0
@@ -187,7 +187,7 @@ def test_loss_against_a_loop(fields):
 def test_the_first_loss_is_that_of_guessing():
     torch.manual_seed(0)
     model = MaskedPatchViT(ViTConfig(in_chans=3, num_classes=0))
-    loss, _, _ = masked_patch_prediction(model, pictures(2, 3, 28, 28), labels=None)
+    loss, *_ = masked_patch_prediction(model, pictures(2, 3, 28, 28), labels=None)
     assert loss.item() == pytest.approx(math.log(512), abs=1e-5)
 
 

@@ -90,6 +90,7 @@ def test_a_model_without_classes_learns_only_what_needs_none():
     [
         ("--model resnet", "only a ViT has patches to mask; got a ResNet"),
         ("--step 3", "did you mean --steps?"),
+        ("--representation_size 8", "--representation_size 8 is not used for this task"),
     ],
 )
 def test_what_cannot_be_is_refused(wrong, message, tmp_path, capsys):
@@ -97,6 +98,13 @@ def test_what_cannot_be_is_refused(wrong, message, tmp_path, capsys):
         __main__.main(["masked", "--out", str(tmp_path / "m.safetensors"), *wrong.split()])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("setting", ["--label_smoothing 0.1", "--class_weights balanced"])
+def test_settings_of_classification_are_not_dropped_in_silence(setting, tmp_path):
+    with pytest.raises(SystemExit, match=f"{setting.split()[0][2:]} is of the task classification"):
+        make(tmp_path, setting)
     assert list(tmp_path.iterdir()) == []
 
 

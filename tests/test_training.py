@@ -1,6 +1,8 @@
 """The training loop: its schedule, its optimiser, its honesty about what happened."""
 
+import functools
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -436,3 +438,260 @@ def test_only_what_is_not_frozen_moves(optimizer):
     vitlab.train(model, stripes(8), None, recipe, vitlab.start(**CPU), progress=False)
     moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
     assert moved == ["blocks.1.mlp.fc1.weight"]
+
+
+# --- weighted means -----------------------------------------------------------------------------------------
+
+WEIGHTS = [1.0, 10.0, 40.0]
+
+
+def unequal() -> tuple[ViT, Dataset]:
+    """90 images, 80, 8 and 2 of the three classes, in this order; a model that is not sure of them."""
+    torch.manual_seed(0)
+    model = tiny()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    labels = torch.cat([torch.zeros(80), torch.ones(8), torch.full((2,), 2.0)]).long()
+    images = torch.randint(0, 256, (90, 1, 12, 12), generator=torch.Generator().manual_seed(0))
+    return model, Dataset(images.byte(), labels, ["many", "some", "few"])
+
+
+def weighted_mean(model: ViT, data: Dataset, weights: list[float]) -> float:
+    """Image by image, in fp64."""
+    model, total, divisor = deepcopy(model).double().eval(), 0.0, 0.0
+    for image, label in zip(data.images, data.labels.tolist(), strict=True):
+        with torch.no_grad():
+            probabilities = model(image[None].double() / 127.5 - 1)[0].softmax(0)
+        total -= weights[label] * math.log(probabilities[label])
+        divisor += weights[label]
+    return total / divisor
+
+
+def cross_entropy(logits, labels, **options):
+    return torch.nn.functional.cross_entropy(logits.float(), labels, **options)
+
+
+def told(model, images, labels):
+    logits, weights = model(images), torch.tensor(WEIGHTS)
+    loss = cross_entropy(logits, labels, weight=weights)
+    return training.Outcome(loss, (logits.argmax(1) == labels).sum(), len(labels), weights[labels].sum())
+
+
+def untold(model, images, labels):
+    return told(model, images, labels)._replace(divisor=None)
+
+
+def untold_by_hand(model, images, labels):
+    logits, weights = model(images), torch.tensor(WEIGHTS)[labels]
+    loss = (weights * cross_entropy(logits, labels, reduction="none")).sum() / weights.sum()
+    return training.Outcome(loss, (logits.argmax(1) == labels).sum(), len(labels))
+
+
+by_class_weights = functools.partial(training.classification, class_weights=WEIGHTS)
+
+
+@pytest.mark.parametrize("batch_size", [500, 30, 9, 1])
+@pytest.mark.parametrize("task", [told, untold, untold_by_hand, by_class_weights])
+@pytest.mark.filterwarnings("ignore:the task's loss is no mean")
+def test_a_weighted_mean_is_the_same_for_every_batch_size(task, batch_size):
+    model, data = unequal()
+    wanted = weighted_mean(model, data, WEIGHTS)
+    loss, accuracy = vitlab.evaluate(model, data, vitlab.start(**CPU), batch_size, task)
+    assert loss == pytest.approx(wanted, rel=1e-5)
+    assert abs(wanted - weighted_mean(model, data, [1, 1, 1])) > 0.1  # or there would be nothing to see
+    assert accuracy == vitlab.evaluate(model, data, vitlab.start(**CPU))[1]
+
+
+@pytest.mark.parametrize("batch_size", [500, 30, 9, 1])
+@pytest.mark.filterwarnings("ignore:the task's loss is no mean")
+def test_images_that_a_task_ignores_do_not_count(batch_size):
+    """In whole batches there is none left to count: PyTorch's mean of nothing is NaN."""
+
+    def task(model, images, labels, say=True):
+        logits, known = model(images), labels != 0
+        loss = cross_entropy(logits, labels.where(known, -100), ignore_index=-100)
+        right = ((logits.argmax(1) == labels) & known).sum()
+        return training.Outcome(loss, right, known.sum(), known.sum() if say else None)
+
+    model, data = unequal()
+    wanted = weighted_mean(model, data.subset(range(80, 90)), [1, 1, 1])
+    for say in (True, False):
+        ignoring = functools.partial(task, say=say)
+        loss, _ = vitlab.evaluate(model, data, vitlab.start(**CPU), batch_size, ignoring)
+        assert loss == pytest.approx(wanted, rel=1e-5)
+    with pytest.raises(ValueError, match="counted nothing in the whole data set"):
+        vitlab.evaluate(model, data.subset(range(80)), vitlab.start(**CPU), batch_size, task)
+
+
+def test_a_loss_that_is_no_mean_is_measured_at_once_and_told():
+    model, data = unequal()
+    with pytest.warns(UserWarning, match=r"no mean over what it counted.*Outcome\(.*divisor\)"):
+        vitlab.evaluate(model, data, vitlab.start(**CPU), 30, untold)
+
+    def too_large(model, images, labels):
+        if len(images) > 80:
+            raise torch.OutOfMemoryError("out of memory")
+        return untold(model, images, labels)
+
+    with (
+        pytest.warns(UserWarning, match="no mean"),
+        pytest.raises(MemoryError, match="full with 90 images at once.*divisor"),
+    ):
+        vitlab.evaluate(model, data, vitlab.start(**CPU), 30, too_large)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_mean_and_a_task_that_draws_are_measured_in_batches():
+    """And what they draw leaves the next draws as they were."""
+    sizes = []
+
+    def mean(model, images, labels):
+        sizes.append(len(images))
+        return training.classification(model, images, labels)._replace(divisor=None)
+
+    def drawing(model, images, labels):
+        outcome = mean(model, images, labels)
+        return outcome._replace(loss=outcome.loss + torch.rand(()))
+
+    model, data = unequal()
+    wanted = weighted_mean(model, data, [1, 1, 1])
+    loss, _ = vitlab.evaluate(model, data, vitlab.start(**CPU), 9, mean)
+    assert loss == pytest.approx(wanted, rel=1e-5)
+    torch.manual_seed(3)
+    loss, _ = vitlab.evaluate(model, data, vitlab.runtime.here(**CPU), 9, drawing)
+    torch.manual_seed(3)
+    drawn = torch.stack([torch.rand(()) for _ in range(10)])
+    assert loss - wanted == pytest.approx(drawn.mean().item(), rel=1e-4)
+    assert max(sizes) == 9
+
+
+@pytest.mark.parametrize(("task", "weights"), [(told, WEIGHTS), (None, [1, 1, 1])])
+def test_a_row_is_the_mean_of_all_that_was_trained_on(task, weights):
+    """A rate of nearly nothing leaves the weights as they are; the third row is of steps 3 and 4."""
+    model, data = unequal()
+    recipe = Recipe(200, 9, 1e-30, 0.0, clip_norm=0.0, optimizer="sgd", augment=False)
+    history = vitlab.train(model, data, None, recipe, vitlab.start(**CPU), progress=False, task=task)
+    batches = list(vitlab.data.batches(data, 9, seed=0, steps=4))[2:]
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    both = Dataset(((images + 1) * 127.5).round().byte(), labels, data.classes)
+    assert history.rows[2]["step"] == 4
+    assert history.rows[2]["loss"] == pytest.approx(weighted_mean(model, both, weights), rel=1e-5)
+
+
+# --- class weights ------------------------------------------------------------------------------------------
+
+
+def test_balanced_weights_by_hand():
+    """n / (classes × count), as scikit-learn has it, here with 90 images: each class weighs 30."""
+    _, data = unequal()
+    found = training.weights_of_classes("balanced", data)
+    torch.testing.assert_close(found, torch.tensor([90 / 240, 90 / 24, 90 / 6]))
+    torch.testing.assert_close(found[data.labels].mean(), torch.tensor(1.0))
+    assert training.weights_of_classes(None, data) is None
+    assert training.weights_of_classes((1.0, 2.0, 3.0), data, outputs=5).tolist() == [1, 2, 3, 1, 1]
+
+
+@pytest.mark.parametrize("class_weights", ["balanced", [0.5, 3.0, 9.0]])
+def test_steps_with_class_weights_are_plain_pytorchs(class_weights):
+    model, data = unequal()
+    by_hand, weights = deepcopy(model), torch.tensor([0.5, 3.0, 9.0])
+    if class_weights == "balanced":
+        weights = 90 / (3 * torch.tensor([80.0, 8.0, 2.0]))
+    recipe = Recipe(3, 90, 0.1, 0.0, 0, 0.0, 0.1, class_weights, optimizer="sgd", augment=False)
+    history = vitlab.train(model, data, data, recipe, vitlab.start(**CPU), progress=False)
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3)
+    for row in history.rows:
+        logits = by_hand(data.images / 127.5 - 1)
+        loss = torch.nn.functional.cross_entropy(logits, data.labels, weights, label_smoothing=0.1)
+        assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    for found, wanted in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert history.evaluations[-1].loss == pytest.approx(weighted_mean(model, data, [1, 1, 1]), rel=1e-5)
+
+
+def test_rare_classes_are_learnt_with_balanced_weights():
+    """What they are for: accuracy of the rare class, from a few of its images among many others."""
+    common = stripes(300)
+    rare = (common.labels == 2).nonzero()[:15, 0].tolist()
+    data = common.subset([*(common.labels != 2).nonzero()[:, 0].tolist(), *rare])
+    asked, found = stripes(60, seed=1), {}
+    asked = asked.subset(asked.labels == 2)
+    for class_weights in (None, "balanced"):
+        recipe = Recipe(60, 32, 5e-3, augment=False, class_weights=class_weights)
+        model = tiny()
+        vitlab.train(model, data, None, recipe, vitlab.start(**CPU), progress=False)
+        found[class_weights] = vitlab.evaluate(model, asked, vitlab.start(**CPU))[1]
+    assert found["balanced"] > found[None] + 0.3
+
+
+def test_more_outputs_than_classes_may_be_weighted():
+    _, data = unequal()
+    recipe = Recipe(steps=1, batch_size=9, class_weights="balanced")
+    vitlab.train(tiny(num_classes=5), data, None, recipe, vitlab.start(**CPU), progress=False)
+
+
+@pytest.mark.parametrize(
+    "wrong", [[1.0, -1.0], [0.0, 1.0], [1.0, math.nan], [math.inf, 1.0], "even", "11", [], ["a", "b"], 3.0]
+)
+def test_class_weights_that_are_no_weights_are_refused(wrong):
+    with pytest.raises(ValueError, match="class_weights is None, 'balanced', or a number above 0 for each"):
+        Recipe(class_weights=wrong)
+
+
+def test_class_weights_that_do_not_fit_the_data_are_refused():
+    model, data = unequal()
+    without = data.subset(data.labels != 1)
+    for class_weights, some, said in [
+        ([1.0, 2.0], data, r"one number for each of the 3 classes \(many, some, few\); got 2"),
+        ("balanced", without, "there are none of some"),
+    ]:
+        recipe = Recipe(steps=1, batch_size=9, class_weights=class_weights)
+        with pytest.raises(ValueError, match=said):
+            vitlab.train(model, some, None, recipe, vitlab.start(**CPU), progress=False)
+
+
+# --- settings that would not be used ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", [dict(label_smoothing=0.1), dict(class_weights="balanced")])
+@pytest.mark.parametrize("task", [told, by_class_weights])
+def test_what_a_task_of_ones_own_would_not_see_is_refused(setting, task):
+    model, data = unequal()
+    recipe = Recipe(steps=1, batch_size=9, **setting)
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} is of the task classification.*leave"):
+        vitlab.train(model, data, None, recipe, vitlab.start(**CPU), progress=False, task=task)
+
+
+def test_classification_by_its_name_has_the_recipes_smoothing():
+    losses = []
+    for task in (None, training.classification):
+        model, data = unequal()
+        recipe = Recipe(steps=1, batch_size=90, label_smoothing=0.3, augment=False)
+        history = vitlab.train(model, data, None, recipe, vitlab.start(**CPU), progress=False, task=task)
+        losses.append(history.rows[0]["loss"])
+    model, data = unequal()
+    wanted = cross_entropy(model(data.images / 127.5 - 1), data.labels, label_smoothing=0.3)
+    assert losses == pytest.approx([wanted.item()] * 2, rel=1e-5)
+
+
+def test_numbers_of_nothing_are_refused():
+    model, data = unequal()
+    with pytest.raises(ValueError, match="evaluations is at least 1; got 0: test_data=None measures nothing"):
+        vitlab.train(model, data, data, Recipe(steps=1), progress=False, evaluations=0)
+    with pytest.raises(ValueError, match="batch_size is at least 1; got 0"):
+        vitlab.evaluate(model, data, batch_size=0)
+
+
+def test_a_loss_that_no_weight_can_change_is_refused():
+    def detached(model, images, labels):
+        outcome = training.classification(model, images, labels)
+        return outcome._replace(loss=outcome.loss.detach())
+
+    model, data = unequal()
+    with pytest.raises(ValueError, match="depends on no weight that can be trained"):
+        vitlab.train(model, data, None, Recipe(steps=1, batch_size=9), progress=False, task=detached)

@@ -128,6 +128,9 @@ def test_a_broken_loss_ends_with_its_causes_and_without_a_checkpoint(tmp_path):
         ("--zzz", "no option --zzz; --help lists them all"),
         ("--steps many", "invalid int value: 'many'"),
         ("--steps 0", "steps is at least 1; got 0"),
+        ("--class_weights even", "invalid balanced_or_number value: 'even'"),
+        ("--class_weights 1 0", "a number above 0 for each class; got [1.0, 0.0]"),
+        ("--class_weights balanced 2", "class_weights is None, 'balanced', or a number above 0"),
         ("--num_heads 5", "96 is not divisible by num_heads 5"),
         ("--model resnet --depth 3", "--depth is of --model vit; this is --model resnet"),
         ("--model resnet --start fashion_mnist_vit", "goes on from a ViT"),
@@ -148,6 +151,23 @@ def test_what_cannot_be_done_is_refused(wrong, said, tmp_path, capsys, monkeypat
     assert stop.value.code == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_class_weights_are_learnt_with_told_and_gone_on_with(tmp_path):
+    """As in a notebook, and not with other weights."""
+    shape, ten = f"{SMALL} --checkpoint_dir {tmp_path}/steps", " ".join(map(str, range(1, 11)))
+    model, card = run(tmp_path, f"{shape} --class_weights {ten}")
+    assert card["recipe"]["class_weights"] == list(range(1, 11))
+    device = vitlab.start(precision="fp32")
+    same, recipe = ViT(model.config), vitlab.Recipe(steps=2, batch_size=8, class_weights=range(1, 11))
+    vitlab.train(same, data.fashion_mnist("train"), None, recipe, device, progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.cpu().parameters(), strict=True))
+    run(tmp_path, f"{shape} --class_weights {ten}")
+    with pytest.raises(SystemExit, match="class_weights"):
+        run(tmp_path, f"{shape} --class_weights balanced")
+    assert run(tmp_path, f"{SMALL} --class_weights balanced")[1]["recipe"]["class_weights"] == "balanced"
+    with pytest.raises(SystemExit, match="for each of the 10 classes .*; got 2"):
+        run(tmp_path, f"{SMALL} --class_weights 1 2")
 
 
 def test_checkpoints_of_another_recipe_get_a_line_and_no_traceback(tmp_path, capsys):

@@ -158,7 +158,7 @@ def masked_patch_prediction(model: nn.Module, images: Tensor, labels: Tensor) ->
 
     `labels` are not used. Counted are the corrupted patches.
 
-    >>> loss, correct, counted = masked_patch_prediction(
+    >>> loss, correct, counted, _ = masked_patch_prediction(
     ...     MaskedPatchViT(ViTConfig(num_classes=0)), torch.zeros(2, 1, 28, 28), labels=None
     ... )
     >>> round(loss.item(), 4), counted  # ln(8), for 24 of 49 patches in each image
@@ -166,4 +166,5 @@ def masked_patch_prediction(model: nn.Module, images: Tensor, labels: Tensor) ->
     """
     logits, classes = model(images)
     logits, classes = logits.flatten(0, 1).float(), classes.flatten()
-    return Outcome(F.cross_entropy(logits, classes), (logits.argmax(dim=1) == classes).sum(), len(classes))
+    correct = (logits.argmax(dim=1) == classes).sum()
+    return Outcome(F.cross_entropy(logits, classes), correct, len(classes), divisor=len(classes))

@@ -7,7 +7,7 @@ from vitlab.training.loop import evaluation_due, train, train_to_the_end
 from vitlab.training.recipe import Recipe, learning_rate_at, make_optimizer
 from vitlab.training.stepper import Stepper
 from vitlab.training.stopping import NonFiniteLossError
-from vitlab.training.tasks import Outcome, Task, classification
+from vitlab.training.tasks import Outcome, Task, classification, weights_of_classes
 
 __all__ = [
     "Evaluation",
@@ -27,4 +27,5 @@ __all__ = [
     "make_optimizer",
     "train",
     "train_to_the_end",
+    "weights_of_classes",
 ]

@@ -29,6 +29,7 @@ MODELS = {"vit": (ViT, ViTConfig), "resnet": (ResNet, ResNetConfig)}
 BY_THE_DATA = ("image_size", "in_chans", "num_classes")  # fields that the data decides
 NONE = {  # what None means, as a default
     "warmup_steps": "a tenth of the steps",
+    "class_weights": "all alike; balanced, or one number for each class",
     "representation_size": "no hidden layer in the head",
     "head_dim": "embed_dim / num_heads",
 }
@@ -58,13 +59,17 @@ def main(
         if options.out.is_dir() or not os.access(nearest_folder(options.out), os.W_OK):
             raise ValueError(f"--out is a file that can be written; {options.out} cannot")
         origin = start_card(options.start)
+        if given.get("class_weights") == ["balanced"]:
+            given["class_weights"] = "balanced"
         recipe = Recipe(**{f.name: given[f.name] for f in fields(Recipe) if f.name in given})
         shape = shape_options(given)
         what, train_data, test_data = load_data(options, recipe.seed)
         run = start(seed=recipe.seed, precision=options.precision)
         processes = Processes(run)
         model = make_model(options, shape, train_data)
-        model = prepare(model) if prepare else model
+        if prepare:
+            model = prepare(model)
+            refuse_unused(shape, model)
         if options.checkpoint_dir:
             refuse_another_start(options.checkpoint_dir, origin)
     except (ValueError, FileNotFoundError) as error:
@@ -153,7 +158,14 @@ def argument_options(option: Field) -> dict:
         return options | {"action": argparse.BooleanOptionalAction}
     if isinstance(default, tuple):
         return options | {"type": type(default[0]), "nargs": "+"}
+    if option.name == "class_weights":
+        return options | {"type": balanced_or_number, "nargs": "+"}
     return options | {"type": int if default is None else type(default)}
+
+
+def balanced_or_number(text: str) -> str | float:
+    """One of the words after --class_weights."""
+    return text if text == "balanced" else float(text)
 
 
 def unknown_option(unknown: list[str], parser: argparse.ArgumentParser) -> str:
@@ -217,6 +229,13 @@ def make_model(options: argparse.Namespace, shape: dict, dataset: Dataset) -> nn
         raise ValueError(f"--start goes on from a ViT; {options.start} is a {type(trained).__name__}")
     head = None if trained.config.num_classes == classes else classes
     return adapt(trained, num_classes=head, image_size=size, in_chans=channels)
+
+
+def refuse_unused(shape: dict, model: nn.Module) -> None:
+    """Raise ValueError for an option of the model's that its task does without."""
+    for name, value in shape.items():
+        if getattr(model.config, name) != value:
+            raise ValueError(f"--{name} {value} is not used for this task; leave it out")
 
 
 def nearest_folder(path: Path) -> Path:

@@ -1,5 +1,7 @@
 """Measuring a model on a data set."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -7,7 +9,7 @@ from vitlab import data
 from vitlab.data import Dataset
 from vitlab.runtime import Run, here
 from vitlab.training.stopping import out_of_memory
-from vitlab.training.tasks import Task, classification
+from vitlab.training.tasks import Outcome, Task, classification, is_classification
 from vitlab.vit import evaluating
 
 
@@ -21,7 +23,10 @@ def evaluate(
 ) -> tuple[float, float]:
     """Mean loss and accuracy in [0, 1] of a task over a whole data set, without augmentation.
 
-    Without a `task` it is `classification`, and the loss is the cross-entropy in nats.
+    Without a `task` it is `classification`, and the loss is the cross-entropy in nats, all images alike. The
+    batch size changes nothing but speed and memory: losses are put together by what the task's `Outcome` says
+    that they were divided by. A task that does not say it is tried on a few images; where its loss is no mean
+    over what it counted, a warning says so, and the whole data set is measured as one batch.
 
     >>> from vitlab import ViT, ViTConfig
     >>> images, labels = torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.zeros(8, dtype=torch.long)
@@ -30,17 +35,99 @@ def evaluate(
     (2.3026, 1.0)
     """
     run = run or here()
+    if batch_size < 1:
+        raise ValueError(f"batch_size is at least 1; got {batch_size}")
     check_data(model, dataset, "the data set", task)
     model.to(run.device)
-    task, loss, correct, counted = task or classification, 0.0, 0.0, 0
+    task, n = task or classification, len(dataset.labels)
+    with evaluating(model):
+        with out_of_memory(batch_size, "evaluate's batch_size"):
+            if batch_size >= n or is_mean(model, dataset, run, task, batch_size):
+                return measured(model, dataset, run, task, batch_size)
+        warnings.warn(NO_MEAN, stacklevel=3)
+        try:
+            with out_of_memory(n, "evaluate's batch_size"):
+                return measured(model, dataset, run, task, n)
+        except MemoryError as error:
+            raise MemoryError(f"the memory is full with {n} images at once, and {NO_MEAN}") from error
+
+
+NO_MEAN = (
+    "the task's loss is no mean over what it counted, so the whole data set is measured as one batch; return "
+    "Outcome(loss, correct, counted, divisor) with what the loss was divided by, such as the sum of the "
+    "weights, and it is measured in batches"
+)
+
+
+def measured(
+    model: nn.Module, dataset: Dataset, run: Run, task: Task, batch_size: int
+) -> tuple[float, float]:
+    """Loss and accuracy, batch by batch."""
+    loss, divisor, correct, counted = 0.0, 0.0, 0.0, 0.0
     batches = zip(dataset.images.split(batch_size), dataset.labels.split(batch_size), strict=True)
-    with evaluating(model), out_of_memory(batch_size, "evaluate's batch_size"):
-        for images, labels in batches:
-            with run.autocast():
-                outcome = task(model, data.normalise(images.to(run.device)), labels.to(run.device))
-            loss, correct = loss + outcome.loss * outcome.counted, correct + outcome.correct
-            counted += outcome.counted
-    return float(loss) / counted, float(correct) / counted
+    for images, labels in batches:
+        with run.autocast():
+            outcome = task(model, data.normalise(images.to(run.device)), labels.to(run.device))
+        loss, divisor = loss + weighed(outcome), divisor + outcome.divided_by
+        correct, counted = correct + outcome.correct, counted + outcome.counted
+    if not divisor or not counted:
+        raise ValueError("the task counted nothing in the whole data set, so that there is no mean")
+    return float(loss) / float(divisor), float(correct) / float(counted)
+
+
+def weighed(outcome: Outcome) -> Tensor | float:
+    """The loss times what it was divided by; 0 for a batch in which there was nothing to divide by."""
+    if isinstance(outcome.divided_by, Tensor):
+        return torch.where(outcome.divided_by == 0, 0.0, outcome.loss * outcome.divided_by)
+    return outcome.loss * outcome.divided_by if outcome.divided_by else 0.0
+
+
+TRIED = 64  # images
+
+
+def is_mean(model: nn.Module, dataset: Dataset, run: Run, task: Task, batch_size: int) -> bool:
+    """Whether a task's loss is a mean, as far as a few images show, such that batches can be put together.
+
+    True without a trial for `classification`, for an outcome with a divisor, and for a task that is not the
+    same when it is asked again. Images of as many labels as possible are tried, in fp32.
+    """
+    if is_classification(task):
+        return True
+
+    def total(places: Tensor) -> tuple[Tensor, bool]:
+        images, labels = dataset.images[places].to(run.device), dataset.labels[places].to(run.device)
+        outcome = task(model, data.normalise(images), labels)
+        return weighed(outcome), outcome.divisor is not None
+
+    size = min(max(2, batch_size), TRIED)
+    places = various(dataset.labels, TRIED)
+    parts = -(-len(places) // size)
+    with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
+        for part in (places[i::parts] for i in range(parts)):
+            halves = part.tensor_split(2)
+            if not all(map(len, halves)):
+                continue
+            (whole, said), (again, _) = total(part), total(part)
+            if said or abs(whole - again) > 1e-6 * abs(whole):
+                return True
+            apart = sum(total(half)[0] for half in halves)
+            if abs(whole - apart) > 1e-4 * max(abs(whole), abs(apart)):
+                return False
+    return True
+
+
+def various(labels: Tensor, n: int) -> Tensor:
+    """Some places of n labels or more, of as many kinds as possible, those of a kind side by side.
+
+    >>> various(torch.tensor([7, 7, 7, 9, 7, 7, 7, 7]), 3).tolist()
+    [0, 7, 3]
+    """
+    spread = torch.linspace(0, len(labels) - 1, min(n, len(labels))).long()
+    kinds = torch.unique(labels, dim=0, return_inverse=True)[1].cpu()
+    order = kinds.sort(stable=True).indices
+    first = order[kinds[order].diff(prepend=kinds.new_tensor([-1])) > 0]  # one of each kind
+    places = torch.cat([first[:n], spread]).unique()
+    return places[kinds[places].sort(stable=True).indices].to(labels.device)
 
 
 def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None = None) -> None:

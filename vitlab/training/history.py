@@ -24,7 +24,8 @@ class Evaluation(NamedTuple):
 class History:
     """What happened in a training. A row is a dict: step, loss, accuracy, learning_rate, images_per_second.
 
-    A row's loss and accuracy are means over the training batches since the row before it.
+    A row's loss and accuracy are means over all that was trained on since the row before it, the loss
+    weighted as the task's is.
 
     >>> History(evaluations=[Evaluation(step=100, loss=0.5, accuracy=0.8)]).accuracy
     0.8
@@ -54,22 +55,23 @@ class Meter:
         self.reset()
 
     def reset(self) -> None:
-        self.loss, self.correct, self.counted, self.images, self.steps = 0.0, 0.0, 0, 0, 0
+        self.loss, self.divisor, self.correct, self.counted, self.images = 0.0, 0, 0.0, 0, 0
         self.begin = time.perf_counter()
 
     def add(self, outcome: Outcome, images: int) -> None:
         """Count one batch of so many images."""
-        self.loss, self.correct = self.loss + outcome.loss, self.correct + outcome.correct
-        self.counted += outcome.counted
-        self.images, self.steps = self.images + images, self.steps + 1
+        self.loss = self.loss + outcome.loss * outcome.divided_by
+        self.divisor = self.divisor + outcome.divided_by
+        self.correct, self.counted = self.correct + outcome.correct, self.counted + outcome.counted
+        self.images += images
 
     def read(self, total: Callable[[list[float]], list[float]] = list) -> dict[str, float]:
         """The means since the last reading, and start again. `total` adds up what several processes have."""
-        sums = [float(self.loss), float(self.correct), self.counted, self.images, self.steps]
-        loss, correct, counted, images, steps = total(sums)
+        sums = map(float, (self.loss, self.divisor, self.correct, self.counted, self.images))
+        loss, divisor, correct, counted, images = total(list(sums))
         values = {
-            "loss": loss / steps,
-            "accuracy": correct / counted,
+            "loss": loss / divisor if divisor else math.nan,
+            "accuracy": correct / counted if counted else math.nan,
             "images_per_second": images / (time.perf_counter() - self.begin),
         }
         self.reset()
@@ -78,12 +80,13 @@ class Meter:
     def state(self) -> dict[str, Tensor]:
         """What was counted since the last reading."""
         seconds = time.perf_counter() - self.begin
-        sums = dict(loss=self.loss, correct=self.correct, counted=self.counted)
-        sums |= dict(images=self.images, steps=self.steps, seconds=seconds)
+        sums = dict(loss=self.loss, divisor=self.divisor, correct=self.correct, counted=self.counted)
+        sums |= dict(images=self.images, seconds=seconds)
         return {name: torch.as_tensor(value) for name, value in sums.items()}
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Go on from where `state` was taken."""
-        self.loss, self.correct = state["loss"].to(device), state["correct"].to(device)
-        self.counted, self.images, self.steps = (int(state[name]) for name in ("counted", "images", "steps"))
+        names = ("loss", "divisor", "correct", "counted")
+        self.loss, self.divisor, self.correct, self.counted = (state[name].to(device) for name in names)
+        self.images = int(state["images"])
         self.begin = time.perf_counter() - float(state["seconds"])

@@ -17,7 +17,7 @@ from vitlab.training.recipe import Recipe, learning_rate_at
 from vitlab.training.resume import Keeper, identity
 from vitlab.training.stepper import Stepper
 from vitlab.training.stopping import NonFiniteLossError, StopButton, likely_causes, out_of_memory
-from vitlab.training.tasks import Task, classification
+from vitlab.training.tasks import Task, by_recipe, classification
 from vitlab.vit import modes_kept
 
 
@@ -38,9 +38,10 @@ def train(
     The data is moved to the device whole, as uint8, and batched there. `test_data` is measured
     `evaluations` times, evenly spread, the last time at the end; None measures nothing. `on_step` is
     called with the history whenever a row (100 to 200 of them) or an evaluation is added, for live
-    curves. `task` is what is learnt, `task(model, images, labels) -> Outcome`; None is `classification`
-    with the recipe's label smoothing. Ctrl-C, or a notebook's stop button, ends the training after the
-    step under way, and what there is is returned; pressed twice, it ends at once.
+    curves. `task` is what is learnt, `task(model, images, labels) -> Outcome`; None is `classification` with
+    the recipe's label smoothing and class weights, which `evaluate` goes without. Ctrl-C, or a notebook's
+    stop button, ends the training after the step under way, and what there is is returned; pressed twice, it
+    ends at once.
 
     In `checkpoint_dir` some 20 checkpoints are written, and one when Ctrl-C ends the training; the last two
     stay. The same call then goes on from the newest, and on a CPU it ends with the same weights and
@@ -51,8 +52,9 @@ def train(
     alone shows the progress, calls `on_step`, evaluates and writes.
 
     Raises ValueError for labels that the model has no class for, a model with nothing to train, a checkpoint
-    of another training, or a batch that the processes cannot share; NonFiniteLossError, which has the history, when the loss becomes
-    NaN or infinite; MemoryError, with a batch size that is likely to fit.
+    of another training, settings that its task does not use, or a batch that the processes cannot share;
+    NonFiniteLossError, which has the history, when the loss becomes NaN or infinite; MemoryError, with a
+    batch size that is likely to fit.
 
     >>> from vitlab import ViT, ViTConfig
     >>> images, labels = torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.arange(8)
@@ -62,6 +64,8 @@ def train(
     '2.3026'
     """
     run = run or here()
+    if evaluations < 1:
+        raise ValueError(f"evaluations is at least 1; got {evaluations}: test_data=None measures nothing")
     check_data(model, train_data, "train_data", task)
     if test_data is not None:
         check_data(model, test_data, "test_data", task)
@@ -69,7 +73,9 @@ def train(
         if sizes[0] != sizes[1]:
             raise ValueError("train_data has images of {}, test_data of {}".format(*map(tuple, sizes)))
     with modes_kept(model):
-        training = Training(Stepper(model, recipe, run, task), train_data, checkpoint_dir, task)
+        outputs = getattr(getattr(model, "config", None), "num_classes", None)
+        stepper = Stepper(model, recipe, run, by_recipe(recipe, task, train_data, outputs))
+        training = Training(stepper, train_data, checkpoint_dir, task)
         history = training.history
         if not training.processes.is_main:
             test_data = on_step = None

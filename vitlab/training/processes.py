@@ -41,6 +41,15 @@ class Processes:
         places = [torch.cuda.current_device()] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(learner, device_ids=places)
 
+    def share_of(self, divisor: Tensor | float) -> Tensor | float:
+        """By what a mean loss of this process goes into the mean over all: 1 where all divide by the same."""
+        if self.count == 1:
+            return 1
+        own = torch.as_tensor(divisor, dtype=torch.float32, device=self.device)
+        everything = own.clone()
+        distributed.all_reduce(everything)
+        return own * self.count / everything
+
     def total(self, numbers: list[float]) -> list[float]:
         """Each number added up over the processes."""
         if self.count == 1:

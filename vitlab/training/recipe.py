@@ -1,6 +1,7 @@
 """How to train: the numbers of tables 3 and 4, the schedule, and the optimizer."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,9 @@ class Recipe:
     `learning_rate` is reached after `warmup_steps` in a straight line and falls to zero as a cosine.
     `optimizer` is "adamw" (betas 0.9 and 0.999), "sgd" (momentum 0.9) or "muon", which is younger than the
     paper and learns more from each image (`vitlab.training.muon`). `augment` shifts and flips images.
-    `clip_norm` is the largest gradient norm (0: no clipping). Raises ValueError for values out of range.
+    `clip_norm` is the largest gradient norm (0: no clipping). `class_weights` is for classes of unequal size:
+    how much an image of each class counts in the loss, one number a class in the order of the data's, or
+    "balanced", inversely to how many images a class has. Raises ValueError for values out of range.
 
     >>> Recipe(steps=200).warmup_steps
     20
@@ -29,6 +32,7 @@ class Recipe:
     warmup_steps: int | None = None  # None: a tenth of the steps
     clip_norm: float = 1.0
     label_smoothing: float = 0.0
+    class_weights: str | tuple[float, ...] | None = None  # None: all alike
     optimizer: str = "adamw"
     augment: bool = True
     seed: int = 0
@@ -49,8 +53,23 @@ class Recipe:
                 raise ValueError(f"{name} is at least 0; got {getattr(self, name)}")
         if not self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is below 1; got {self.label_smoothing}")
+        if self.class_weights not in (None, "balanced"):
+            object.__setattr__(self, "class_weights", checked_weights(self.class_weights))
         if self.optimizer not in ("adamw", "muon", "sgd"):
             raise ValueError(f"optimizer is 'adamw', 'muon' or 'sgd'; got {self.optimizer!r}")
+
+
+def checked_weights(class_weights: Sequence[float]) -> tuple[float, ...]:
+    """The numbers as a tuple of floats. Raises ValueError unless each is finite and above 0."""
+    try:
+        weights = tuple(map(float, class_weights))
+    except (TypeError, ValueError):
+        weights = ()
+    if isinstance(class_weights, str) or not weights or not all(0 < w < math.inf for w in weights):
+        raise ValueError(
+            f"class_weights is None, 'balanced', or a number above 0 for each class; got {class_weights!r}"
+        )
+    return weights
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:

@@ -1,7 +1,5 @@
 """One training step, in one process or in several that share a batch."""
 
-import functools
-
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +13,7 @@ class Stepper:
     """Takes training steps: forward, backward, clipping and a move of the weights, in the run's precision.
 
     In several processes all begin with the first one's weights, and gradients are averaged over them. Each
-    draws random numbers of its own.
+    draws random numbers of its own. `task` is what `by_recipe` made of the recipe; None is `classification`.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, run: Run, task: Task | None = None):
@@ -25,9 +23,8 @@ class Stepper:
             torch.manual_seed(torch.initial_seed() + self.processes.index)
         self.model = model.to(run.device).train()
         self.parameters = list(self.model.parameters())  # looked up once: it takes longer than to clip them
-        task = task or functools.partial(classification, label_smoothing=recipe.label_smoothing)
         self.optimizer = make_optimizer(self.model, recipe)
-        self.learner = self.processes.share(Learner(self.model, task))
+        self.learner = self.processes.share(Learner(self.model, task or classification))
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.precision == "fp16")
 
     def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Outcome:
@@ -38,7 +35,10 @@ class Stepper:
             group["lr"] = learning_rate
         with self.run.autocast():
             outcome = self.learner(images, labels)
-        self.scaler.scale(outcome.loss).backward()
+        if not outcome.loss.requires_grad:
+            raise ValueError("the task's loss depends on no weight that can be trained; was it detached?")
+        loss = outcome.loss * self.processes.share_of(outcome.divided_by)
+        self.scaler.scale(loss).backward()
         if self.recipe.clip_norm:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)

@@ -1,35 +1,119 @@
 """What is learnt: a task makes a loss and a count of right answers of a batch, to train on or to evaluate."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitlab.data import Dataset
+from vitlab.training.recipe import Recipe
+
 
 class Outcome(NamedTuple):
-    """A task on one batch: mean loss, a number in fp32; how many predictions were right; out of how many."""
+    """A task on one batch: mean loss, a number in fp32; how many predictions were right; out of how many.
+
+    `divisor` is what the sum of the losses was divided by, such as the sum of the weights in a weighted mean;
+    None: it was `counted`. Means over several batches are made with it.
+    """
 
     loss: Tensor
     correct: Tensor
     counted: int
+    divisor: Tensor | float | None = None
+
+    @property
+    def divided_by(self) -> Tensor | float:
+        """What the loss was divided by."""
+        return self.counted if self.divisor is None else self.divisor
 
 
 Task = Callable[[nn.Module, Tensor, Tensor], Outcome]
 
 
-def classification(model: nn.Module, images: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Outcome:
+def classification(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | Tensor | None = None,
+) -> Outcome:
     """The task of naming each image's class (section 4.1): cross-entropy in nats against labels (B,).
 
-    `model` maps images (B, C, H, W) in [-1, 1] to logits (B, classes).
+    `model` maps images (B, C, H, W) in [-1, 1] to logits (B, classes). With `class_weights`, one for each
+    logit, an image counts in the mean as much as the weight of its class says.
 
-    >>> import torch
     >>> from vitlab import ViT, ViTConfig
     >>> images, labels = torch.zeros(2, 1, 28, 28), torch.tensor([0, 3])
-    >>> loss, correct, counted = classification(ViT(ViTConfig()), images, labels)
+    >>> loss, correct, counted, divisor = classification(ViT(ViTConfig()), images, labels)
     >>> round(loss.item(), 4), correct.item(), counted  # an untrained head ties, and a tie goes to class 0
     (2.3026, 1, 2)
     """
     logits = model(images).float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    return Outcome(loss, (logits.argmax(dim=-1) == labels).sum(), len(labels))
+    weights = divisor = None
+    if class_weights is not None:
+        weights = torch.as_tensor(class_weights, dtype=logits.dtype, device=logits.device)
+        divisor = weights[labels].sum()
+    loss = F.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing)
+    return Outcome(loss, (logits.argmax(dim=-1) == labels).sum(), len(labels), divisor)
+
+
+def is_classification(task: Task | None) -> bool:
+    """Whether a task is `classification`, with whichever arguments; None is."""
+    return task is None or getattr(task, "func", task) is classification
+
+
+def by_recipe(recipe: Recipe, task: Task | None, dataset: Dataset, outputs: int | None = None) -> Task:
+    """What a training by `recipe` learns: the task, or `classification` as the recipe has it.
+
+    `outputs` is how many logits the model has, by default one for each class of the data. Raises ValueError
+    where the recipe says of classification what another task makes no use of.
+    """
+    if task not in (None, classification):
+        for name in ("label_smoothing", "class_weights"):
+            if getattr(recipe, name):
+                raise ValueError(
+                    f"{name} is of the task classification, and this training has a task of its own, which "
+                    f"does not see the recipe: leave {name} out, and have the task do it"
+                )
+        return task
+    weights = weights_of_classes(recipe.class_weights, dataset, outputs)
+    return functools.partial(classification, label_smoothing=recipe.label_smoothing, class_weights=weights)
+
+
+def weights_of_classes(
+    class_weights: str | Sequence[float] | None, dataset: Dataset, outputs: int | None = None
+) -> Tensor | None:
+    """A recipe's class weights as numbers (outputs,), those of the data's classes first; None stays None.
+
+    "balanced" gives a class with count c among n images of K classes the weight n / (K · c), so that all
+    classes weigh the same together, and an image 1 on average. Raises ValueError where there is not one
+    number a class, and for "balanced" with a class that has no image.
+
+    >>> data = Dataset(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 1, 1]), ["cat", "dog"])
+    >>> weights_of_classes("balanced", data)
+    tensor([2.0000, 0.6667])
+    """
+    if class_weights is None:
+        return None
+    names = dataset.classes
+    if class_weights == "balanced":
+        counts = dataset.labels.bincount(minlength=len(names))
+        if none := [name for name, count in zip(names, counts.tolist(), strict=True) if not count]:
+            raise ValueError(
+                f"class_weights='balanced' needs images of every class; there are none of {', '.join(none)}: "
+                "leave such classes out (select_classes), or give one number a class"
+            )
+        weights = len(dataset.labels) / (len(names) * counts.cpu().float())
+    elif len(class_weights) != len(names):
+        raise ValueError(
+            f"class_weights has one number for each of the {len(names)} classes ({', '.join(names)}); got "
+            f"{len(class_weights)}"
+        )
+    else:
+        weights = torch.tensor(class_weights)
+    return F.pad(
+        weights, (0, (outputs or len(names)) - len(names)), value=1.0
+    )  # logits that nothing is named
