@@ -1,6 +1,8 @@
 # `make` lists what there is. Everything is installed into .venv, on first use; another Python: make lab PYTHON=python3.12
 PYTHON ?= python3
-PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses 8 --maxschedchunk 1
+# A notebook's kernel takes up to 1 GB, and so do JupyterLab and Chromium together: two workers stay below the limit.
+MEASURED := OMP_NUM_THREADS=1 .venv/bin/python tests/peak_memory.py --limit 6 .venv/bin/python
+PYTEST := $(MEASURED) -m pytest -n auto --maxprocesses 2 --dist loadgroup
 
 .PHONY: help lab test quick bench site colab colab-check record
 
@@ -30,7 +32,7 @@ colab: need-REPO .venv/test.installed ## point the Colab cells and links to a re
 	.venv/bin/python tests/notebook_tools.py stamp "$(REPO)"
 
 colab-check: .venv/test.installed ## install and run everything beside the versions that Colab has
-	OMP_NUM_THREADS=1 .venv/bin/python tests/colab_check.py
+	$(MEASURED) tests/colab_check.py
 
 record: need-NB .venv/test.installed ## run a notebook in full and store its outputs: NB=01_patching
 	.venv/bin/python tests/notebook_tools.py record $(NB)

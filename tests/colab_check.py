@@ -198,7 +198,7 @@ def run_notebook(path: Path) -> float:
 
 def run_notebooks() -> None:
     paths = tools.notebook_paths()
-    with ProcessPoolExecutor(min(8, os.cpu_count())) as pool:
+    with ProcessPoolExecutor(min(3, os.cpu_count())) as pool:  # a kernel takes up to 1 GB
         for path, seconds in zip(paths, pool.map(run_notebook, paths), strict=True):
             print(f"{path.stem}: no error, {seconds:.0f} s", flush=True)
 

@@ -1,6 +1,7 @@
 """What all tests share: slow tests start first, so that a parallel run does not end on a long one."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -10,7 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config):
-    """Checks keep a learner's progress: none of the tests may write into a real home."""
+    """The same start wherever the tests run: an empty home, and a Ctrl-C that is heard.
+
+    Checks keep a learner's progress, and no test may write into a real home. Shells have what a script starts
+    in the background ignore Ctrl-C, and so would every process that a test starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     home = tempfile.TemporaryDirectory(prefix="vitlab_home_")
     config.add_cleanup(home.cleanup)
     os.environ["VITLAB_HOME"] = home.name

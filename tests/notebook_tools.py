@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -132,12 +133,30 @@ def execute(nb, folder: Path, timeout: int = 600, **values) -> nbformat.Notebook
     unknown = values.keys() - parameters(nb).keys()
     if unknown:  # papermill only warns, and the value would be lost
         raise ValueError(f"the notebook has no parameters {sorted(unknown)}; it has {sorted(parameters(nb))}")
+    for name, value in values.items():
+        for stranger in strangers(value):
+            raise ValueError(
+                f"{name}: {stranger!r}, of type {type(stranger).__name__}, would reach the notebook as text; "
+                "use None, bool, int, float, str, and lists and dicts (whose keys are str) of these"
+            )
     with tempfile.TemporaryDirectory() as scratch, kernel_environment():
         before, after = Path(scratch, "before.ipynb"), Path(scratch, "after.ipynb")
         nbformat.write(nb, before)
         options = dict(cwd=folder, kernel_name="python3", language="python", progress_bar=False)
         papermill.execute_notebook(before, after, values, execution_timeout=timeout, **options)
         return read(after)
+
+
+def strangers(value) -> Iterator:
+    """The parts of a parameter that papermill would hand over as text, such as a tuple or NumPy's numbers."""
+    if type(value) is dict:
+        yield from (key for key in value if type(key) is not str)
+        value = list(value.values())
+    if type(value) is list:
+        for part in value:
+            yield from strangers(part)
+    elif value is not None and type(value) not in (bool, int, float, str):
+        yield value
 
 
 def record(path: Path) -> float:

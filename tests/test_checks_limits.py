@@ -358,6 +358,19 @@ def test_a_process_that_ignores_interrupts_has_limits_too():
     assert done.returncode == 0
 
 
+@pytest.mark.slow
+def test_these_tests_hear_interrupts_in_the_background_of_a_script_too():
+    """Shells have what runs there ignore SIGINT."""
+    one = "test_interrupts_at_any_moment_are_heard_once_and_leave_no_watch"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::{one}"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "1 passed" in done.stdout, done.stdout
+
+
 @linux
 def test_a_list_of_all_numbers_ends_when_memory_is_refused():
     """In a new process: what a process has freed before is filled first, number by number."""

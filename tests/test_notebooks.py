@@ -275,6 +275,56 @@ def test_unknown_parameter_is_refused(tmp_path):
         tools.execute(small_notebook(parameters="PATCH_SIZE = 4"), tmp_path, PATCHSIZE=7)
 
 
+CARRIED = dict(
+    nothing=None,
+    switch=True,
+    number=-3,
+    large=10**30,
+    fraction=0.1,
+    tiny=5e-324,
+    endless=[float("inf"), -float("inf")],
+    text='it\'s "quoted", a \\ and \n, {x}, ü, 🙂 and \u2028',
+    sizes=[28, [28, 20]],
+    named={"a b": 1, "c": {"d": [None, False]}, 'e"\\': ""},
+)
+
+
+@pytest.mark.slow
+def test_parameters_come_out_of_the_notebook_as_they_went_in(tmp_path):
+    cell = "\n".join(f"{name} = ..." for name in [*CARRIED, "missing"])
+    nb = small_notebook(
+        f"print(ascii(dict({', '.join(f'{name}={name}' for name in CARRIED)})))", parameters=cell
+    )
+    nb.cells.append(nbformat.v4.new_code_cell("print(repr(missing))"))
+    nb = tools.execute(nb, tmp_path, **CARRIED, missing=float("nan"))
+    assert tools.printed(nb.cells[-2]).strip() == ascii(CARRIED)
+    assert tools.printed(nb.cells[-1]).strip() == "nan"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ((28, 20), r"\(28, 20\), of type tuple"),
+        ([1, [(2, 3)]], r"\(2, 3\), of type tuple"),
+        ({"size": (2, 3)}, r"\(2, 3\), of type tuple"),
+        ({1, 2}, "of type set"),
+        ({4: "four"}, "4, of type int"),
+        (np.int64(4), "of type int64"),
+        (np.float32(0.1), "of type float32"),
+        (np.True_, "of type bool"),
+        (np.zeros(2), "of type ndarray"),
+        (Path("a"), "Path"),
+        (b"bytes", "of type bytes"),
+        (1j, "of type complex"),
+        (range(3), "of type range"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_parameter_that_would_arrive_as_text_is_refused(tmp_path, value, words):
+    with pytest.raises(ValueError, match=f"PATCH_SIZE: .*{words}"):
+        tools.execute(small_notebook(parameters="PATCH_SIZE = 4"), tmp_path, PATCH_SIZE=value)
+
+
 def test_solved_puts_the_definition_and_not_the_check():
     solution = "import math\n\n\ndef f(x):\n    return math.sqrt(x)\n\n\ncheck('1.1', f)"
     nb = small_notebook(exercise="def f(x):\n    raise NotImplementedError", check="", solution=solution)

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import os
 import pkgutil
 import re
 import statistics
@@ -57,6 +58,45 @@ def test_constraints_fit_the_bounds():
     extras = [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
     for requirement in map(Requirement, PROJECT["dependencies"] + extras):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.parametrize(("version", "stays"), [("{}", True), ("{}+cpu", True), ("2.6.0+cpu", False)])
+def test_a_cpu_build_that_is_there_is_left_as_it_is(version, stays, tmp_path):
+    """pip, asked as the Makefile asks it but without a network: it has nothing to install, or fails."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    there = dict(torch=version.format(pins["torch"]), torchvision=version.format(pins["torchvision"]))
+    for name, its in there.items():
+        folder = tmp_path / f"{name}-{its}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {its}\n")
+        (folder / "INSTALLER").write_text("pip")
+    wanted = [line for line in PROJECT["dependencies"] if line.startswith("torch")]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--dry-run",
+        "--no-index",
+    ]
+    done = subprocess.run(
+        [*command, "-c", ROOT / "constraints.txt", *wanted],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},  # found before what is installed
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == stays, done.stdout + done.stderr
+    assert "Would install" not in done.stdout
+    assert (f"({there['torch']})" in done.stdout) == stays
+
+
+def test_readme_names_the_versions_of_pytorch_that_are_pinned():
+    readme, pins = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "constraints.txt"))
+    named = re.search(r"^\.venv/bin/pip install (torch==\S+) (torchvision==\S+)", readme, flags=re.M)
+    assert set(named.groups()) <= set(pins.splitlines())
 
 
 def test_colab_has_everything_already():

@@ -150,6 +150,13 @@ def processes_of(folder) -> list[psutil.Process]:
     return found
 
 
+ENDLESS = """from vitlab.checks import check, limits
+limits.SECONDS = 1
+def patchify(images, patch_size):
+    while True: pass
+check("1.1", patchify)"""
+
+
 @pytest.mark.slow
 def test_the_kernel_is_of_this_python_and_knows_nothing_of_the_teacher(tmp_path, monkeypatch):
     """Whatever kernelspec and start-up files a user has; and from a script, which ignores interrupts."""
@@ -170,6 +177,7 @@ def test_the_kernel_is_of_this_python_and_knows_nothing_of_the_teacher(tmp_path,
             assert kernel.run("teachers", 60).error == "NameError: name 'teachers' is not defined"
             assert kernel.run("while True: pass", 1).ended == "interrupted after 1 seconds"
             assert kernel.run("print(6 * 7)", 60).printed == "42\n"
+            assert "did not end within 1 seconds" in kernel.run(ENDLESS, 60).printed
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -1,0 +1,59 @@
+"""What `make test` says about memory: true, of all processes, and a failure where it is too much."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import peak_memory
+import psutil
+import pytest
+
+HOLDS = "import time; held = bytearray({}); held[::4096] = bytes(len(held[::4096])); time.sleep({})"
+STARTS = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {!r}], start_new_session=True)"
+MB = 10**6
+
+
+def test_the_peak_is_that_of_all_processes_whatever_became_of_their_parents():
+    """A child of 300 MB in a session of its own beside its parent of 500 MB, which ends first."""
+    child = HOLDS.format(300 * MB, 6)
+    parent = f"{STARTS.format(child)}; {HOLDS.format(500 * MB, 3)}; del held; time.sleep(4)"
+    status, peak, largest = peak_memory.watch([sys.executable, "-c", parent])
+    assert status == 0
+    assert 800 * MB < peak < 900 * MB
+    assert 500 * MB < largest[0][0] < 550 * MB
+    assert 300 * MB < largest[1][0] < 350 * MB
+    assert largest[0][1].startswith(Path(sys.executable).name)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="this system has no PSS")
+def test_what_processes_share_counts_once():
+    """Eight forks of a process that holds 200 MB are 200 MB, not 1.8 GB."""
+    code = (
+        HOLDS.format(200 * MB, 0)
+        + "; import os; [os.fork() or (time.sleep(4), os._exit(0)) for _ in range(8)]"
+    )
+    _, peak, _ = peak_memory.watch([sys.executable, "-c", f"{code}; time.sleep(4)"])
+    assert 200 * MB < peak < 400 * MB
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, peak_memory.__file__, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_s_status_is_passed_on_and_too_much_memory_is_a_failure():
+    command = [sys.executable, "-c", HOLDS.format(300 * MB, 2)]
+    within, above = run("--limit", "1", *command), run("--limit", "0.2", *command)
+    assert (within.returncode, above.returncode) == (0, 1)
+    assert "peak memory of all processes: 0.3" in within.stdout
+    assert "more than the limit of 0.2 GB" in above.stdout
+    assert run("--limit", "1", sys.executable, "-c", "raise SystemExit(5)").returncode == 5
+    assert run(sys.executable, "-c", "import os; os.kill(os.getpid(), 9)").returncode == 137
+
+
+def test_a_process_that_has_ended_takes_nothing():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    watched = psutil.Process(process.pid)
+    process.wait()
+    assert peak_memory.memory(watched) == 0
+    assert peak_memory.tree({watched}) == set()
