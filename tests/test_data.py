@@ -372,7 +372,7 @@ def test_odd_files_are_skipped_and_one_warning_names_them(tmp_path, monkeypatch)
     (tmp_path / "cat" / "empty.jpg").touch()
     (tmp_path / "cat" / "notes.txt").write_text("not an image")
     (tmp_path / "dog" / "page.jpg").write_text("<html>404</html>")
-    save(tmp_path / "dog" / "drawing.gif", Image.new("P", (4, 4)))
+    save(tmp_path / "dog" / "drawing.ico", Image.new("RGB", (16, 16)))
     save(tmp_path / "dog" / "huge.png", Image.new("1", (400, 400)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     (tmp_path / "dog" / "puppies").mkdir()
@@ -386,17 +386,18 @@ def test_odd_files_are_skipped_and_one_warning_names_them(tmp_path, monkeypatch)
         (tmp_path / hidden).touch()
     with pytest.warns(UserWarning, match="skipped in") as caught:
         images, labels, classes = data.image_folder(tmp_path, 8)
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
-    message = str(caught[0].message)
+    assert len(caught) == 2
+    assert {each.filename for each in caught} == {__file__}
+    message, bare = (str(each.message) for each in caught)
+    assert "'bare' (label 0); 'broken' (label 1): each keeps its number" in bare
     named = re.findall(r"[:;] ([^;(]+) \(", message.removeprefix(f"skipped in {tmp_path}"))
     assert sorted(named) == sorted(
         ["broken/only.png", "cat/cut.jpg", "cat/cut.png", "cat/empty.jpg", "cat/flipped.png", "cat/notes.txt"]
-        + ["dog/drawing.gif", "dog/huge.png", "dog/lost.png", "dog/page.jpg", "dog/puppies", "stray.png"]
+        + ["dog/drawing.ico", "dog/huge.png", "dog/lost.png", "dog/page.jpg", "dog/puppies", "stray.png"]
     )
     assert message.count(str(tmp_path)) == 1
-    assert labels.tolist() == [0, 0, 1, 1]
-    assert classes == ["cat", "dog"]
+    assert labels.tolist() == [2, 2, 3, 3]
+    assert classes == ["bare", "broken", "cat", "dog"]
     assert len(images) == 4
 
 

@@ -208,7 +208,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_taken(pictures):
     upload = PictureUpload(pictures)
     whole = png(pictures["tall"])
     upload.take([("<notes>.txt", b"text"), ("cut.png", whole[: len(whole) // 2]), ("good.png", whole)])
-    assert upload.said.startswith("<notes>.txt: not a JPEG or PNG image. cut.png: ")
+    assert upload.said.startswith("<notes>.txt: no picture; what is read is JPEG, PNG, ")
     assert upload.said.endswith(" good.png: 40 × 31 pixels, added.")
     assert "<notes>" not in upload.widget.children[1].value  # as text, not as a tag
     assert set(pictures) == {"exact", "tall", "good.png"}

@@ -3,7 +3,8 @@
 from vitlab.data.batching import augment, batches, normalise
 from vitlab.data.dataset import Dataset, check_labels, hold_out, select_classes
 from vitlab.data.examples import example_folder
-from vitlab.data.folders import fit_picture, image_folder, read_image
+from vitlab.data.folders import image_folder
+from vitlab.data.pictures import fit_picture, read_image
 from vitlab.data.sources import cifar10, cifar100, fashion_mnist, photos
 from vitlab.data.synthetic import Scenes, scenes
 from vitlab.files import find, root

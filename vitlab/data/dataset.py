@@ -94,7 +94,8 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
 def hold_out(dataset: Dataset, share: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
     """The data without a part, and that part: `share` of each class, at least one image, drawn with `seed`.
 
-    Raises ValueError for a share that is not between 0 and 1, and for a class with fewer than two images.
+    A class without images has none in either. Raises ValueError for a share that is not between 0 and 1, for
+    a class with one image, and for a data set without any.
 
     >>> data = Dataset(torch.zeros(8, 1, 4, 4, dtype=torch.uint8), torch.arange(8) % 2, ["a", "b"])
     >>> [part.labels.tolist() for part in hold_out(data, share=0.25)]
@@ -102,12 +103,16 @@ def hold_out(dataset: Dataset, share: float = 0.1, seed: int = 0) -> tuple[Datas
     """
     if not 0 < share < 1:
         raise ValueError(f"share is a part of the data, between 0 and 1; got {share}")
+    if not len(dataset.labels):
+        raise ValueError("the data set is empty; 2 or more images of each class can be divided")
     generator = torch.Generator().manual_seed(seed)
     kept, held = [], []
     for label, name in enumerate(dataset.classes):
         places = (dataset.labels == label).nonzero()[:, 0]
+        if len(places) == 0:
+            continue
         if len(places) < 2:
-            raise ValueError(f"class {name!r} has {len(places)} images; 2 or more can be divided")
+            raise ValueError(f"class {name!r} has 1 images; 2 or more can be divided")
         places = places[torch.randperm(len(places), generator=generator).to(places.device)]
         count = min(max(1, round(share * len(places))), len(places) - 1)
         held.append(places[:count])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitlab.data.dataset import Dataset
-from vitlab.data.folders import read_image
+from vitlab.data.pictures import read_image
 from vitlab.files import checksums, find, roots
 
 GARMENTS = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitlab.data.dataset import Dataset
-from vitlab.data.folders import check_size
+from vitlab.data.pictures import check_size
 from vitlab.data.sources import GARMENTS, fashion_mnist, is_train, photos
 
 # No photograph serves both splits, so that a background cannot be learnt by heart.

@@ -21,7 +21,8 @@ Learner = Callable[[Dataset, int], Measure]  # a draw of few labels and its seed
 def few_per_class(dataset: Dataset, per_class: int, seed: int = 0) -> Dataset:
     """A draw of `per_class` images of each class, different for each seed.
 
-    Raises ValueError where a class has fewer, and for less than one.
+    A class without images has none in the draw. Raises ValueError where any other has fewer, for less than
+    one, and for a data set without images.
 
     >>> images, labels = torch.zeros(6, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 0, 0, 1, 1, 1])
     >>> few_per_class(Dataset(images, labels, ["a", "b"]), 2).labels.tolist()
@@ -29,11 +30,13 @@ def few_per_class(dataset: Dataset, per_class: int, seed: int = 0) -> Dataset:
     """
     if per_class < 1:
         raise ValueError(f"per_class is at least 1; got {per_class}")
+    if not len(dataset.labels):
+        raise ValueError("the data set is empty; there is nothing to draw from")
     generator = torch.Generator().manual_seed(seed)
     chosen = []
     for label, name in enumerate(dataset.classes):
         places = (dataset.labels == label).nonzero()[:, 0]
-        if len(places) < per_class:
+        if 0 < len(places) < per_class:
             raise ValueError(f"class {name!r} has {len(places)} images, fewer than the {per_class} asked for")
         chosen.append(places[torch.randperm(len(places), generator=generator)[:per_class].to(places.device)])
     return dataset.subset(torch.cat(chosen))

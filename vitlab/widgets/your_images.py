@@ -15,6 +15,7 @@ from torch import Tensor
 from vitlab import data
 from vitlab.attention import maps
 from vitlab.data.folders import why_skipped
+from vitlab.data.pictures import ENDINGS, read_picture
 from vitlab.patches import as_pair
 from vitlab.plots import pixels
 from vitlab.vit import ViT
@@ -163,7 +164,7 @@ class MapExplorer(Explorer):
 
 
 class PictureUpload:
-    """A button that reads JPEG or PNG files into `pictures` under their names, and says what it did.
+    """A button that reads picture files into `pictures` under their names, and says what it did.
 
     `then` is called with each new name. Works with ipywidgets 7 and 8; by keyboard: Tab, then Space.
 
@@ -171,13 +172,13 @@ class PictureUpload:
     >>> upload = PictureUpload(pictures)
     >>> upload.take([("notes.txt", b"no picture")])
     >>> upload.said
-    'notes.txt: not a JPEG or PNG image.'
+    'notes.txt: no picture; what is read is JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF.'
     """
 
     def __init__(self, pictures: dict[str, Tensor], then: Callable[[str], None] | None = None):
         self.pictures, self.then, self.said = pictures, then, ""
         self.button = ipywidgets.FileUpload(
-            accept=".jpg,.jpeg,.png", multiple=True, description="Add a picture", layout={"width": "auto"}
+            accept=ENDINGS, multiple=True, description="Add a picture", layout={"width": "auto"}
         )
         self._text = ipywidgets.HTML()
         self.widget = ipywidgets.HBox([self.button, self._text], layout={"flex_flow": "row wrap"})
@@ -188,12 +189,13 @@ class PictureUpload:
         words = []
         for name, content in files:
             try:
-                picture = data.read_image(io.BytesIO(content))
+                picture, remark = read_picture(io.BytesIO(content))
             except Exception as error:  # Pillow raises nearly anything for a damaged file
                 words.append(f"{name}: {why_skipped(error)}.")
                 continue
             self.pictures[name] = picture
-            words.append(f"{name}: {picture.shape[1]} × {picture.shape[2]} pixels, added.")
+            doubt = f", but {remark}" if remark else ""
+            words.append(f"{name}: {picture.shape[1]} × {picture.shape[2]} pixels, added{doubt}.")
             if self.then is not None:
                 self.then(name)
         self.said = " ".join(words)
@@ -203,7 +205,7 @@ class PictureUpload:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         return {
             "application/vnd.jupyter.widget-view+json": view,
-            "text/plain": "In a live notebook: a button that adds a JPEG or PNG file of yours.",
+            "text/plain": "In a live notebook: a button that adds a picture of yours.",
         }
 
 
