@@ -164,6 +164,13 @@ def test_what_is_not_global_is_refused(way):
         vitlab.attach(made(way, "sdpa", "sdpa"), **SIZES)
 
 
+@pytest.mark.parametrize(("way", "words"), [("linear", "linear attention"), ("channels", "between channels")])
+def test_as_many_channels_as_tokens(way, words):
+    """A head is 4 wide and there are 4 tokens: every shape is as it would be with global attention."""
+    with pytest.raises(ValueError, match=words):
+        vitlab.attach(made(way, way), image_size=(8, 24), patch_size=8, num_prefix_tokens=1)
+
+
 def test_no_attention_at_all():
     with pytest.raises(ValueError, match="no attention was seen in Model"):
         vitlab.attach(made("none", "none"), **SIZES)
@@ -404,6 +411,15 @@ def test_compiled_models_run_as_written():
         with vitlab.record_attention(vitlab.attach(model, **SIZES)) as again:
             model(images)
     assert torch.equal(again.weights, record.weights)
+
+
+def test_on_the_meta_device():
+    with torch.device("meta"):
+        model, images = made(), torch.empty(2, 3, 16, 24)
+    with vitlab.record_attention(vitlab.attach(model, **SIZES)) as record:
+        model(images)
+    assert record.weights.is_meta
+    assert record.weights.shape == (DEPTH, 2, HEADS, TOKENS, TOKENS)
 
 
 def test_programs_are_refused():

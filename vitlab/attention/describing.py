@@ -31,6 +31,7 @@ class Description:
     rounds_up: bool = False  # are pictures padded to whole patches, or cut?
     parallel: bool = False  # may a block have several attentions side by side?
     call: Callable[[nn.Module, Tensor], Any] = lambda model, images: model(images)
+    check_call: Callable[[tuple, dict], None] = lambda args, kwargs: None  # before a call that is recorded
 
     def __post_init__(self):
         for name in ("image_size", "patch_size"):

@@ -193,7 +193,7 @@ def of_transformers(model: nn.Module) -> Description:
                 f"{name} hides {config.mask_ratio:.0%} of the patches, in an order of chance; load it with "
                 "mask_ratio=0.0"
             )
-        found.call = in_order
+        found.call, found.check_call = in_order, check_in_order
     else:
         found.call = at_any_size
     return found
@@ -271,6 +271,16 @@ def in_order(model: nn.Module, images: Tensor):
     noise = torch.arange(rows * columns, dtype=torch.float32, device=images.device).expand(len(images), -1)
     other = tuple(images.shape[-2:]) != Description(image_size=model.config.image_size).image_size
     return model(images, noise=noise, interpolate_pos_encoding=other)
+
+
+def check_in_order(args: tuple, kwargs: dict) -> None:
+    """Raises ValueError where an MAE encoder is called without a noise that keeps the patches in order."""
+    noise = args[1] if len(args) > 1 else kwargs.get("noise")
+    if noise is None or not bool((noise.diff(dim=-1) > 0).all()):
+        raise ValueError(
+            "called like this the model shuffles its patches, and tokens would be drawn at other places: call "
+            "view(images)"
+        )
 
 
 READERS: dict[str, Callable[[nn.Module], Description]] = {

@@ -34,25 +34,29 @@ def probe(model: nn.Module, description: Description) -> tuple[list[int], list[i
                     f"{type(model).__name__} cannot be run on images of shape {tuple(images.shape)}: {error}"
                 ) from error
     if not seen:
-        raise ValueError(f"no attention was seen in {type(model).__name__}, so there is nothing to record")
-    plan = planned(model, description, seen)
-    kept, heads = [], []
-    for step, (each, _) in zip(plan, seen, strict=True):
+        raise ValueError(
+            f"no attention was seen in {type(model).__name__}: it has none, or it goes through a kernel that "
+            "no function of PyTorch shows (flash-attn, xFormers, flex_attention); load it with PyTorch's "
+            "own, in transformers attn_implementation='sdpa'"
+        )
+    for each, _ in seen:
         check_unchanged(each.changed)
-        weights = heads_of(each.weights, len(images))
-        heads.append(weights.shape[1])
+    weights_seen = [heads_of(each.weights, len(images)) for each, _ in seen]
+    plan, kept = planned(model, description, seen), []
+    for step, weights in zip(plan, weights_seen, strict=True):
         if step == POOLING:
             check_pooling(weights, grid, description.num_prefix_tokens)
         else:
             check_global(weights, grid, description.num_prefix_tokens)
             kept.append(weights)
     check_order(kept[0], grid, description.num_prefix_tokens)
-    return plan, heads
+    return plan, [weights.shape[1] for weights in weights_seen]
 
 
 def probe_images(model: nn.Module, description: Description) -> Tensor:
     """Three images of noise, (3, C, H, W); the last is the first, but for the last patch of the first row."""
-    first = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0))
+    numbers = [each for each in (*model.parameters(), *model.buffers()) if each.is_floating_point()]
+    first = numbers[0] if numbers else torch.empty(0)
     size = (2, description.channels, *description.image_size)
     images = torch.randn(size, generator=torch.Generator().manual_seed(0))
     changed = images[:1].clone()
@@ -60,8 +64,7 @@ def probe_images(model: nn.Module, description: Description) -> Tensor:
     changed[:, :, :height, (columns - 1) * width : columns * width] = images[
         1:, :, :height, (columns - 1) * width : columns * width
     ]
-    dtype = first.dtype if first.is_floating_point() else torch.float32
-    return torch.cat([images, changed]).to(first.device, dtype)
+    return torch.cat([images, changed]).to(first)
 
 
 @contextmanager
@@ -105,7 +108,7 @@ def planned(
             try:
                 return by_block(blocks, description.parallel, seen)
             except ValueError as error:
-                problems.append((sum(bool(of_block(blocks, active)) for _, active in seen), error))
+                problems.append((sum(owner != POOLING for owner in owners(blocks, seen)), error))
     if problems:
         raise max(problems, key=lambda problem: problem[0])[1]
     raise ValueError(
@@ -116,7 +119,7 @@ def planned(
 
 def by_block(blocks: Sequence[nn.Module], parallel: bool, seen: Sequence[tuple]) -> list[int]:
     """A plan for blocks each of which has one attention, or several side by side where that is known."""
-    plan = [next(iter(of_block(blocks, active)), POOLING) for _, active in seen]
+    plan = owners(blocks, seen)
     repeated = {id(block) for block in blocks}
     if len(repeated) < len(blocks):  # one block used again and again: its calls are the layers
         plan = in_turn(plan)
@@ -133,14 +136,13 @@ def by_block(blocks: Sequence[nn.Module], parallel: bool, seen: Sequence[tuple])
     return plan
 
 
-def of_block(blocks: Sequence[nn.Module], active: list[nn.Module]) -> list[int]:
-    """The number of the block that is under way, as a list, or none."""
-    under_way = {id(module) for module in active}
-    return [
-        number
-        for number, block in enumerate(blocks)
-        if any(id(part) in under_way for part in block.modules())
-    ][:1]
+def owners(blocks: Sequence[nn.Module], seen: Sequence[tuple]) -> list[int]:
+    """For each attention the number of the block that was under way, or `POOLING` where none was."""
+    owner: dict[int, int] = {}
+    for number, block in enumerate(blocks):
+        for part in block.modules():
+            owner.setdefault(id(part), number)
+    return [next((owner[id(part)] for part in active if id(part) in owner), POOLING) for _, active in seen]
 
 
 def in_turn(plan: list[int]) -> list[int]:
@@ -167,13 +169,24 @@ def check_order(weights: Tensor, grid: tuple[int, int], prefix: int) -> None:
     """Raises ValueError where the patch that was changed is not the token that reading order says.
 
     The row of the changed token changes as a whole; that of another by its normalisation alone, but for the
-    one column. `weights` (3, heads, T, T) are the first layer's for `probe_images`.
+    one column. Where no other row changes at all, queries do not meet keys: so it is with linear attention.
+    `weights` (3, heads, T, T) are the first layer's for `probe_images`.
     """
-    before, after = weights[0].double().clamp(min=1e-30).log(), weights[2].double().clamp(min=1e-30).log()
-    change = after - before
+    if weights.is_meta or weights.shape[-1] < 3:
+        return
+    before, after = (each.double().clamp(min=1e-30).log() for each in (weights[0], weights[2]))
+    change, expected = after - before, prefix + grid[1] - 1
+    others = torch.arange(len(change[0])) != expected
+    if change.any() and not change[:, others].any() and weights[0, :, others, expected].any():
+        raise ValueError("the weights of other queries do not change with a patch: this is linear attention")
     change = (change - change.median(dim=-1, keepdim=True).values).abs().median(dim=-1).values.sum(dim=0)
-    expected, found = prefix + grid[1] - 1, int(change.argmax())
-    if found != expected and float(change[found]) > max(10 * float(change[expected]), 1e-6):
+    here, found = float(change[expected]), int(change.argmax())
+    if float(change[others].median()) > max(here / 2, 1e-6):
+        raise ValueError(
+            "one patch changes the weights of all tokens alike: the attention is not between patches, as "
+            "between channels, or they were mixed before"
+        )
+    if found != expected and float(change[found]) > max(10 * here, 1e-6):
         raise ValueError(
             f"the last patch of the first row is token {found}, not {expected}: the tokens are not {prefix} "
             f"prefix tokens and then a {grid[0]} x {grid[1]} grid in reading order"

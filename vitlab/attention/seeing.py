@@ -73,7 +73,7 @@ class Seeing(TorchFunctionMode):
         """`F.scaled_dot_product_attention` in the open."""
         if kwargs.get("enable_gqa"):  # each head of keys and values serves several of queries
             key, value = (repeated(each, query.shape[-3]) for each in (key, value))
-        if torch.is_autocast_enabled(query.device.type):
+        if query.device.type != "meta" and torch.is_autocast_enabled(query.device.type):
             dtype = torch.get_autocast_dtype(query.device.type)
             query, key, value = (each.to(dtype) for each in (query, key, value))
         with full_precision(query.device):

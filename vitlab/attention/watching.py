@@ -32,12 +32,15 @@ class Watch:
         if self.depth > 1:
             return
         images = pictures(args, kwargs)
+        self.view.description.check_call(args, kwargs)
         self.images, self.grid = len(images), self.view.grid_of(tuple(images.shape[-2:]))
         self.before(self.images, self.grid[0] * self.grid[1] + self.view.num_prefix_tokens, images.device)
         self.step, self.gathered, self.seeing.watching = 0, [], True
 
     def see(self, seen: Seen) -> None:
         """One attention: checked, and kept where its layer was asked for."""
+        if torch.is_grad_enabled():
+            check_not_checkpointed()
         if self.step == len(self.view.plan):
             self.different(f"more than {self.step}")
         check_unchanged(seen.changed)
@@ -68,6 +71,18 @@ class Watch:
             "was attached: blocks were left out, added or changed. Attach the model as it is now (some leave "
             "out blocks while they train)"
         )
+
+
+def check_not_checkpointed() -> None:
+    """Raises ValueError inside gradient checkpointing, which would go back another way than it came."""
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks("in use"):
+            pass
+    except RuntimeError as error:
+        raise ValueError(
+            "what is saved for the gradient is replaced by hooks, as gradient checkpointing does: switch it "
+            "off while attention is recorded, or record under torch.no_grad()"
+        ) from error
 
 
 def pictures(args: tuple, kwargs: dict) -> Tensor:
