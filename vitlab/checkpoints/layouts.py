@@ -277,8 +277,8 @@ LAYOUTS = (
         dict(gelu="erf", norm_eps=1e-6),
         "hf",
         {
-            r"^classifier\.": "a DINOv2 classifier, whose head reads the class token and the mean over patches "
-            "side by side, as none of vitlab's does; the model without it, .dinov2 or Dinov2Model, loads"
+            r"^classifier\.": "a DINOv2 classifier, whose head reads the class token and the mean over "
+            "patches side by side, as none of vitlab's; the model without it, .dinov2 or Dinov2Model, loads"
         },
     ),
     Layout(
