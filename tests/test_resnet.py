@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 from timm.layers import StdConv2d as TimmStdConv2d
+from timm.layers import StdConv2dSame
+from timm.models.vision_transformer_hybrid import _resnetv2
 
 import vitlab
 from vitlab.data import Dataset
-from vitlab.resnet import ResNet, ResNetConfig, StdConv2d
+from vitlab.resnet import ResNet, ResNetConfig, StdConv2d, Stem, StemConv2d, pad_same
 
 
 def test_kernels_are_standardised_by_hand():
@@ -27,6 +29,56 @@ def test_kernels_are_timms_up_to_its_scale():
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 8, 9, 9)
     torch.testing.assert_close(ours(x) * math.sqrt(8 * 9), theirs(x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(9, 9), (8, 11), (2, 1)])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
+def test_a_stems_convolution_is_timms(kernel, stride, size):
+    """Kernels of a small deviation, so that what keeps it from zero matters; borders by hand as well."""
+    ours, theirs = StemConv2d(3, 8, kernel, stride, "timm"), StdConv2dSame(3, 8, kernel, stride, eps=1e-8)
+    torch.nn.init.normal_(ours.weight, std=1e-3)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, *size)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=2e-5)
+    padded, before = pad_same(x, kernel, stride), []
+    for n, now in zip(size, padded.shape[2:], strict=True):
+        outputs = math.ceil(n / stride)
+        assert (now - kernel) // stride + 1 == outputs
+        before.append(max((outputs - 1) * stride + kernel - n, 0) // 2)
+    for row, column in ((0, 0), (size[0] - 1, size[1] - 1)):
+        assert torch.equal(padded[:, :, before[0] + row, before[1] + column], x[:, :, row, column])
+    assert padded.count_nonzero() == x.count_nonzero()
+
+
+def test_googles_kernels_by_hand():
+    conv = StemConv2d(3, 4, 3)
+    torch.nn.init.normal_(conv.weight, mean=1e-3, std=1e-4)  # the 1e-5 that is added is then a tenth of it
+    x = torch.randn(2, 3, 5, 7)
+    kernels = []
+    for kernel in conv.weight.detach().double():
+        deviation = math.sqrt(
+            sum((value - kernel.mean()) ** 2 for value in kernel.flatten()) / kernel.numel()
+        )
+        kernels.append((kernel - kernel.mean()) / (deviation + 1e-5))
+    wanted = torch.nn.functional.conv2d(x.double(), torch.stack(kernels), padding=1)
+    torch.testing.assert_close(conv(x).double(), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("blocks", [(1, 2, 1), (2, 2), ()])
+def test_a_stem_is_timms(blocks):
+    theirs, x = _resnetv2(blocks).eval(), torch.randn(2, 3, 48, 32)
+    for parameter in theirs.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
+    ours = Stem(3, 64, blocks, "timm")
+    state = (
+        theirs.state_dict()
+        if blocks
+        else {f"stem.{key}": value for key, value in theirs.state_dict().items()}
+    )
+    ours.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=2e-5)
+        assert not torch.allclose(Stem(3, 64, blocks)(x), theirs(x))
 
 
 @pytest.mark.parametrize("size", [(28, 28), (20, 36), (4, 4)])

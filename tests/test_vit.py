@@ -168,6 +168,8 @@ def test_double_precision_stays_double():
         ViTConfig(),
         ViTConfig(head_dim=40, qkv_bias=False),
         ViTConfig.from_name("Ti/16", image_size=(64, 96), num_classes=5),
+        ViTConfig.from_name("R26+S/32", image_size=(64, 96), num_classes=5),
+        ViTConfig(image_size=(32, 16), patch_size=8, stem=(), stem_width=32),
     ],
 )
 def test_flops_are_torchs_count(config):
@@ -203,6 +205,11 @@ def test_attention_bytes_are_those_of_a_recording():
         (dict(norm_eps=0.0), "norm_eps is above 0"),
         (dict(head_dim=0), "head_dim is None or a whole number of at least 1; got 0"),
         (dict(unread_class_token=True), "reads the class token; unread_class_token goes with pool='mean'"),
+        (dict(stem=(1, 0), patch_size=14), r"at least one bottleneck for each stage; got \(1, 0\)"),
+        (dict(stem=(1,), stem_width=48), "stem_width is a multiple of 32, the groups of a norm; got 48"),
+        (dict(stem=(1, 1)), "a feature stands for 8 pixels, of which patch_size is a multiple; got 4"),
+        (dict(stem=(1,), stem_rule="hf"), "stem_rule is one of jax, timm; got 'hf'"),
+        (dict(stem=(1,), patch_norm=True), "patch_norm is for patches of pixels"),
         (dict(representation_size=0), "representation_size is None or a whole number of at least 1; got 0"),
         (dict(image_size=28.0), "positive whole number or a pair"),
         (dict(image_size=(28, 28, 28)), "positive whole number or a pair"),
@@ -214,7 +221,7 @@ def test_a_config_that_does_not_fit_is_refused(fields, message):
         ViTConfig(**fields)
 
 
-@pytest.mark.parametrize("name", ["B16", "X/16", "B/", "b/16", "B/16/16"])
+@pytest.mark.parametrize("name", ["B16", "X/16", "B/", "b/16", "B/16/16", "R34+B/16", "R50+H/14"])
 def test_unknown_variants_are_refused(name):
     with pytest.raises(ValueError, match="such as 'B/16'"):
         ViTConfig.from_name(name)

@@ -1,15 +1,19 @@
-"""The convolutional baseline: a ResNet as in BiT (section 4.1), small enough for the lab.
+"""The convolutional baseline, a ResNet as in BiT (section 4.1), and the ResNet on which a hybrid stands.
 
 BiT ("Big Transfer", arXiv 1912.11370) replaces batch norm by group norm and standardises the weights of
-every convolution, which trains as well with small batches and transfers better.
+every convolution, which trains as well with small batches and transfers better. The baseline is small enough
+for the lab; the hybrid's stem is that of the published weights, whose names (timm's) it has.
 """
 
+import math
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitlab.embeddings import PatchEmbed
 from vitlab.encoder import full_precision
 from vitlab.patches import as_pair
 
@@ -60,11 +64,14 @@ class StdConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        inputs = self.weight[0].numel()
         flat = self.weight.flatten(1)
         variance, mean = torch.var_mean(flat, dim=1, keepdim=True, correction=0)
-        weight = (flat - mean) * torch.rsqrt(variance * inputs + 1e-8)
+        weight = (flat - mean) * self.scale(variance)
         return F.conv2d(x, weight.view_as(self.weight), self.bias, self.stride, self.padding)
+
+    def scale(self, variance: Tensor) -> Tensor:
+        """What kernels of such variances are multiplied by."""
+        return torch.rsqrt(variance * self.weight[0].numel() + 1e-8)
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -149,3 +156,168 @@ def count_flops(config: ResNetConfig, image_size: int | tuple[int, int] = 28) ->
             multiply_adds += height * width * (9 * channels * wide + 9 * wide * wide + shortcut)
             channels = wide
     return 2 * (multiply_adds + channels * config.num_classes)
+
+
+STEM_GROUPS = 32  # that a stem's group norms have
+STEM_EPS = {"jax": 1e-6, "timm": 1e-5}  # of its group norms
+
+
+class StemConv2d(StdConv2d):
+    """A convolution without bias, kernels of mean 0 and variance 1, that pads as JAX does ("SAME").
+
+    A side of n pixels becomes one of n / stride, rounded up; where the border is odd, the right and the lower
+    edge get more. `rule` says how a small variance is kept from zero: 1e-5 more deviation ("jax") or 1e-8
+    more variance ("timm").
+
+    >>> StemConv2d(3, 32, 7, stride=2)(torch.zeros(2, 3, 12, 9)).shape
+    torch.Size([2, 32, 6, 5])
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, rule: str = "jax"):
+        super().__init__(channels_in, channels_out, kernel, stride, bias=False)
+        self.rule = rule
+
+    def scale(self, variance: Tensor) -> Tensor:
+        return 1 / (variance.sqrt() + 1e-5) if self.rule == "jax" else torch.rsqrt(variance + 1e-8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(pad_same(x, self.kernel_size[0], self.stride[0]))
+
+
+def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Feature maps with the border of zeros that JAX and TensorFlow call "SAME".
+
+    >>> pad_same(torch.zeros(1, 1, 8, 9), kernel=3, stride=2).shape
+    torch.Size([1, 1, 9, 11])
+    """
+    border = []
+    for side in (x.shape[3], x.shape[2]):  # F.pad begins with the last axis
+        more = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+        border += [more // 2, more - more // 2]
+    return F.pad(x, border)
+
+
+def conv_norm(channels_in: int, channels_out: int, kernel: int, stride: int, rule: str) -> nn.Sequential:
+    """A convolution of a stem and its group norm."""
+    conv = StemConv2d(channels_in, channels_out, kernel, stride, rule)
+    return nn.Sequential(
+        OrderedDict(conv=conv, norm=nn.GroupNorm(STEM_GROUPS, channels_out, eps=STEM_EPS[rule]))
+    )
+
+
+class Bottleneck(nn.Module):
+    """Three convolutions, 1x1, 3x3 and 1x1, norm and ReLU after each, added to what came in.
+
+    (B, C, H, W) -> (B, 4·width, H/s, W/s). The last ReLU follows the sum. The first of a stage has a
+    convolution in its shortcut, too.
+
+    >>> Bottleneck(32, 32, stride=2, first=True)(torch.zeros(2, 32, 8, 8)).shape
+    torch.Size([2, 128, 4, 4])
+    """
+
+    def __init__(self, channels_in: int, width: int, stride: int, first: bool, rule: str = "jax"):
+        super().__init__()
+        self.conv1, self.norm1 = conv_norm(channels_in, width, 1, 1, rule)
+        self.conv2, self.norm2 = conv_norm(width, width, 3, stride, rule)
+        self.conv3, self.norm3 = conv_norm(width, 4 * width, 1, 1, rule)
+        self.downsample = conv_norm(channels_in, 4 * width, 1, stride, rule) if first else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm2(self.conv2(y)))
+        return F.relu(self.downsample(x) + self.norm3(self.conv3(y)))
+
+
+class Stem(nn.Module):
+    """What comes before a hybrid's patches: a 7x7 convolution, a pooling, and stages of bottlenecks.
+
+    (B, C, H, W) -> (B, C', H/s, W/s), with `stem_channels` and `stem_stride`: Google's
+    vit_jax/models_resnet.py, or timm's `ResNetV2` without pre-activation. `blocks` has the number of
+    bottlenecks in each stage, perhaps none.
+
+    >>> Stem(in_chans=3, width=32, blocks=(1, 1))(torch.zeros(2, 3, 32, 48)).shape
+    torch.Size([2, 256, 4, 6])
+    """
+
+    def __init__(self, in_chans: int, width: int, blocks: tuple[int, ...], rule: str = "jax"):
+        super().__init__()
+        self.stem = conv_norm(in_chans, width, 7, 2, rule)
+        self.stages, channels = nn.Sequential(), width
+        for stage, depth in enumerate(blocks):
+            units = nn.Sequential()
+            for block in range(depth):
+                stride = 2 if stage and not block else 1
+                units.append(Bottleneck(channels, width * 2**stage, stride, not block, rule))
+                channels = 4 * width * 2**stage
+            self.stages.append(nn.Sequential(OrderedDict(blocks=units)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu(self.stem(images))
+        x = F.max_pool2d(pad_same(x, 3, 2), 3, 2)  # nothing is below zero, so that zeros do not count
+        return self.stages(x)
+
+
+class HybridEmbed(PatchEmbed):
+    """Patches of a ResNet's features, projected: (B, C, H, W) -> (B, N, D) (section 3.1).
+
+    The paper's "Hybrid Architecture". `patch_size` counts pixels, as in a ViT's name; the projection takes
+    patches of `patch_size` / `stem_stride` features a side, mostly of one.
+
+    >>> HybridEmbed(16, 3, 48, blocks=(1, 1, 1), width=32)(torch.zeros(2, 3, 32, 48)).shape
+    torch.Size([2, 6, 48])
+    """
+
+    def __init__(
+        self,
+        patch_size: int,
+        in_chans: int,
+        embed_dim: int,
+        blocks: tuple[int, ...],
+        width: int = 64,
+        rule: str = "jax",
+    ):
+        super().__init__(patch_size // stem_stride(blocks), stem_channels(blocks, width), embed_dim)
+        self.backbone = Stem(in_chans, width, blocks, rule)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(self.backbone(images))
+
+
+def stem_stride(blocks: tuple[int, ...]) -> int:
+    """Pixels from one feature of a stem to the next.
+
+    >>> stem_stride((3, 4, 9)), stem_stride((2, 2, 2, 2)), stem_stride(())
+    (16, 32, 4)
+    """
+    return 4 * 2 ** max(len(blocks) - 1, 0)
+
+
+def stem_channels(blocks: tuple[int, ...], width: int) -> int:
+    """Numbers in each feature of a stem.
+
+    >>> stem_channels((3, 4, 9), 64)
+    1024
+    """
+    return 4 * width * 2 ** (len(blocks) - 1) if blocks else width
+
+
+def stem_multiply_adds(
+    blocks: tuple[int, ...], width: int, in_chans: int, image_size: int | tuple[int, int]
+) -> int:
+    """Multiply-adds of a stem's convolutions on one image whose sides its stride divides.
+
+    >>> stem_multiply_adds((3, 4, 9), 64, 3, 224) / 1e9
+    3.932995584
+    """
+    area, channels = math.prod(as_pair(image_size)) // 4, width
+    total = area * 49 * in_chans * width
+    area //= 4  # the pooling
+    for stage, depth in enumerate(blocks):
+        narrow, wide = width * 2**stage, 4 * width * 2**stage
+        for block in range(depth):
+            total += area * channels * narrow
+            if stage and not block:
+                area //= 4  # the stride of the second convolution, and of the one in the shortcut
+            total += area * (9 * narrow * narrow + narrow * wide + (0 if block else channels * wide))
+            channels = wide
+    return total

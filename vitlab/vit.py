@@ -13,6 +13,16 @@ from vitlab.embeddings import PatchEmbed, sincos2d
 from vitlab.encoder import Encoder, full_precision, is_hooked, is_untouched
 from vitlab.norms import LayerNorm
 from vitlab.patches import as_pair, grid_size
+from vitlab.resnet import (
+    STEM_EPS,
+    STEM_GROUPS,
+    Bottleneck,
+    HybridEmbed,
+    StemConv2d,
+    stem_channels,
+    stem_multiply_adds,
+    stem_stride,
+)
 
 # name: layers, width D, MLP width, heads. B, L and H are table 1; Ti and S are DeiT's, and Google's releases.
 VARIANTS = {
@@ -22,6 +32,8 @@ VARIANTS = {
     "L": (24, 1024, 4096, 16),
     "H": (32, 1280, 5120, 16),
 }
+# Bottlenecks in each stage of a hybrid's ResNet. At 16 pixels a patch those of the fourth are in the third.
+STEMS = {"R26": (2, 2, 2, 2), "R50": (3, 4, 6, 3)}
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,9 @@ class ViTConfig:
     token) or "mean" (the mean over patches; then there is no class token, appendix D.3). `pos_embed` is
     "learned", "sincos2d" or "none" (appendix D.4). `representation_size` adds the hidden tanh layer that the
     pre-training head has (section 3.1). `num_classes=0` makes the model return the pooled features.
+    `stem` makes it a hybrid (section 3.1): patches are cut from the features of a ResNet with that many
+    bottlenecks in each stage, `stem_width` wide at first, and `patch_size` still counts pixels. `stem_rule`
+    is "jax" or, for timm's own weights, "timm": in which of two ways norms avoid a division by zero.
     The last five are for weights of other libraries: `qkv_bias` False (vit-pytorch); `head_dim` other than
     D / heads; `patch_norm`, a LayerNorm before and after the patch projection (vit-pytorch);
     `norm_after_pool`, where the mean is normalised and not what it is taken of, and `unread_class_token`, one
@@ -56,6 +71,9 @@ class ViTConfig:
     norm_eps: float = 1e-6
     representation_size: int | None = None
     dropout: float = 0.0
+    stem: tuple[int, ...] | None = None
+    stem_width: int = 64
+    stem_rule: str = "jax"
     qkv_bias: bool = True
     head_dim: int | None = None
     patch_norm: bool = False
@@ -68,6 +86,7 @@ class ViTConfig:
                 self, "image_size", as_pair(self.image_size)
             )  # a list from JSON becomes a tuple
         grid_size(self.image_size, self.patch_size)
+        self.check_stem()
         for field, least in dict(
             in_chans=1, num_classes=0, embed_dim=1, depth=1, num_heads=1, mlp_dim=1
         ).items():
@@ -102,21 +121,48 @@ class ViTConfig:
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a share of at least 0 and below 1; got {self.dropout!r}")
 
+    def check_stem(self) -> None:
+        """Raise ValueError where the stem of a hybrid does not fit."""
+        if self.stem is None:
+            return
+        object.__setattr__(self, "stem", tuple(self.stem))
+        if not all(isinstance(blocks, int) and blocks > 0 for blocks in self.stem):
+            raise ValueError(f"stem has at least one bottleneck for each stage; got {self.stem}")
+        if not isinstance(self.stem_width, int) or self.stem_width < 1 or self.stem_width % STEM_GROUPS:
+            raise ValueError(
+                f"stem_width is a multiple of {STEM_GROUPS}, the groups of a norm; got {self.stem_width!r}"
+            )
+        if self.patch_size % self.stem_stride:
+            raise ValueError(
+                f"with this stem a feature stands for {self.stem_stride} pixels, of which patch_size is a "
+                f"multiple; got {self.patch_size}"
+            )
+        if self.patch_norm:
+            raise ValueError("patch_norm is for patches of pixels, and with a stem there are none")
+
     @classmethod
     def from_name(cls, name: str, image_size: int | tuple[int, int] = 224, num_classes: int = 1000, **fields):
         """The config of a named variant: Ti, S, B, L or H, a slash, and the patch size (table 1).
 
+        In front of it "R50+" or "R26+" is a hybrid's ResNet (table 6); a patch is then 16 or 32 pixels.
+
         >>> ViTConfig.from_name("B/16").num_tokens
         197
+        >>> ViTConfig.from_name("R50+ViT-B/16").stem
+        (3, 4, 9)
         """
-        match = re.fullmatch(r"(?:ViT-)?(Ti|S|B|L|H)/(\d+)", name)
-        if not match:
+        match = re.fullmatch(r"(?:(R26|R50)\+)?(?:ViT-)?(Ti|S|B|L|H)/(\d+)", name)
+        if not match or match[1] and match[3] not in ("16", "32"):
             raise ValueError(
-                f"a variant is one of {', '.join(VARIANTS)} and a patch size, such as 'B/16'; got {name!r}"
+                f"a variant is one of {', '.join(VARIANTS)} and a patch size, such as 'B/16', or a hybrid of "
+                f"16 or 32 pixels a patch, such as 'R50+B/16'; got {name!r}"
             )
-        depth, embed_dim, mlp_dim, num_heads = VARIANTS[match[1]]
+        depth, embed_dim, mlp_dim, num_heads = VARIANTS[match[2]]
         sizes = dict(depth=depth, embed_dim=embed_dim, mlp_dim=mlp_dim, num_heads=num_heads)
-        own = dict(image_size=image_size, patch_size=int(match[2]), in_chans=3, num_classes=num_classes)
+        own = dict(image_size=image_size, patch_size=int(match[3]), in_chans=3, num_classes=num_classes)
+        if match[1]:
+            *stages, fourth = STEMS[match[1]]
+            own["stem"] = (*stages, fourth) if match[3] == "32" else (*stages[:-1], stages[-1] + fourth)
         return cls(**(own | sizes | fields))
 
     @property
@@ -145,12 +191,19 @@ class ViTConfig:
         return self.embed_dim if self.head_dim is None else self.num_heads * self.head_dim
 
     @property
+    def stem_stride(self) -> int:
+        """Pixels from one place where patches are cut from to the next: 1, or that of a hybrid's features."""
+        return 1 if self.stem is None else stem_stride(self.stem)
+
+    @property
     def patch_dim(self) -> int:
-        """P²C, the numbers in one patch."""
-        return self.in_chans * self.patch_size**2
+        """P²C, the numbers in one patch; of a hybrid, those in one patch of features."""
+        channels = self.in_chans if self.stem is None else stem_channels(self.stem, self.stem_width)
+        return channels * (self.patch_size // self.stem_stride) ** 2
 
 
 CHOICES = {"pool": ("token", "mean"), "pos_embed": ("learned", "sincos2d", "none"), "gelu": ("erf", "tanh")}
+CHOICES["stem_rule"] = tuple(STEM_EPS)
 
 
 class ViT(nn.Module):
@@ -166,7 +219,11 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = c = config
-        self.patch_embed = PatchEmbed(c.patch_size, c.in_chans, c.embed_dim, c.patch_norm, c.norm_eps)
+        patches = c.patch_size, c.in_chans, c.embed_dim
+        if c.stem is None:
+            self.patch_embed = PatchEmbed(*patches, c.patch_norm, c.norm_eps)
+        else:
+            self.patch_embed = HybridEmbed(*patches, c.stem, c.stem_width, c.stem_rule)
         if c.num_prefix_tokens:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
         if c.pos_embed == "learned":
@@ -199,6 +256,10 @@ class ViT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, StemConv2d):
+                lecun_normal_(module.weight)
+            elif isinstance(module, Bottleneck):  # which adds nothing at first
+                nn.init.zeros_(module.norm3.weight)
         lecun_normal_(self.patch_embed.proj.weight)
         nn.init.zeros_(self.patch_embed.proj.bias)
         if self.config.representation_size:
@@ -322,8 +383,9 @@ def multiply_adds(config: ViTConfig) -> dict[str, int]:
     """Multiply-adds of one image's forward pass by part: projection, qkv, scores, mixing, proj, mlp, head."""
     c, t, d, a = config, config.num_tokens, config.embed_dim, config.heads_dim
     pooled = c.representation_size or d
+    stem = 0 if c.stem is None else stem_multiply_adds(c.stem, c.stem_width, c.in_chans, c.image_size)
     return {
-        "patch_embed": c.num_patches * c.patch_dim * d,
+        "patch_embed": stem + c.num_patches * c.patch_dim * d,
         "qkv": c.depth * t * d * 3 * a,
         "scores": c.depth * t * t * a,
         "values": c.depth * t * t * a,

@@ -9,8 +9,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vitlab.checkpoints.layouts import GATED, LAYOUTS, Row, alone, recognise, strangers
+from vitlab.checkpoints.layouts import GATED, LAYOUTS, alone, recognise, strangers
 from vitlab.checkpoints.reading import check_finite, check_floats
+from vitlab.checkpoints.stems import BACKBONE, stages
+from vitlab.checkpoints.tables import Row
 from vitlab.embeddings import sincos2d
 from vitlab.vit import ViT, ViTConfig
 
@@ -60,6 +62,11 @@ class Foreign:
     def fixed_positions(self) -> bool:
         """Whether this is a SimpleViT, whose positions are a formula and not in the file."""
         return "pos_embed" not in self.table
+
+    @property
+    def stem(self) -> tuple[int, ...] | None:
+        """Bottlenecks in each stage of a hybrid's stem; None of a plain ViT."""
+        return stages(self.table) if any(name.startswith(BACKBONE) for name in self.table) else None
 
     @property
     def without_proj(self) -> bool:
@@ -142,7 +149,8 @@ class Foreign:
                 for block in range(config.depth)
                 if ours.endswith(".scale")
             }
-        sizes = dict(h=config.num_heads, p=config.patch_size, q=config.patch_size, s=3)
+        side = config.patch_size // config.stem_stride
+        sizes = dict(h=config.num_heads, p=side, q=side, s=3)
         tensors, missing, wrong = {}, [], []
         for ours, like in wanted.items():
             if (known := self.unwritten(ours, like, config)) is not None:

@@ -1,11 +1,4 @@
-"""The names and shapes that other libraries give a ViT's weights, as tables.
-
-A table maps vitlab's name, with * for a block's number, to a `Row`: the names there, and an einops pattern
-from the shape there to vitlab's. Letters mean the same in all tables, so that every array in a file is also a
-vote on the model's sizes: d embed_dim, m mlp_dim, h heads, k width of a head, i = h·k, c channels, p and q
-height and width of a patch, n position embeddings, r representation_size, l classes, t class tokens; s is 3,
-for queries, keys and values in one array.
-"""
+"""The names and shapes that other libraries give a ViT's weights, as tables."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -13,12 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-
-class Row(NamedTuple):
-    """Where one of vitlab's arrays comes from: names in the file (joined along axis 0), and how."""
-
-    names: tuple[str, ...]
-    pattern: str
+from vitlab.checkpoints.stems import features, google_stem, timm_stem
+from vitlab.checkpoints.tables import Row, pair, same
 
 
 class Layout(NamedTuple):
@@ -29,30 +18,7 @@ class Layout(NamedTuple):
     table: Callable[[dict[str, Tensor]], dict[str, Row]]
     assumed: dict  # fields that the arrays do not say
     resize: str | None  # the library's own rule for position embeddings
-    strangers: dict[
-        str, str
-    ] = {}  # arrays that only some of its models have: a regular expression, what it is
-
-
-def pair(ours: str, theirs: str, weight: str, bias: str | None = None) -> dict[str, Row]:
-    """The rows of a layer's weight and bias; `bias` where its pattern is not that of one axis.
-
-    >>> pair("norm", "layernorm", "d -> d")["norm.bias"].names
-    ('layernorm.bias',)
-    """
-    return {
-        f"{ours}.weight": Row((f"{theirs}.weight",), weight),
-        f"{ours}.bias": Row((f"{theirs}.bias",), bias or same(weight.split()[0])),
-    }
-
-
-def same(axes: str) -> str:
-    """The pattern of an array that has the same shape there and here.
-
-    >>> same("d c p q")
-    'd c p q -> d c p q'
-    """
-    return f"{axes} -> {axes}"
+    strangers: dict[str, str] = {}  # arrays of some of its models: a regular expression, and what it is
 
 
 NORM, FC1, FC2 = same("d"), same("m d"), same("d m")
@@ -71,6 +37,7 @@ def timm(arrays: dict[str, Tensor]) -> dict[str, Row]:
     Versions before 0.8 had the hidden layer of the pre-training head, `pre_logits`. DINOv2 and DeiT-III have
     layer scale, DeiT-III's authors under other names; `mask_token` stood for patches in DINOv2's training.
     """
+    stem = timm_stem(arrays)
     scales, mask = {}, {}
     for one, two in (("ls1.gamma", "ls2.gamma"), ("gamma_1", "gamma_2")):
         if any(name.startswith("blocks.") and name.endswith((f".{one}", f".{two}")) for name in arrays):
@@ -81,7 +48,8 @@ def timm(arrays: dict[str, Tensor]) -> dict[str, Row]:
     return {
         "cls_token": Row(("cls_token",), same("1 t d")),
         "pos_embed": Row(("pos_embed",), same("1 n d")),
-        **pair("patch_embed.proj", "patch_embed.proj", same("d c p q")),
+        **stem,
+        **pair("patch_embed.proj", "patch_embed.proj", same(f"d {features(stem)} p q")),
         **pair("blocks.*.norm1", "blocks.*.norm1", NORM),
         **pair("blocks.*.attn.qkv", "blocks.*.attn.qkv", same("(s i) d"), same("(s i)")),
         **pair("blocks.*.attn.proj", "blocks.*.attn.proj", same("d i")),
@@ -126,9 +94,11 @@ def google(arrays: dict[str, Tensor]) -> dict[str, Row]:
     embedding = "pos_embedding" if "pos_embedding" in arrays else POSITIONS
     tokens = {"cls_token": Row(("cls",), same("1 t d")), "pos_embed": Row((embedding,), same("1 n d"))}
     simple = not released and not {"cls", embedding} & set(arrays)
+    channels = features(stem := google_stem(arrays))
     return {
         **({} if simple else tokens),
-        **dense("patch_embed.proj", "embedding", "p q c d -> d c p q", "d"),
+        **stem,
+        **dense("patch_embed.proj", "embedding", f"p q {channels} d -> d {channels} p q", "d"),
         **norm("blocks.*.norm1", f"{block}LayerNorm_0"),
         "blocks.*.attn.qkv.weight": Row(tuple(f"{part}/kernel" for part in qkv), "d h k -> (h k) d"),
         "blocks.*.attn.qkv.bias": Row(tuple(f"{part}/bias" for part in qkv), "h k -> (h k)"),
@@ -300,9 +270,7 @@ LAYOUTS = (
 GATED = "a ViT with a gated MLP (SwiGLU)"
 # Arrays that a ViT does not have, and whose they are: a regular expression of names, what it is.
 STRANGERS = {
-    r"(^|/)conv_root/": "a hybrid, a Transformer on a ResNet stem (R+ViT), whose patches come from "
-    "convolutions that vitlab's ViT does not have; timm has these models (vit_*_r26_*, vit_*_r50_*)",
-    r"patch_embed\.backbone\.": "a hybrid, a Transformer on a ResNet or another convolutional stem (R+ViT)",
+    r"patch_embed\.backbone\.": "a hybrid on another stem than Google's ResNets (R26, R50)",
     r"dist_token|distillation_token|head_dist\.": "a distilled DeiT, with a second class token",
     r"relative_position_(bias_table|index)|cpb_mlp\.|continuous_position_bias_mlp\.": "a Swin Transformer or "
     "a BEiT, with relative positions",

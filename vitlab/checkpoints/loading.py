@@ -19,11 +19,11 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
 
     `path` is a .safetensors or .npz file, or a folder as Hugging Face and timm write it. What is in it is
     told by the names of its arrays: `save_checkpoint`'s own, Google's .npz (the paper's released models, both
-    numberings of layers, and big_vision's), timm's VisionTransformer, Hugging Face's ViT and DINOv2,
-    torchvision's and vit-pytorch's ViT. GELU and norm eps are the library's, so that logits agree with it to
-    2e-5. Layer scale (DINOv2, DeiT-III) is multiplied into the weights. A FlexiViT is the ViT of the patch
-    size and grid that its file has. A SimpleViT (big_vision, vit-pytorch) needs `image_size`; its sines
-    and cosines become position embeddings like learned ones.
+    numberings of layers, hybrids on a ResNet, and big_vision's), timm's VisionTransformer and the same
+    hybrids, Hugging Face's ViT and DINOv2, torchvision's and vit-pytorch's ViT. GELU and norm eps are the
+    library's, so that logits agree with it to 2e-5. Layer scale (DINOv2, DeiT-III) is multiplied into the
+    weights. A FlexiViT is the ViT of the patch size and grid that its file has. A SimpleViT (big_vision,
+    vit-pytorch) needs `image_size`; its sines and cosines become position embeddings like learned ones.
 
     `config_fields` say what a file does not, and otherwise must agree with it: `num_heads` in timm,
     torchvision and vit-pytorch files (without it heads are 64 wide), a non-square `image_size` (without it a
@@ -36,7 +36,8 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
     The model takes images in [-1, 1], as every ViT here. What the folder of another library's weights says of
     their preparation is worked into the patch projection: mean and deviation in timm's config.json, rescaling
     too in Hugging Face's preprocessor_config.json. A lone file says nothing, and is taken to be for [-1, 1],
-    as Google's and vitlab's own are. How pictures get their size is `vitlab.data`'s affair.
+    as Google's and vitlab's own are. A hybrid has only patches of features, into which nothing can be worked.
+    How pictures get their size is `vitlab.data`'s affair.
 
     Raises FileNotFoundError, or ValueError for a file that is cut short, a pickle (never unpickled), of
     another kind or architecture, with arrays missing, extra or wrongly shaped, or in need of another field.

@@ -33,17 +33,23 @@ def take_unit_range(model: ViT, path: Path) -> None:
     """Make the model that a file or folder gave one of images in [-1, 1], in place and exactly.
 
     Patches do not overlap and have no border, so that the change goes into the projection. Raises ValueError
-    for what `preparation` refuses, and where the model norms patches before it projects them.
+    for what `preparation` refuses, and where the model norms patches before it projects them, or cuts them
+    from a ResNet's features.
     """
     folder = path if path.is_dir() else path.parent
     gain, offset = preparation(folder, model.config.in_chans)
     if takes_unit_range(gain, offset):
         return
-    if model.config.patch_norm:
+    if model.config.patch_norm or model.config.stem is not None:
+        what = (
+            "a hybrid"
+            if model.config.stem is not None
+            else "a model that norms patches before it projects them"
+        )
         raise ValueError(
             f"{folder} says that images are normalised by other numbers than 0.5 and 0.5, which cannot be "
-            "worked into a model that norms patches before it projects them (patch_norm). Load the weights "
-            "from a folder of their own, and normalise images so yourself"
+            f"worked into {what}. Load the weights from a folder of their own, and normalise images so "
+            "yourself"
         )
     gain, offset = gain / 2, offset + gain / 2  # of images in [-1, 1], not in [0, 1]
     proj = model.patch_embed.proj

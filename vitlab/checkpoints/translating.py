@@ -14,6 +14,7 @@ from vitlab.checkpoints.layouts import POSITIONS
 from vitlab.checkpoints.remedies import instead
 from vitlab.embeddings import resize_pos_embed
 from vitlab.patches import as_pair, grid_size
+from vitlab.resnet import stem_stride
 from vitlab.vit import ViT, ViTConfig
 
 # Widths of published models whose heads are not 64 wide (H: 80). vit-pytorch's are, whatever the width.
@@ -60,6 +61,7 @@ def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
         patch_norm="patch_embed.norms.1.weight" in table,
         norm_after_pool=table["norm.weight"].names == ("fc_norm.weight",),
         pos_embed="learned",
+        **stem(file),
         **patch(file, claims),
         **heads(file, claims),
     )
@@ -80,13 +82,22 @@ def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
     return ViTConfig(**known | dict(image_size=stored_size(file, fixed["patch_size"], token, said, given)))
 
 
+def stem(file: Foreign) -> dict:
+    """What a hybrid has before its patches. Google's norms and timm's avoid division by zero in two ways."""
+    if file.stem is None:
+        return {}
+    rule = "timm" if file.layout.library == "timm" else "jax"
+    return dict(stem=file.stem, stem_width=file.size("w"), stem_rule=rule)
+
+
 def patch(file: Foreign, claims: dict) -> dict:
     """Patch size and channels. Of flat patches they are taken for colour, else grey, if nobody says."""
     if file.layout.library != "vit-pytorch":
         height, width = file.size("p"), file.size("q")
         if height != width:
             no_squares(file, f"{file.table['patch_embed.proj.weight'].names[0]!r}", f"{height} × {width}")
-        return dict(patch_size=height, in_chans=file.size("c"))
+        pixels = 1 if file.stem is None else stem_stride(file.stem)  # that a feature stands for
+        return dict(patch_size=height * pixels, in_chans=file.size("c"))
     return flat_patch(file, claims)
 
 

@@ -24,7 +24,8 @@ def adapt(
     position embeddings are interpolated to the new grid by `resize_pos_embed`'s `method` (section 3.2).
     With `in_chans` a model for grey images (1) takes colour (3), or the other way round, such that a grey
     image in three equal channels gives the same tokens. Raises ValueError where the patch size does not
-    divide the new size, and for channels that cannot be had: other numbers, or any others with `patch_norm`.
+    divide the new size, and for channels that cannot be had: other numbers, or any others with `patch_norm`
+    or the stem of a hybrid.
 
     >>> from vitlab import ViTConfig
     >>> adapt(ViT(ViTConfig()), num_classes=3, image_size=(28, 56))(torch.zeros(2, 1, 28, 56)).shape
@@ -36,14 +37,18 @@ def adapt(
     if num_classes is not None:
         config = replace(config, num_classes=num_classes, representation_size=None)
     if in_chans is not None:
-        if config.patch_norm and in_chans != config.in_chans:
+        if (config.patch_norm or config.stem is not None) and in_chans != config.in_chans:
+            what = f"norms each patch's {config.patch_dim} numbers (patch_norm)"
+            if config.stem is not None:
+                what = "is a hybrid, whose kernels are standardised over all channels"
             raise ValueError(
-                f"this model norms each patch's {config.patch_dim} numbers (patch_norm), so in_chans stays "
-                f"{config.in_chans}; got {in_chans}: bring the images to {config.in_chans} channels"
+                f"this model {what}, so in_chans stays {config.in_chans}; got {in_chans}: bring the images "
+                f"to {config.in_chans} channels"
             )
         config = replace(config, in_chans=in_chans)
     weights = model.state_dict()
-    weights["patch_embed.proj.weight"] = for_channels(weights["patch_embed.proj.weight"], config.in_chans)
+    if config.stem is None:
+        weights["patch_embed.proj.weight"] = for_channels(weights["patch_embed.proj.weight"], config.in_chans)
     if num_classes is not None:
         weights = {name: w for name, w in weights.items() if not name.startswith(("head.", "pre_logits."))}
     if config.pos_embed == "learned":

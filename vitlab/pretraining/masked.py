@@ -90,7 +90,8 @@ class MaskedPatchViT(nn.Module):
     """A ViT that predicts the mean colours of the corrupted patches of images (B, C, H, W) (B.1.2).
 
     `vit`, a `ViT` or the config of one, is what is kept afterwards; its own head is not used, so leave it out
-    with `num_classes=0`. The linear head starts at zero: the first loss is ln(classes).
+    with `num_classes=0`. The linear head starts at zero: the first loss is ln(classes). Raises ValueError for
+    a hybrid.
 
     >>> model = MaskedPatchViT(ViTConfig(num_classes=0))
     >>> logits, classes = model(torch.zeros(2, 1, 28, 28))
@@ -102,6 +103,11 @@ class MaskedPatchViT(nn.Module):
         super().__init__()
         self.vit = vit if isinstance(vit, ViT) else ViT(vit)
         config = self.vit.config
+        if config.stem is not None:
+            raise ValueError(
+                "a hybrid's tokens see what is under the mask, as convolutions reach beyond a patch; give a "
+                "ViT without a stem"
+            )
         self.mask_token = nn.Parameter(torch.empty(1, 1, config.embed_dim))
         self.head = nn.Linear(config.embed_dim, 2 ** (3 * config.in_chans))
         nn.init.normal_(self.mask_token, std=0.02)  # as positions: a norm would blow up gradients at zero

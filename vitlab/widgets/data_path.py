@@ -75,7 +75,7 @@ class DataPathExplorer(Explorer):
     `model` is a trained `ViT` with a class token, `pictures` maps names to images (C, H, W), uint8, of its
     size, or to pictures in colour of any size, which `data.fit_picture` fits to it; `classes` names its
     classes. The arrow keys move the step forwards and backwards. Raises ValueError for a model without a
-    class token.
+    class token, or with the stem of a hybrid.
 
     >>> from vitlab import ViTConfig
     >>> images = {"blank": torch.zeros(1, 28, 28, dtype=torch.uint8)}
@@ -88,6 +88,8 @@ class DataPathExplorer(Explorer):
     def __init__(self, model: ViT, pictures: dict[str, Tensor], classes: list[str]):
         if model.config.pool != "token":
             raise ValueError("this explorer follows the class token; give it a model with pool='token'")
+        if model.config.stem is not None:
+            raise ValueError("this explorer projects patches of pixels, and a hybrid has none; give it a ViT")
         self.config, self.classes, self.pictures = model.config, classes, pictures
         self._walk = lru_cache(lambda name: walk(model, self._fitted(pictures[name])))
         self.steps = {

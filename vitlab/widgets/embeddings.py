@@ -10,6 +10,7 @@ from vitlab.data import normalise
 from vitlab.embeddings import PatchEmbed
 from vitlab.patches import grid_size
 from vitlab.plots import pixels
+from vitlab.resnet import HybridEmbed
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer
 
@@ -72,7 +73,8 @@ class FilterExplorer(Explorer):
 
     `projections` maps names to `PatchEmbed`s of equal width, `images` names to (C, H, W) images, uint8. The
     answer is the chosen one of the D numbers of every patch, before positions are added. Raises ValueError
-    for an image that the projection's patch size does not divide, or with other channels.
+    for an image that the projection's patch size does not divide, or with other channels, and for the
+    projection of a hybrid.
 
     >>> explorer = FilterExplorer({"fresh": PatchEmbed(4, 1, 8)}, {"blank": torch.zeros(1, 8, 12).byte()})
     >>> explorer.caption.partition(":")[0]
@@ -80,6 +82,11 @@ class FilterExplorer(Explorer):
     """
 
     def __init__(self, projections: dict[str, PatchEmbed], images: dict[str, Tensor]):
+        for name, projection in projections.items():
+            if isinstance(projection, HybridEmbed):
+                raise ValueError(
+                    f"{name} is of a hybrid: its filters are for features, no pictures; give a ViT's"
+                )
         self.projections, self.images = projections, images
         self.answers = {
             (which, name): _answers(projection, image)
