@@ -1,7 +1,7 @@
 """Saving and loading models: vitlab's own files, and weights that other libraries published.
 
 `saving` and `loading` are the way in and out; `reading` gets arrays from files, `layouts` has the other
-libraries' names as tables (made of `tables`; a hybrid's ResNet is in `stems`), `foreign` the arrays under such
+libraries' names as tables (made of `tables`; a hybrid's ResNet is in `stems`), `foreign` arrays under such
 names, `describing` what config.json says, and `translating` makes a model of all that, `preparing` one of
 images in [-1, 1]. `hub` gets published weights by name, `downloading` their files.
 """

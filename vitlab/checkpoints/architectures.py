@@ -14,7 +14,8 @@ SAME_ARRAYS = {  # parts of a name, and what such a model has that its arrays do
     "_rope_": "queries and keys are turned by their positions (RoPE); vitlab's ViT adds positions to tokens",
 }
 PLAIN = re.compile(
-    rf"(?:vit|deit3?|flexivit|eva(?=_large))_({'|'.join(HEADS)})(?:_patch\d+)?(?:(?:_siglip)?_gap|_36x1)?"
+    rf"(?:vit|deit3?|flexivit|eva(?=_large))_({'|'.join(HEADS)})(?:_patch\d+|_r(?:26|50)?_s\d+(?:_p8)?)?"
+    r"(?:(?:_siglip)?_gap|_36x1)?"
     r"(?:_\d+(?:_miil)?|(?<!giant_patch14)_dinov2)?"
 )
 

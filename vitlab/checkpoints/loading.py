@@ -108,7 +108,7 @@ def check_sizes(path: Path, stored: dict, arrays: dict[str, Tensor]) -> None:
         numbers = [
             number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)
         ]
-        deep = name in ("depth", "blocks") and sum(numbers) > len(arrays)
+        deep = name in ("depth", "blocks", "stem") and sum(numbers) > len(arrays)
         if deep or any(number > MOST for number in numbers):
             there = f"it has {len(arrays)} arrays" if deep else f"no model has more than {MOST:,}"
             raise ValueError(
