@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vitlab import record_attention
 from vitlab.encoder import MLP, Attention, Block, CPUAttention, Encoder, attention_weights
 
 

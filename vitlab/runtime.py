@@ -27,9 +27,13 @@ class Run:
     seed: int = 0
 
     def autocast(self) -> AbstractContextManager:
-        """Matrix products in `precision`; logits, losses and recorded attention stay fp32."""
-        enabled = self.precision != "fp32"
-        return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
+        """Matrix products in `precision`; logits, losses and recorded attention stay fp32.
+
+        Rounded weights are not kept: autocast drops those that it keeps at the end of its outermost region,
+        so that in somebody's own region a training would go on with the first ones.
+        """
+        way = dict(dtype=PRECISIONS[self.precision], enabled=self.precision != "fp32")
+        return torch.autocast(self.device.type, cache_enabled=False, **way)
 
     def size(self, full, quick):
         """`quick` in quick mode, else `full`: the one way in which quick mode changes a lesson.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vitlab.attention.recording import record_attention
 from vitlab.attention.rollout import attention_rollout, class_map
+from vitlab.encoder import full_precision
 from vitlab.patches import as_pair
 from vitlab.vit import ViT, evaluating
 
@@ -81,8 +82,9 @@ def relevance(model: ViT, images: Tensor, classes: Classes = None) -> Tensor:
     """
     layers = weighted_attention(model, images, classes)
     relevances = torch.eye(layers[0].shape[-1], dtype=layers[0].dtype, device=images.device)
-    for weighted in layers:
-        relevances = relevances + weighted @ relevances
+    with full_precision(images.device):
+        for weighted in layers:
+            relevances = relevances + weighted @ relevances
     return read_out(relevances, model)
 
 

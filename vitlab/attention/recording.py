@@ -1,7 +1,7 @@
 """Recording what a forward pass makes inside: attention weights, and more on request."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -135,20 +135,19 @@ def observed(
     first = attentions[numbers.index(min(numbers))]
     with ExitStack() as undo:
         guard = partial(check_own_memory, record, attentions, rows, memory_limit)
-        undo.enter_context(first.register_forward_pre_hook(guard))
+        undo.enter_context(first.register_forward_pre_hook(Hook(guard)))
         for layer, attention in enumerate(attentions):
             keep = {name: passes[layer].append for name, passes in record.passes.items()}
             undo.enter_context(observing(attention, partial(keep_weights, keep, rows)))
             if {*also} & {*HEADWISE}:
-                undo.enter_context(
-                    attention.qkv.register_forward_hook(partial(keep_heads, attention, keep, rows))
-                )
+                keep_these = Hook(partial(keep_heads, attention, keep, rows))
+                undo.enter_context(attention.qkv.register_forward_hook(keep_these))
         for layer, block in enumerate(blocks):
-            undo.enter_context(block.register_forward_pre_hook(all_tokens, with_kwargs=True))
+            undo.enter_context(block.register_forward_pre_hook(Hook(all_tokens), with_kwargs=True))
             for name, module in zip(OUTPUTS, (block.attn, block.mlp, block), strict=True):
                 if name in also:
                     keep = record.passes[name][layer].append
-                    undo.enter_context(module.register_forward_hook(partial(keep_output, keep)))
+                    undo.enter_context(module.register_forward_hook(Hook(partial(keep_output, keep))))
         yield record
 
 
@@ -180,6 +179,19 @@ def watched(
 
     with watching(view, keep, before):
         yield record
+
+
+class Hook:
+    """A hook on one model's layers: in a copy of the model, made while it is there, it does nothing."""
+
+    def __init__(self, function: Callable):
+        self.function = function
+
+    def __call__(self, *given):
+        return self.function(*given)
+
+    def __deepcopy__(self, memo: dict) -> "Hook":
+        return Hook(lambda *given: None)
 
 
 def as_list(one_or_more) -> list:

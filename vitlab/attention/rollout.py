@@ -4,6 +4,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vitlab.encoder import full_precision
+
 
 def attention_rollout(weights: Tensor, head_fusion: str = "mean", discard_ratio: float = 0.0) -> Tensor:
     """How much of each input token reaches each output token: (L, B, heads, T, T) -> (B, T, T).
@@ -36,8 +38,9 @@ def attention_rollout(weights: Tensor, head_fusion: str = "mean", discard_ratio:
     layers = fused / 2 + identity / 2
     layers = layers / layers.sum(dim=-1, keepdim=True)
     rollout = layers[0]
-    for layer in layers[1:]:
-        rollout = layer @ rollout
+    with full_precision(rollout.device):
+        for layer in layers[1:]:
+            rollout = layer @ rollout
     return rollout
 
 

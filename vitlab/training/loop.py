@@ -95,6 +95,7 @@ def train(
             history.interrupted = True
         finally:
             history.seconds = training.seconds()
+            torch.clear_autocast_cache()  # in a region of the caller's: rounded weights from before
     return history
 
 
@@ -220,11 +221,8 @@ class Training:
 
     def restore(self, tensors: dict[str, dict], facts: dict) -> None:
         """Go on from a checkpoint."""
-        self.stepper.model.load_state_dict(tensors["model"])
         optimizer = {int(i): state for i, state in tensors.get("optimizer", {}).items()}
-        groups = self.stepper.optimizer.state_dict()["param_groups"]
-        self.stepper.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
-        self.stepper.scaler.load_state_dict(facts["scaler"])
+        self.stepper.restore(tensors["model"], optimizer, facts["scaler"])
         self.batches.restore(tensors["batches"])
         self.meter.restore(tensors["meter"], self.run.device)
         own = {name: states[self.processes.index].clone() for name, states in tensors["random"].items()}

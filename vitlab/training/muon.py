@@ -53,6 +53,24 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
+def adamw(groups: list[dict], learning_rate: float) -> torch.optim.AdamW:
+    """AdamW with the paper's betas (section 4.1), fused where PyTorch's kernel reads the parameters right.
+
+    On a CPU it goes through memory as it lies, from a tensor's first number on, and would mistake a parameter
+    with gaps, such as every other column of a matrix.
+
+    >>> adamw([{"params": [nn.Parameter(torch.zeros(4, 6)[:, ::2])]}], 1e-3).defaults["fused"]
+    False
+    """
+    whole = all(lies_whole(p) for group in groups for p in group["params"])
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), fused=whole)
+
+
+def lies_whole(tensor: Tensor) -> bool:
+    """Whether a tensor's numbers lie side by side in memory, in whatever order."""
+    return tensor.permute(sorted(range(tensor.ndim), key=tensor.stride, reverse=True)).is_contiguous()
+
+
 class MuonAndAdamW(torch.optim.Optimizer):
     """Muon for `matrices`, and AdamW for the `rest`, which is groups of parameters, as one optimizer.
 
@@ -61,7 +79,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, matrices: list[Tensor], rest: list[dict], learning_rate: float, weight_decay: float):
-        self.adamw = torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.999), fused=True)
+        self.adamw = adamw(rest, learning_rate)
         muon = {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay}
         super().__init__([muon, *self.adamw.param_groups], {})
         self.share()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vitlab.training.muon import MuonAndAdamW, apart
+from vitlab.training.muon import MuonAndAdamW, adamw, apart
 
 
 @dataclass(frozen=True)
@@ -108,4 +108,4 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9)
     if recipe.optimizer == "muon":
         return MuonAndAdamW(*apart(model, groups), recipe.learning_rate, recipe.weight_decay)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.999), fused=True)
+    return adamw(groups, recipe.learning_rate)

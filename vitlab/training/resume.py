@@ -9,6 +9,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from vitlab.checkpoints import write_whole
@@ -38,7 +39,7 @@ class Keeper:
         """Keep a checkpoint, and remove all but the last `KEPT` good ones."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = safetensors.torch.save(
-            {name: tensor.detach().cpu().clone() for name, tensor in flatten(tensors).items()},
+            {name: row_major(tensor) for name, tensor in flatten(tensors).items()},
             {"identity": json.dumps(self.identity), "facts": json.dumps(facts)},
         )
         path = self.folder / f"step-{step:09}-{digest(content)}.safetensors"
@@ -90,6 +91,11 @@ def flatten(tree: dict, prefix: str = "") -> dict[str, Tensor]:
             flatten(branch, f"{prefix}{name}/") if isinstance(branch, dict) else {f"{prefix}{name}": branch}
         )
     return flat
+
+
+def row_major(tensor: Tensor) -> Tensor:
+    """A copy on the CPU whose numbers lie in the order of their indices, as files have them."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def unflatten(flat: dict[str, Tensor]) -> dict:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from vitlab.encoder import full_precision
 from vitlab.runtime import Run
 from vitlab.training.processes import Processes
 from vitlab.training.recipe import Recipe, make_optimizer
@@ -33,6 +34,11 @@ class Stepper:
             self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
+        with full_precision(self.run.device):  # whoever calls this may have an autocast of their own
+            return self.move(images, labels)
+
+    def move(self, images: Tensor, labels: Tensor) -> Outcome:
+        """The step at the learning rate that is set."""
         with self.run.autocast():
             outcome = self.learner(images, labels)
         if not outcome.loss.requires_grad:
@@ -46,6 +52,21 @@ class Stepper:
         self.scaler.update()
         self.optimizer.zero_grad()
         return outcome._replace(loss=outcome.loss.detach())
+
+    def restore(self, model: dict[str, Tensor], state: dict[int, dict], scaler: dict) -> None:
+        """Go on from the state dicts of model, optimizer (its state alone) and scaler.
+
+        What the optimizer keeps of a parameter lies in memory as the parameter does, whatever the layout it
+        was saved in: PyTorch's fused optimizers on a CPU go through both without a look at their strides.
+        """
+        self.model.load_state_dict(model)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for parameter, kept in self.optimizer.state.items():
+            for name, tensor in kept.items():
+                if tensor.shape == parameter.shape:
+                    kept[name] = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+        self.scaler.load_state_dict(scaler)
 
 
 class Learner(nn.Module):
