@@ -5,6 +5,8 @@ become MathML here, and the theme brings its own styles and scripts.
 """
 
 import argparse
+import base64
+import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -85,8 +87,31 @@ def mathml(display: str):
     return visit, None
 
 
+def say_what_pictures_show(app: Sphinx, doctree: nodes.document) -> None:
+    """Give each picture of a notebook the alternative text of its output, which MyST-NB does not read.
+
+    MyST-NB knows one text for all pictures of a cell, in the cell's metadata, and names the files of pictures
+    by the SHA-256 of what is in them.
+    """
+    path = Path(app.env.doc2path(app.env.docname))
+    said = alternative_texts(path) if path.suffix == ".ipynb" else {}
+    for image in doctree.findall(nodes.image):
+        if (name := Path(image["uri"]).stem) in said:
+            image["alt"] = said[name]
+
+
+def alternative_texts(path: Path) -> dict[str, str]:
+    """SHA-256 of a PNG in the notebook's outputs -> what it shows."""
+    said = {}
+    for output in tools.pictures(*tools.read(path).cells):
+        name = hashlib.sha256(base64.b64decode(output.data["image/png"])).hexdigest()
+        said[name] = tools.alternative_text(output)
+    return said
+
+
 def setup(app: Sphinx) -> dict:
     app.add_html_math_renderer("mathml", mathml("inline"), mathml("block"))
+    app.connect("doctree-read", say_what_pictures_show)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

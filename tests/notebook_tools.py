@@ -299,6 +299,20 @@ def stamp(repository: str) -> None:
         write(nb, path)
 
 
+# --- pictures in words --------------------------------------------------------------------------------------
+
+
+def pictures(*cells) -> list:
+    """The outputs of these cells that have a picture, in order."""
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [output for output in outputs if "image/png" in output.get("data", {})]
+
+
+def alternative_text(output) -> str:
+    """What the picture of an output shows, in words for readers who do not see it; "" where nobody says."""
+    return output.get("metadata", {}).get("image/png", {}).get("alt", "")
+
+
 # --- exercises, verdicts, errors ----------------------------------------------------------------------------
 
 

@@ -35,6 +35,24 @@ def markdown(nb) -> str:
     return "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
 
 
+def without_words(nb) -> list[str]:
+    """Pictures, by cell and place in it, whose alternative text is missing, long, no words, or another's."""
+    found, known = [], set()
+    for cell in code_cells(nb):
+        for i, picture in enumerate(tools.pictures(cell)):
+            text = tools.alternative_text(picture)
+            words = re.findall(r"[A-Za-z]{2,}", text)
+            if (
+                len(words) < 3
+                or len(text) > 200
+                or re.search(r"\.(png|jpe?g)\b|<Figure", text)
+                or text in known
+            ):
+                found.append(f"cell {cell.id}, picture {i + 1}: {text!r}")
+            known.add(text)
+    return found
+
+
 # --- running -----------------------------------------------------------------------------------------------
 
 
@@ -47,6 +65,7 @@ def test_runs_as_the_learner_gets_it(path, tmp_path):
     used = spent.children_user - before.children_user  # seconds of one core: 40 s on two leave 60 of them
     assert used <= 60, f"quick mode used {used:.0f} s of CPU time; 40 s on two cores are the limit"
     assert tools.widget_errors(nb) == []
+    assert without_words(nb) == []
     assert {verdict for _, verdict in tools.verdicts(nb)} <= {"not attempted"}
     assert {verdict for _, verdict in tools.verdicts(nb, tag="solution")} <= {"correct"}
 
@@ -211,6 +230,11 @@ def test_pictures_are_png_and_stored(path):
 
 
 @every_notebook
+def test_every_stored_picture_says_what_it_shows(path):
+    assert without_words(tools.read(path)) == []
+
+
+@every_notebook
 def test_nothing_of_the_machine_is_stored(path):
     nb = tools.read(path)
     for cell in code_cells(nb):
@@ -268,6 +292,24 @@ def test_an_error_inside_a_widget_is_found(tmp_path):
     nb = tools.execute(small_notebook(failing, parameters="QUICK = False"), tmp_path)
     assert len(tools.widget_errors(nb)) == 1
     assert "ZeroDivisionError" in tools.widget_errors(nb)[0]
+
+
+def test_a_picture_without_words_is_found():
+    nb = small_notebook("")
+    texts = [
+        "A boot and a bag.",
+        None,
+        "figure",
+        "<Figure size 640x480 with 1 Axes>",
+        "A boot and a bag.",
+        "a " * 101,
+    ]
+    for text in [*texts, "the picture plot-1.png here", "2 images: boot, bag."]:
+        metadata = {"image/png": {"alt": text}} if text else {}
+        nb.cells[0].outputs.append(
+            nbformat.v4.new_output("display_data", {"image/png": "0"}, metadata=metadata)
+        )
+    assert [found.partition(":")[0][-1] for found in without_words(nb)] == list("234567")
 
 
 def test_unknown_parameter_is_refused(tmp_path):

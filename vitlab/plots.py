@@ -2,7 +2,8 @@
 
 Images are (C, H, W), uint8 or float in [-1, 1], grey or RGB; all arrays may be torch tensors or numpy.
 Patches are numbered from 1, as in the paper's figure 1, where 0 is the class token. Colours survive grey
-and colour-blindness: one map (viridis) for amounts, and different markers and dashes for lines.
+and colour-blindness: one map (viridis) for amounts, and different markers and dashes for lines. What a plot
+shows is also said in words, the alternative text of its picture; `describe` does it for what a caller draws.
 """
 
 import numpy as np
@@ -10,7 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patheffects import withStroke
 
+from vitlab import alt_text
+from vitlab.alt_text import describe, place
 from vitlab.patches import grid_size
+from vitlab.wording import between, counted, listed, number
 
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D")
@@ -50,6 +54,7 @@ def image(picture, title: str | None = None, ax: Axes | None = None) -> Axes:
     ax = _axes(ax, _around(array, 4))
     ax.imshow(array, interpolation="nearest")
     ax.set_axis_off()
+    describe(ax, f"an image of {_size(array)} pixels")
     return _titled(ax, title)
 
 
@@ -63,7 +68,8 @@ def images(
     (6, ['a', 'b'])
     """
     shown = [pixels(picture) for picture in pictures]
-    return _mosaic(shown, titles, columns, title, ax)[0]
+    ax = _mosaic(shown, titles, columns, title, ax)[0]
+    return _described_as_many(ax, "image", len(shown), titles)
 
 
 def patch_grid(
@@ -92,6 +98,7 @@ def patch_grid(
             x, y = (i % columns + 0.5) * patch_size - 0.5, (i // columns + 0.5) * patch_size - 0.5
             text = ax.text(x, y, i + 1, color="white", ha="center", va="center", fontsize=9)
             text.set_path_effects([withStroke(linewidth=2, foreground="black")])
+    describe(ax, f"{_size(array)} pixels cut into {rows} × {columns} patches")
     return ax
 
 
@@ -108,7 +115,10 @@ def patch_sequence(
     shape = (rows, patch_size, across, patch_size, 3)
     patches = array.reshape(shape).swapaxes(1, 2).reshape(-1, patch_size, patch_size, 3)
     numbers = range(1, len(patches) + 1)
-    return _mosaic(list(patches), numbers, min(columns, len(patches)), title, ax, size=9)[0]
+    ax = _mosaic(list(patches), numbers, min(columns, len(patches)), title, ax, size=9)[0]
+    size = f"{patch_size} × {patch_size}"
+    describe(ax, f"the {counted(len(patches), 'patch')} of an image, {size} pixels each, one after the other")
+    return ax
 
 
 def patch_vector(patch, title: str | None = None, ax: Axes | None = None) -> Axes:
@@ -147,6 +157,9 @@ def patch_vector(patch, title: str | None = None, ax: Axes | None = None) -> Axe
         start = c * array[0].size
         ax.axvline(start - 0.5, color="black", linestyle="--", linewidth=1)
         ax.text(start + array[0].size / 2, high, name, ha="center", va="bottom")
+    describe(
+        ax, f"{counted(len(values), 'bar')}, pixel values {between(values)} by their place in the vector"
+    )
     return _titled(ax, title, pad=18 if len(array) > 1 else None)
 
 
@@ -172,6 +185,8 @@ def matrix(
     shown = ax.imshow(values, cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
     ax.set(xlabel=column_label, ylabel=row_label)
     _colour_bar(ax, shown, value_label)
+    amounts, largest = f"{value_label} {between(values)}, {_size(values)}", _largest(values)
+    describe(ax, lambda ax: f"heat map of {amounts}, {_along(ax)}, largest at ({_places(ax, largest)})")
     return _titled(ax, title)
 
 
@@ -190,9 +205,14 @@ def overlay(
     ax = _axes(ax, _around(under, 4, room=0.8))
     ax.imshow(under, cmap="gray", vmin=0, vmax=255)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    shown = ax.imshow(_array(values), cmap="viridis", alpha=0.6, extent=extent, interpolation="bilinear")
+    values = _array(values)
+    shown = ax.imshow(values, cmap="viridis", alpha=0.6, extent=extent, interpolation="bilinear")
     ax.set_axis_off()
     _colour_bar(ax, shown, value_label)
+    row, column = _largest(values)
+    size = _size(values)
+    where = f"largest in row {row + 1}, column {column + 1}"
+    describe(ax, f"{value_label} {between(values)} on the {size} patches of an image, {where}")
     return _titled(ax, title)
 
 
@@ -214,7 +234,7 @@ def maps(
     for artist in shown:
         artist.set(cmap="viridis", clim=(values.min(), values.max()))
     _colour_bar(ax, shown[0], value_label)
-    return ax
+    return _described_as_many(ax, "map", len(values), titles, f", {value_label} {between(values)}")
 
 
 def filters(
@@ -230,7 +250,10 @@ def filters(
     """
     weight = _array(weight)[:count].astype(np.float64)
     largest = abs(weight).max(axis=(1, 2, 3), keepdims=True)
-    return images(weight / np.where(largest > 0, largest, 1), columns=columns, title=title, ax=ax)
+    ax = images(weight / np.where(largest > 0, largest, 1), columns=columns, title=title, ax=ax)
+    size = _size(weight[0, 0])
+    describe(ax, f"{counted(len(weight), 'filter')} of {size} weights, the largest {between(largest)}")
+    return ax
 
 
 def position_similarity(
@@ -262,6 +285,11 @@ def position_similarity(
     ax.set_yticks(np.arange(rows) * (rows + 1) + (rows - 1) / 2, range(1, rows + 1))
     ax.set(xlabel="patch column", ylabel="patch row")
     _colour_bar(ax, shown, "cosine similarity")
+    others = (unit @ unit.T)[~np.eye(len(unit), dtype=bool)]
+    size = f"{rows} × {columns}"
+    describe(
+        ax, f"{size} maps, cosine similarity of a patch's position to all {size}, {between(others)} to others"
+    )
     return _titled(ax, title)
 
 
@@ -348,6 +376,8 @@ def spread(values, x_label="value", title: str | None = None, ax: Axes | None = 
     ax.invert_yaxis()
     ax.set(xlabel=x_label, ylabel="5 % to 95 %")
     ax.grid(alpha=0.3, axis="x")
+    medians = listed(f"{name} {number(cut)}" for name, cut in zip(values, cuts[2], strict=True))
+    describe(ax, lambda ax: f"{ax.get_xlabel()}, a box a name, medians: {medians}")
     return _titled(ax, title)
 
 
@@ -368,6 +398,8 @@ def runs(values: dict, y_label="", title: str | None = None, ax: Axes | None = N
     ax.set(xlim=(-0.6, len(values) - 0.4), xlabel="a dot per run, a bar at the mean", ylabel=y_label)
     ax.set_xticks(range(len(values)), list(values))
     ax.grid(axis="y", alpha=0.3)
+    means = listed(f"{name} {number(_array(found).mean(dtype=float))}" for name, found in values.items())
+    describe(ax, lambda ax: f"{ax.get_ylabel() or 'dots'}, means of the runs: {means}")
     return _titled(ax, title)
 
 
@@ -395,6 +427,9 @@ def attention_distance(
     ax.set(xlabel="depth (layer)", ylabel="mean attention distance (pixels)")
     ax.set_xticks(range(1, len(distances) + 1))
     ax.set_ylim(0, 1.06 * max(distances.max(), uniform or 0) or 1)
+    heads = f"{counted(distances.size, 'head')} in {counted(len(distances), 'layer')}"
+    line = "" if uniform is None else f", uniform {number(uniform)}"
+    describe(ax, f"{heads}, attention distance {between(distances)} pixels{line}")
     return _titled(_with_legend(ax), title)
 
 
@@ -408,6 +443,7 @@ def _array(values) -> np.ndarray:
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     """The Axes given, or new ones that the notebook shows by itself at the end of the cell."""
+    alt_text.in_notebooks()
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -436,6 +472,33 @@ def _with_legend(ax: Axes) -> Axes:
 def _style(i: int) -> tuple[str, str, str]:
     """Colour, dashes and marker of the i-th line: each alone tells it from its neighbours."""
     return COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)]
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[0]} × {array.shape[1]}"
+
+
+def _largest(values: np.ndarray) -> tuple[int, int]:
+    """Row and column of the largest value, from 0."""
+    row, column = np.unravel_index(np.where(np.isnan(values), -np.inf, values).argmax(), values.shape)
+    return int(row), int(column)
+
+
+def _along(ax: Axes) -> str:
+    """What stands along the axes of a matrix now."""
+    return f"{ax.get_ylabel() or 'rows'} by {ax.get_xlabel() or 'columns'}"
+
+
+def _places(ax: Axes, index: tuple[int, int]) -> str:
+    """A row and a column of a matrix by the labels that the axes have now."""
+    return ", ".join(place(axis, i) for axis, i in zip((ax.yaxis, ax.xaxis), index, strict=True))
+
+
+def _described_as_many(ax: Axes, thing: str, count: int, titles, more: str = "") -> Axes:
+    """The same Axes, described as so many images or maps, with the names that stand above them."""
+    names = listed([] if titles is None else titles)
+    describe(ax, f"{counted(count, thing)}{more}" + (f": {names}" if names else ""))
+    return ax
 
 
 def _colour_bar(ax: Axes, shown, label: str) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from vitlab import alt_text
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's numbers, from malloc.h
 MADV_HUGEPAGE = 14  # Linux's, from mman.h
 KEPT, LARGEST = 2**30, 2**25  # bytes of freed memory; bytes of a tensor in it, the most that glibc allows
@@ -62,14 +64,15 @@ def start(
     Device: CUDA, else Apple's MPS, else the CPU. Precision: bf16 where the hardware has it, fp16 on older
     CUDA cards, and on a CPU whichever of bf16 and fp32 a measurement of under a second finds faster.
     `device` and `precision` ("fp32", "bf16", "fp16") override. Quick mode, which makes lessons small, is
-    also on where the environment has VITLAB_QUICK=1. Raises ValueError for a device or precision that is
-    not there.
+    also on where the environment has VITLAB_QUICK=1. In a notebook, figures carry alternative text from here
+    on (`vitlab.alt_text`). Raises ValueError for a device or precision that is not there.
 
     >>> start(device="cpu", precision="fp32").device
     device(type='cpu')
     """
     run = here(device, precision)
     torch.manual_seed(seed)
+    alt_text.in_notebooks()
     return replace(run, quick=quick or os.environ.get("VITLAB_QUICK") == "1", seed=seed)
 
 

@@ -287,4 +287,11 @@ def overview(model: ViT, image: Tensor, classes: list[str]) -> Figure:
     answer.barh([classes[i] for i in best], probabilities[best], color="0.35")
     answer.invert_yaxis()
     answer.set(xlim=(0, 1), xlabel="probability", title="and is named")
+    row, column = np.unravel_index(int(seen.argmax()), config.grid_size)
+    plots.describe(
+        picture,
+        f"One image's way through the model: cut into {config.num_patches} patches, made "
+        f"{path.tokens.shape[1]} tokens, rollout largest in row {row + 1}, column {column + 1}, and named "
+        f"{classes[best[0]]} with {probabilities[best[0]]:.1%}.",
+    )
     return picture

@@ -15,6 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vitlab.wording import shortened
+
 DPI = 100  # 9 pt letters are 12.5 pixels high
 REMEMBERED = 64  # pictures kept per explorer, so that going back to a state is immediate
 
@@ -190,7 +192,7 @@ class Explorer:
             "image/png": base64.b64encode(_light(self.picture)).decode(),
             "text/plain": self.caption,
         }
-        return bundle, {"image/png": {"alt": self.caption}}
+        return bundle, {"image/png": {"alt": shortened(self.caption)}}
 
 
 def _prepare(name: str, control: ipywidgets.ValueWidget, fast: bool) -> None:
