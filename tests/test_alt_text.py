@@ -1,6 +1,7 @@
 """What is said of a picture agrees with what was drawn, and stands in the output that a kernel sends."""
 
 import datetime
+import io
 import re
 
 import matplotlib
@@ -232,6 +233,27 @@ def test_the_other_plots_say_their_numbers():
     embeddings = torch.eye(6)
     said = alt_text(plots.position_similarity(embeddings, (2, 3)).figure)
     assert "0 everywhere to others" in said
+
+
+DRAWN = {
+    "matrix": lambda ax: plots.matrix(np.eye(7), title="t", ax=ax),
+    "bars": lambda ax: ax.bar(["boot", "bag"], [1, 2]),
+    "lines": lambda ax: plots.series([1, 10, 100], [1e-3, 1e-2, 1.0], "a", "x", "y", ax=ax).set_xscale("log"),
+    "runs": lambda ax: plots.runs({"a": [1.0, 2.0], "b": [3.0]}, "y", ax=ax),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_picture_stays_the_same_when_its_text_is_asked_for(name):
+    pictures = []
+    for asked in (False, True):
+        ax = axes()
+        DRAWN[name](ax)
+        assert not asked or alt_text(ax.figure)
+        encoded = io.BytesIO()
+        ax.figure.savefig(encoded, format="png", bbox_inches="tight")
+        pictures.append(encoded.getvalue())
+    assert pictures[0] == pictures[1]
 
 
 # --- one's own words ----------------------------------------------------------------------------------------
