@@ -129,7 +129,7 @@ def test_a_file_alone_takes_minus_one_to_one(folder, tmp_path, pixels):
     theirs = timm_folder(folder, mean=MEAN, std=STD)
     alone = (folder / "model.safetensors").rename(tmp_path / "model.safetensors")
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", message=".*images are taken to be")
         wanted = theirs(data.normalise(pixels))
         torch.testing.assert_close(ours(alone, pixels), wanted, rtol=0, atol=2e-5)
 
@@ -290,8 +290,20 @@ def test_patches_that_are_normed_first_cannot_take_it(folder):
     images.write_text("{}")
     assert vitlab.load_checkpoint(folder).config.patch_norm
     images.write_text(json.dumps(dict(do_normalize=False)))
-    with pytest.raises(ValueError, match="patch_norm"):
+    with pytest.raises(ValueError, match="norms patches before"):
         vitlab.load_checkpoint(folder)
+
+
+def test_a_stem_cannot_take_it_either(folder):
+    model = vitlab.ViT(vitlab.ViTConfig(image_size=32, patch_size=16, in_chans=3, stem=(1,), stem_width=32))
+    before = model.state_dict()
+    images = folder / "preprocessor_config.json"
+    images.write_text("{}")
+    preparing.take_unit_range(model, folder)
+    images.write_text(json.dumps(dict(image_mean=MEAN)))
+    with pytest.raises(ValueError, match="into a hybrid"):
+        preparing.take_unit_range(model, folder)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_folder_in_the_hub_s_cache_may_lack_the_processor(tmp_path, folder, pixels):
@@ -306,7 +318,7 @@ def test_a_folder_in_the_hub_s_cache_may_lack_the_processor(tmp_path, folder, pi
     known.mkdir(parents=True)
     (known / "preprocessor_config.json").touch()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", message=".*images are taken to be")
         vitlab.load_checkpoint(snapshot)
 
 
