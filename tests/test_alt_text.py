@@ -222,7 +222,7 @@ def test_the_other_plots_say_their_numbers():
     said = alt_text(plots.attention_distance([[1.0, 2.0], [3.0, 9.0]], uniform=5.5).figure)
     assert numbers(said) == [4, 2, 1, 9, 5.5]
     said = alt_text(plots.runs({"none": [1.0, 3.0], "learned": [7.0]}, "accuracy (%)").figure)
-    assert said == "Accuracy (%), means of the runs: none 2, learned 7."
+    assert said == "Mean accuracy (%): none 2, learned 7."
     said = alt_text(plots.spread({"a": [1.0, 2.0, 9.0]}, "energy").figure)
     assert said == "Energy, a box a name, medians: a 2."
     said = alt_text(plots.patch_grid(torch.zeros(1, 28, 28), 7).figure)

@@ -399,7 +399,7 @@ def runs(values: dict, y_label="", title: str | None = None, ax: Axes | None = N
     ax.set_xticks(range(len(values)), list(values))
     ax.grid(axis="y", alpha=0.3)
     means = listed(f"{name} {number(_array(found).mean(dtype=float))}" for name, found in values.items())
-    describe(ax, lambda ax: f"{ax.get_ylabel() or 'dots'}, means of the runs: {means}")
+    describe(ax, lambda ax: f"mean {ax.get_ylabel() or 'of the runs'}: {means}")
     return _titled(ax, title)
 
 
