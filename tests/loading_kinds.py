@@ -1,0 +1,239 @@
+"""The kinds of weights that `load_checkpoint` takes, small and random, each with its own library's logits.
+
+A kind writes its weights into the working directory, as a file or a folder, and gives images and what the
+library makes of them: Google's models in float64 by hand (tests compare that with JAX), the others by
+themselves.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torchvision
+import transformers
+import vit_pytorch
+from test_checkpoints_hybrids import google_stem, hybrid_arrays, timms
+from test_checkpoints_kinds import POSITIONS, big_vision_arrays, big_vision_forward, big_vision_sincos
+from test_checkpoints_layer_scale import dinov2
+from test_checkpoints_layer_scale import small as small_timm
+from test_checkpoints_published import (
+    as_npz,
+    as_safetensors,
+    google_arrays,
+    google_forward,
+    hf_config,
+    lucid,
+    pictures,
+    stirred,
+    timm_model,
+)
+from torch import Tensor, nn
+
+import vitlab
+
+SMALL = "32 px / 8, D 48, 2 layers"
+HYBRIDS = (  # bottlenecks in each stage, pixels, features a patch, name
+    ((1, 2, 1), 48, 1, "hybrid, three stages (as R50+B/16)"),
+    ((1, 1, 1, 1), 64, 1, "hybrid, four stages (as R26+S/32)"),
+    ((), 32, 2, "hybrid, no stages (as R+Ti/16)"),
+)
+
+
+def hybrid_size(blocks: tuple[int, ...], size: int) -> str:
+    return f"{size} px, bottlenecks {blocks}, D 24, 2 layers"
+
+
+class Kind(NamedTuple):
+    """One row of the table. `build` writes the weights; it gives their path, images and the logits."""
+
+    library: str
+    name: str
+    tried: str
+    build: Callable[[], tuple[Path, Tensor, Tensor]]
+    given: dict = {}  # the keywords without which the file does not load, or not as this model
+
+    @property
+    def id(self) -> str:
+        return f"{self.library}: {self.name}"
+
+
+def by_hand(arrays: dict, forward=google_forward, stem=lambda _, images: images, size=(16, 16), **instead):
+    """A model of Google's. `instead` has arrays that only the reference sees."""
+
+    def build():
+        images = np.random.default_rng(1).normal(size=(2, *size, 3)).astype(np.float32)
+        logits, _ = forward(arrays | instead, stem(arrays, images))
+        return as_npz(arrays), torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(logits)
+
+    return build
+
+
+def by_itself(make: Callable[[], nn.Module], size=(32, 32), channels=3, write=None, read=lambda out: out):
+    """A model of a library: written, as a lone file unless told otherwise, and run."""
+
+    def build():
+        model, images = make(), pictures(size, channels)
+        path = write(model) if write else as_safetensors(model.state_dict())
+        return path, images, read(model(images))
+
+    return build
+
+
+def as_hugging_face(model: nn.Module) -> Path:
+    model.save_pretrained("folder")
+    return Path("folder")
+
+
+def as_timm(model: nn.Module) -> Path:
+    """A folder as timm writes it; its config.json says the size of images and how many heads there are."""
+    file = as_safetensors(model.state_dict(), Path("folder/model.safetensors"))
+    arguments = dict(num_heads=model.blocks[0].attn.num_heads, img_size=list(model.patch_embed.img_size))
+    config = dict(architecture="vit", global_pool=model.global_pool, model_args=arguments)
+    file.with_name("config.json").write_text(
+        json.dumps(config | dict(pretrained_cfg=dict(mean=[0.5] * 3, std=[0.5] * 3)))
+    )
+    return file.parent
+
+
+def google() -> Iterator[Kind]:
+    sizes, library = "16 px / 4, D 24, 2 layers", "Google (.npz)"
+    yield Kind(library, "ViT, names of the released files", sizes, by_hand(google_arrays()))
+    yield Kind(library, "ViT, names of today's code", sizes, by_hand(google_arrays(released=False)))
+    yield Kind(library, "ViT with the hidden layer of pre-training", sizes, by_hand(google_arrays(hidden=7)))
+    yield Kind(library, "ViT, mean over patches", sizes, by_hand(google_arrays(token=False)))
+    for blocks, size, patch, name in HYBRIDS:
+        side = patch * vitlab.resnet.stem_stride(blocks)
+        arrays = hybrid_arrays(blocks, grid=(size // side, size // side), patch=patch)
+        build = by_hand(arrays, stem=google_stem, size=(size, size))
+        yield Kind(library, name, hybrid_size(blocks, size), build)
+    vit, flexi, simple = big_vision_arrays(), big_vision_arrays(token=True), big_vision_arrays()
+    del simple["pos_embedding"]
+    sincos = {POSITIONS: big_vision_sincos(4, 4, 24)}
+    library, given = "big_vision (.npz)", dict(image_size=16)
+    yield Kind(library, "ViT, mean over patches", sizes, by_hand(vit, big_vision_forward))
+    yield Kind(library, "FlexiViT", sizes, by_hand(flexi, big_vision_forward), given)
+    yield Kind(library, "SimpleViT", sizes, by_hand(simple, **sincos), given)
+
+
+def of_timm() -> Iterator[Kind]:
+    heads = dict(num_heads=4)
+
+    def kind(
+        label: str, given: dict = heads, make=timm_model, size=(32, 32), write=None, **arguments
+    ) -> Kind:
+        shown = f"{arguments['name']}, made small" if "name" in arguments else SMALL
+        return Kind("timm", label, shown, by_itself(partial(make, **arguments), size, write=write), given)
+
+    yield kind("ViT")
+    yield kind("ViT, a folder with config.json", {}, write=as_timm)
+    yield kind("ViT, mean, norm after it", global_pool="avg")
+    yield kind("ViT, mean beside a class token", heads | dict(pool="mean"), global_pool="avg", fc_norm=False)
+    yield kind("ViT, mean, no class token", global_pool="avg", class_token=False, fc_norm=False)
+    yield kind("ViT without biases of q, k and v", qkv_bias=False)
+    yield kind("ViT with a tanh GELU", heads | dict(gelu="tanh"), act_layer="gelu_tanh")
+    wide = dict(image_size=(24, 40))
+    yield kind("ViT, images of 24 × 40 px", heads | wide, size=(24, 40), img_size=(24, 40))
+    yield Kind("timm", "ViT with a hidden layer (before 0.8)", SMALL, with_hidden_layer, heads)
+    for what, name, given in (
+        ("DeiT", "deit_tiny_patch16_224", {}),
+        ("FlexiViT", "flexivit_small", dict(image_size=32)),
+        ("SigLIP, mean", "vit_base_patch16_siglip_gap_224", dict(pool="mean")),
+        ("DINOv2", "vit_small_patch14_dinov2", {}),
+        ("DeiT-III", "deit3_small_patch16_224", dict(image_size=32)),
+        ("ViT with layer scale, mean", "vit_medium_patch16_gap_240", {}),
+    ):
+        yield kind(what, heads | given, small_timm, name=name)
+    for blocks, size, patch, name in HYBRIDS:
+        make = partial(stirred_hybrid, blocks, size, patch)
+        yield Kind("timm", name, hybrid_size(blocks, size), by_itself(make, (size, size)), dict(num_heads=3))
+
+
+def stirred_hybrid(blocks: tuple[int, ...], size: int, patch: int) -> nn.Module:
+    return stirred(timms(blocks, (size, size), patch))
+
+
+def with_hidden_layer():
+    """timm no longer has this layer, of which older files are: it is put between its model and its head."""
+    model, images = timm_model(num_classes=0), pictures((32, 32))
+    hidden, head = nn.Linear(48, 7), nn.Linear(7, 5)
+    arrays = model.state_dict()
+    arrays |= {f"pre_logits.fc.{name}": array for name, array in hidden.state_dict().items()}
+    arrays |= {f"head.{name}": array for name, array in head.state_dict().items()}
+    return as_safetensors(arrays), images, head(hidden(model(images)).tanh())
+
+
+def of_hugging_face() -> Iterator[Kind]:
+    def logits(out):
+        return out.logits
+
+    def pooled(out):
+        return out.pooler_output
+
+    def token(out):
+        return out.last_hidden_state[:, 0]
+
+    def classifier():
+        return stirred(transformers.ViTForImageClassification(hf_config(transformers)))
+
+    def alone(**arguments):
+        return stirred(transformers.ViTModel(hf_config(transformers), **arguments))
+
+    def like_vit(model: str, **fields):
+        sizes = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=80)
+        make = getattr(transformers, f"{model}Model")
+        return stirred(make(make.config_class(image_size=32, patch_size=8, **sizes | fields)))
+
+    for name, make, read in (
+        ("ViTForImageClassification", classifier, logits),
+        ("ViTModel with a pooler", alone, pooled),
+        ("ViTModel without a pooler", partial(alone, add_pooling_layer=False), token),
+        ("ViTMAEModel, nothing masked", partial(like_vit, "ViTMAE", mask_ratio=0.0), token),
+        ("ViTMSNModel", partial(like_vit, "ViTMSN"), token),
+        ("Dinov2Model", partial(dinov2, transformers), pooled),
+    ):
+        yield Kind("Hugging Face", name, SMALL, by_itself(make, write=as_hugging_face, read=read))
+    lone = by_itself(classifier, read=logits)
+    yield Kind("Hugging Face", "ViTForImageClassification, a lone file", SMALL, lone, dict(num_heads=4))
+
+
+def of_vit_pytorch() -> Iterator[Kind]:
+    def kind(name: str, given: dict, **arguments) -> Kind:
+        return Kind("vit-pytorch", name, SMALL, by_itself(partial(lucid, vit_pytorch, **arguments)), given)
+
+    def simple():
+        sizes = dict(patch_size=8, num_classes=5, dim=48, depth=2, heads=4, mlp_dim=80, dim_head=12)
+        return stirred(vit_pytorch.SimpleViT(image_size=32, **sizes))
+
+    heads = dict(num_heads=4)
+    yield kind("ViT, heads 64 wide (its default)", {}, dim_head=64)
+    yield kind("ViT, heads of another width", heads)
+    yield kind("ViT, mean", heads, pool="mean")
+    yield kind("ViT, one head without output projection", {}, heads=1, dim_head=48)
+    yield Kind("vit-pytorch", "SimpleViT", SMALL, by_itself(simple), heads | dict(image_size=32))
+
+
+def of_torchvision() -> Iterator[Kind]:
+    def make(*sizes, **arguments):
+        return stirred(torchvision.models.VisionTransformer(*sizes, num_classes=5, **arguments))
+
+    for name, patch, width, heads in (
+        ("vit_b_16", 16, 768, 12),
+        ("vit_b_32", 32, 768, 12),
+        ("vit_l_16", 16, 1024, 16),
+        ("vit_l_32", 32, 1024, 16),
+        ("vit_h_14", 14, 1280, 16),
+    ):
+        size = 2 * patch
+        one = partial(make, size, patch, 1, heads, width, 64)
+        tried = f"{size} px / {patch}, D {width}, 1 layer"
+        yield Kind("torchvision", name, tried, by_itself(one, (size, size)))
+    hidden = partial(make, 32, 8, 2, 4, 48, 80, representation_size=7)
+    yield Kind("torchvision", "with representation_size", SMALL, by_itself(hidden), dict(num_heads=4))
+
+
+def all_kinds() -> list[Kind]:
+    return [*google(), *of_timm(), *of_hugging_face(), *of_vit_pytorch(), *of_torchvision()]

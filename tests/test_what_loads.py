@@ -1,0 +1,94 @@
+"""What loads and how close it comes: every kind against its own library, and the table in the docs.
+
+`python tests/test_what_loads.py` writes the table anew.
+"""
+
+import os
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+import vitlab
+
+pytest.importorskip("transformers")
+pytest.importorskip("vit_pytorch")
+
+from loading_kinds import Kind, all_kinds  # noqa: E402
+
+PAGE = Path(__file__).parents[1] / "notebooks" / "reference" / "what_loads.md"
+LIBRARIES = ("timm", "transformers", "vit-pytorch", "torchvision")
+KINDS = {kind.id: kind for kind in all_kinds()}
+CLOSE = 2e-5
+
+
+def difference(kind: Kind) -> float:
+    """The largest difference of a kind's logits, in the working directory."""
+    torch.manual_seed(0)
+    with torch.no_grad(), warnings.catch_warnings():
+        path, images, wanted = kind.build()
+        warnings.simplefilter("ignore")  # that a lone file leaves things open, another test holds
+        logits = vitlab.load_checkpoint(path, **kind.given)(images)
+    assert logits.shape == wanted.shape
+    assert wanted.abs().max() > 0.1  # else they would be close whatever was loaded
+    return float((logits.double() - wanted.double()).abs().max())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_logits_are_those_of_the_library(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert difference(KINDS[name]) < CLOSE
+
+
+def row(kind: Kind, differs: float) -> str:
+    """A line of the table. Below the bound all is rounding, which no two machines share."""
+    given = ", ".join(f"`{name}={value!r}`" for name, value in kind.given.items()) or "–"
+    close = "< 2e-5" if differs < CLOSE else f"{differs:.0e}"
+    return f"| {kind.library} | {kind.name} | {kind.tried} | {given} | {close} |"
+
+
+def page() -> str:
+    """The page with its table made anew, in the working directory."""
+    head = "| library | kind | model tried | keywords given | logits differ by |"
+    lines = [head, "| --- | --- | --- | --- | --- |"]
+    lines += [row(kind, difference(kind)) for kind in KINDS.values()]
+    return PAGE.read_text(encoding="utf-8").partition(head)[0] + "\n".join(lines) + "\n"
+
+
+def test_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert PAGE.read_text(encoding="utf-8") == page(), "python tests/test_what_loads.py writes it anew"
+
+
+def test_page_names_the_versions():
+    words = PAGE.read_text(encoding="utf-8")
+    for library in LIBRARIES:
+        assert f"{library} {version(library)}" in words
+
+
+def test_every_table_of_names_has_rows():
+    """Nothing that `load_checkpoint` knows by its names is missing from the page."""
+    libraries = {kind.library.partition(" (")[0] for kind in KINDS.values()}
+    layouts = {layout.library for layout in vitlab.checkpoints.layouts.LAYOUTS}
+    assert layouts | {"big_vision"} == libraries
+    names = " ".join(KINDS)
+    for kind in (
+        "FlexiViT",
+        "SimpleViT",
+        "ViTMAEModel",
+        "hybrid",
+        "DINOv2",
+        "DeiT-III",
+        "Dinov2Model",
+        "vit_h_14",
+    ):
+        assert kind in names
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)
+        PAGE.write_text(page(), encoding="utf-8")
