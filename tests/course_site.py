@@ -17,6 +17,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
+REFERENCE = tools.NOTEBOOKS / "reference"
 INDEX = """# Vision Transformers, built and measured
 
 Notebooks on *An Image is Worth 16x16 Words* (arXiv 2010.11929), with the outputs of a run on a CPU. These
@@ -25,6 +26,11 @@ pages are for reading; to run the code, answer the exercises and move the slider
 
 ```{toctree}
 PAGES
+```
+
+```{toctree}
+:caption: Reference
+REFERENCE
 ```
 """
 SETTINGS = dict(
@@ -59,7 +65,7 @@ def build(out: Path) -> None:
 
 
 def write_source(folder: Path) -> None:
-    """The notebooks as the pages show them, and a first page that lists them."""
+    """The notebooks as the pages show them, the reference, and a first page that lists both."""
     folder.mkdir()
     for path in tools.notebook_paths():
         nb = tools.read(path)
@@ -68,8 +74,16 @@ def write_source(folder: Path) -> None:
             if cell.metadata.get("jupyter", {}).get("source_hidden"):
                 cell.metadata.tags = [*cell.metadata.get("tags", []), "hide-input"]
         tools.write(nb, folder / path.name)
+    shutil.copytree(REFERENCE, folder / "reference")
     pages = "\n".join(path.stem for path in tools.notebook_paths())
-    (folder / "index.md").write_text(INDEX.replace("PAGES", pages), encoding="utf-8")
+    reference = "\n".join(f"reference/{path.stem}" for path in reference_paths())
+    index = INDEX.replace("PAGES", pages).replace("REFERENCE", reference)
+    (folder / "index.md").write_text(index, encoding="utf-8")
+
+
+def reference_paths() -> list[Path]:
+    """The pages to look things up in."""
+    return sorted(REFERENCE.glob("*.md"))
 
 
 def anchor(heading: str) -> str:

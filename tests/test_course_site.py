@@ -20,13 +20,23 @@ pytestmark = pytest.mark.slow
 def pages(tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("site") / "site"
     course_site.build(folder)
-    return {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.html")}
+    paths = [*folder.glob("*.html"), *folder.glob("reference/*.html")]
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
 def test_every_notebook_is_a_page_and_on_the_first(pages):
     for path in tools.notebook_paths():
         assert f"{path.stem}.html" in pages
         assert f'href="{path.stem}.html"' in pages["index.html"]
+
+
+def test_every_page_of_the_reference_is_there_with_its_table(pages):
+    assert course_site.reference_paths()
+    for path in course_site.reference_paths():
+        name = f"reference/{path.stem}.html"
+        assert f'href="{name}"' in pages["index.html"]
+        rows = re.findall(r"^\| (?!---)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert pages[name].count("<tr") == len(rows)
 
 
 @pytest.mark.parametrize("path", tools.notebook_paths(), ids=lambda path: path.stem)
