@@ -152,6 +152,26 @@ def test_patches_of_several_features_and_another_width():
         )
 
 
+@pytest.mark.parametrize("prefix", ["", "params/", "opt/target/"])
+@pytest.mark.parametrize("kind", [dict(token=False), dict(hidden=7), dict(classes=0)])
+def test_the_rest_of_a_hybrid_is_as_free_as_a_vits(kind, prefix):
+    arrays = hybrid_arrays((1, 1), **kind)
+    images = np.random.default_rng(1).normal(size=(2, 24, 24, 3)).astype(np.float32)
+    ours = vitlab.load_checkpoint(as_npz({prefix + name: array for name, array in arrays.items()}))
+    logits, _ = google_forward(arrays, google_stem(arrays, images))
+    same_outputs(ours, torch.from_numpy(images).permute(0, 3, 1, 2), logits.astype(np.float32))
+
+
+def test_the_caller_cannot_make_a_hybrid_of_a_vit_or_another_of_a_hybrid():
+    with pytest.raises(ValueError, match=r"says stem=None; got stem=\(1,\)"):
+        vitlab.load_checkpoint(as_npz(google_arrays()), stem=(1,))
+    file = as_npz(hybrid_arrays((1, 1)))
+    for wrong in (dict(stem=(1,)), dict(stem_width=32), dict(stem_rule="timm"), dict(patch_size=4)):
+        with pytest.raises(ValueError, match=f"says {next(iter(wrong))}="):
+            vitlab.load_checkpoint(file, **wrong)
+    assert vitlab.load_checkpoint(file, stem=(1, 1), stem_width=64, patch_size=8).config.stem == (1, 1)
+
+
 @pytest.mark.parametrize("blocks", STEMS)
 def test_timm_reads_googles_file_alike(blocks, monkeypatch):
     """Kernels of a large deviation, so that it matters little how it is kept from zero."""

@@ -85,7 +85,7 @@ def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
 def stem(file: Foreign) -> dict:
     """What a hybrid has before its patches. Google's norms and timm's avoid division by zero in two ways."""
     if file.stem is None:
-        return {}
+        return dict(stem=None)
     rule = "timm" if file.layout.library == "timm" else "jax"
     return dict(stem=file.stem, stem_width=file.size("w"), stem_rule=rule)
 
