@@ -1,8 +1,8 @@
 # `make` lists what there is. Everything is installed into .venv, on first use; another Python: make lab PYTHON=python3.12
 PYTHON ?= python3
-# A notebook's kernel takes up to 1 GB, and so do JupyterLab and Chromium together: two workers stay below the limit.
+# A notebook's kernel takes 1.2 GB, and so do JupyterLab, Chromium and what drives them: two workers fit the limit.
 MEASURED := OMP_NUM_THREADS=1 .venv/bin/python tests/peak_memory.py --limit 6 .venv/bin/python
-PYTEST := $(MEASURED) -m pytest -n auto --maxprocesses 2 --dist loadgroup
+PYTEST := $(MEASURED) -m pytest -n auto --maxprocesses 2
 
 .PHONY: help lab test quick bench site colab colab-check record
 

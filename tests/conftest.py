@@ -29,6 +29,18 @@ def pytest_collection_modifyitems(items):
     )  # a stable sort: files keep their order
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config, log):
+    """One worker has all browser tests, which share a JupyterLab and a Chromium; the rest goes one by one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneForTheBrowser(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "browser" if "/browser/" in nodeid else nodeid
+
+    return OneForTheBrowser(config, log)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference material beside the checkout; tests that need it are skipped without it."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import peak_memory
 import psutil
@@ -49,6 +50,15 @@ def test_the_command_s_status_is_passed_on_and_too_much_memory_is_a_failure():
     assert "more than the limit of 0.2 GB" in above.stdout
     assert run("--limit", "1", sys.executable, "-c", "raise SystemExit(5)").returncode == 5
     assert run(sys.executable, "-c", "import os; os.kill(os.getpid(), 9)").returncode == 137
+
+
+def test_one_worker_has_all_browser_tests(request):
+    """Each would start a JupyterLab and a Chromium of its own, beside kernels of 1 GB."""
+    options = SimpleNamespace(getvalue={"tx": ["popen"]}.get, getoption=lambda *_: None)
+    scheduler = request.config.hook.pytest_xdist_make_scheduler(config=options, log=None)
+    names = ["tests/browser/test_site.py::test_a[1]", "tests/browser/test_numbers.py::test_b"]
+    names += ["tests/test_vit.py::test_c[1]", "tests/test_vit.py::test_c[2]"]
+    assert [scheduler._split_scope(name) for name in names] == ["browser", "browser", *names[2:]]
 
 
 def test_a_process_that_has_ended_takes_nothing():

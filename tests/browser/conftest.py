@@ -4,6 +4,7 @@ import os
 
 import all_explorers
 import lab
+import notebook_tools as tools
 import pytest
 
 
@@ -23,14 +24,18 @@ def served(browser, tmp_path_factory):
         yield address_and_folder
 
 
+@pytest.fixture(scope="session", params=[path.stem for path in tools.notebook_paths()])
+def ran(request, browser, served):
+    """(page with a notebook that has run, list of the errors that the page reports), each notebook in turn"""
+    with lab.running(browser, served[0], request.param) as page_and_errors:
+        yield page_and_errors
+
+
 @pytest.fixture(scope="session")
 def page(browser, served):
     """A page with every explorer, run; at the end, neither kernel nor page may have reported an error."""
     address, folder = served
-    page, errors = lab.new_page(browser)
-    lab.open_notebook(page, address, all_explorers.write(folder))
-    lab.run_all(page)
-    yield page
-    assert lab.output_errors(page) == []
-    assert errors == []
-    page.close()
+    with lab.running(browser, address, all_explorers.write(folder)) as (page, errors):
+        yield page
+        assert lab.output_errors(page) == []
+        assert errors == []

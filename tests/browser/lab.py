@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import notebook_tools as tools
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -140,10 +140,18 @@ def output_errors(page: Page) -> list[str]:
     return errors + [sign for sign in signs if sign in shown]
 
 
-def close_notebook(page: Page) -> None:
-    """Close the page and end its kernel, which would go on holding its memory."""
-    page.evaluate(f"async () => {{ await {PANEL}.sessionContext.shutdown(); }}")
-    page.close()
+@contextlib.contextmanager
+def running(browser: Browser, address: str, name: str, **size: int) -> Iterator[tuple[Page, list[str]]]:
+    """A page with a notebook that has run, and the errors that the page reports; its kernel ends with it."""
+    page, errors = new_page(browser, **size)
+    try:
+        open_notebook(page, address, name)
+        run_all(page)
+        yield page, errors
+    finally:  # also of a test that fails: a kernel would go on holding its memory
+        with contextlib.suppress(Error):  # the page shows no notebook
+            page.evaluate(f"async () => {{ await {PANEL}.sessionContext.shutdown(); }}")
+        page.close()
 
 
 def label(control: Locator) -> str:

@@ -134,14 +134,11 @@ def main() -> None:
         lab.chromium() as browser,
     ):
         for path in paths:
-            page, _ = lab.new_page(browser)
-            lab.open_notebook(page, address, forgetful_copy(folder, path.stem))
-            lab.run_all(page)
-            for row in measure(page, path.stem):
-                print(f"{row.notebook:<24}{row.explorer:<22}{row.control:<24}", end="")
-                print(f"median {row.median:4.0f} ms   p95 {row.p95:4.0f} ms", flush=True)
-                rows.append(row)
-            lab.close_notebook(page)
+            with lab.running(browser, address, forgetful_copy(folder, path.stem)) as (page, _):
+                for row in measure(page, path.stem):
+                    print(f"{row.notebook:<24}{row.explorer:<22}{row.control:<24}", end="")
+                    print(f"median {row.median:4.0f} ms   p95 {row.p95:4.0f} ms", flush=True)
+                    rows.append(row)
         table = markdown(rows, browser.version)
     if arguments.readme:
         write_readme(table)

@@ -1,7 +1,6 @@
 """Every control of every explorer does something, by keyboard, and what is shown then is true."""
 
 import lab
-import notebook_tools as tools
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -53,11 +52,8 @@ def button_moves(explorer):
         yield name, [lambda control=control: control.press("Space")]
 
 
-@pytest.mark.parametrize("name", [path.stem for path in tools.notebook_paths()])
-def test_every_control_changes_what_is_shown(browser, served, name):
-    page, page_errors = lab.new_page(browser)
-    lab.open_notebook(page, served[0], name)
-    lab.run_all(page)
+def test_every_control_changes_what_is_shown(ran):
+    page, page_errors = ran
     explorers = page.locator(lab.EXPLORERS).all()
     assert explorers
     idle = []
@@ -72,4 +68,3 @@ def test_every_control_changes_what_is_shown(browser, served, name):
     assert idle == []
     assert lab.output_errors(page) == []
     assert page_errors == []
-    page.close()

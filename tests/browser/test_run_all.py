@@ -8,17 +8,13 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", [path.stem for path in tools.notebook_paths()])
-def test_run_all_shows_no_error(browser, served, name):
-    page, page_errors = lab.new_page(browser)
-    lab.open_notebook(page, served[0], name)
-    lab.run_all(page)
+def test_run_all_shows_no_error(ran):
+    page, page_errors = ran
     assert lab.output_errors(page) == []
     assert page_errors == []
     pictures = page.locator(".jp-Notebook .jp-OutputArea img")
     assert pictures.count() > 0
     assert pictures.evaluate_all("all => all.every(picture => picture.complete && picture.naturalWidth > 0)")
-    page.close()
 
 
 @pytest.mark.parametrize(
@@ -34,8 +30,5 @@ def test_an_error_would_be_seen(browser, served, source, error):
     address, folder = served
     cells = [nbformat.v4.new_code_cell(source), nbformat.v4.new_code_cell("2")]
     tools.write(nbformat.v4.new_notebook(cells=cells, metadata=tools.METADATA), folder / "faulty.ipynb")
-    page, page_errors = lab.new_page(browser)
-    lab.open_notebook(page, address, "faulty")
-    lab.run_all(page)
-    assert any(error in seen for seen in lab.output_errors(page) + page_errors)
-    page.close()
+    with lab.running(browser, address, "faulty") as (page, page_errors):
+        assert any(error in seen for seen in lab.output_errors(page) + page_errors)
