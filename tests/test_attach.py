@@ -32,6 +32,7 @@ class Heads(nn.Module):
             "at": lambda: weights @ v,
             "method": lambda: weights.matmul(v),
             "bmm": lambda: torch.bmm(weights.flatten(0, 1), v.flatten(0, 1)).unflatten(0, (-1, HEADS)),
+            "three axes": lambda: in_one_axis(q, k, v),
             "einsum": lambda: torch.einsum("bhqk,bhkd->bhqd", weights, v),
             "values first": lambda: torch.einsum("bhkd,bhqk->bhqd", v, weights),
             "torch.softmax": lambda: torch.softmax(scores, -1) @ v,
@@ -62,6 +63,12 @@ def mask_of(q):
     mask = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool)
     mask[:, 3] = False
     return mask
+
+
+def in_one_axis(q, k, v):
+    q, k, v = (each.flatten(0, 1) for each in (q, k, v))
+    out = torch.bmm((torch.bmm(q, k.mT) / q.shape[-1] ** 0.5).softmax(-1), v)
+    return out.unflatten(0, (-1, HEADS))
 
 
 def window(q, k, v):
@@ -129,7 +136,18 @@ def by_hand(model, images):
     return torch.stack(layers)
 
 
-WAYS = ("sdpa", "matmul", "at", "method", "bmm", "einsum", "values first", "torch.softmax", "nn.Softmax")
+WAYS = (
+    "three axes",
+    "sdpa",
+    "matmul",
+    "at",
+    "method",
+    "bmm",
+    "einsum",
+    "values first",
+    "torch.softmax",
+    "nn.Softmax",
+)
 WAYS += ("F.softmax", "dropout", "in halves", "masked", "causal", "scaled", "biased")
 
 
@@ -234,9 +252,10 @@ def test_nothing_is_left_in_the_model():
     assert not torch.overrides._get_current_function_mode_stack()
 
 
-def test_gradients_flow_through_the_weights():
+@pytest.mark.parametrize("way", ["sdpa", "matmul", "three axes"])
+def test_gradients_flow_through_the_weights(way):
     """As through weights that are made in the open: the same number by differences in fp64."""
-    model, images = made("sdpa", "matmul", "sdpa").double(), pictures().double()
+    model, images = made(way, "matmul", "sdpa").double(), pictures().double()
     with vitlab.record_attention(vitlab.attach(model, **SIZES)) as record:
         outputs = model(images)
     (gradient,) = torch.autograd.grad(outputs[:, 2].sum(), record.layers[0])
@@ -296,6 +315,15 @@ def test_the_record_is_of_calls_of_the_model_alone():
     assert record.weights.shape == (DEPTH, 5, HEADS, TOKENS, TOKENS)
     model(images)
     assert record.weights.shape[1] == 5
+
+
+def test_a_copy_of_the_model_is_another_model():
+    model, images = made(), pictures()
+    with vitlab.record_attention(vitlab.attach(model, **SIZES)) as record, torch.no_grad():
+        copied = copy.deepcopy(model)
+        torch.testing.assert_close(copied(images), model(images), atol=1e-6, rtol=0)
+    assert record.weights.shape[1] == 3
+    torch.testing.assert_close(copied(images), model(images))
 
 
 def test_two_records_at_once():

@@ -29,6 +29,7 @@ class Description:
     std: tuple[float, ...] | None = None
     blocks: Sequence[nn.Module] | None = None
     rounds_up: bool = False  # are pictures padded to whole patches, or cut?
+    classifies: bool | None = None  # is the output one logit a class?
     parallel: bool = False  # may a block have several attentions side by side?
     call: Callable[[nn.Module, Tensor], Any] = lambda model, images: model(images)
     check_call: Callable[[tuple, dict], None] = lambda args, kwargs: None  # before a call that is recorded
@@ -44,7 +45,8 @@ class Description:
     def with_keywords(self, **given) -> "Description":
         """What the user says where the object is silent; raises ValueError where they say different things.
 
-        An image size may differ, as some models take several.
+        An image size may differ, as some models take several; and where the model pools no tokens, the user
+        knows what a head behind it reads.
 
         >>> Description(patch_size=16).with_keywords(num_prefix_tokens=1, patch_size=None).num_prefix_tokens
         1
@@ -52,7 +54,8 @@ class Description:
         said = {each.name: getattr(self, each.name) for each in fields(self)}
         given = vars(Description(**{name: value for name, value in given.items() if value is not None}))
         for name in ("patch_size", "num_prefix_tokens", "reads", "channels"):
-            if None not in (said[name], given[name]) and said[name] != given[name]:
+            silent = said[name] in (None, "tokens") or given[name] is None
+            if not silent and said[name] != given[name]:
                 raise ValueError(f"the model says {name}={said[name]}; got {name}={given[name]}")
         names = ("image_size", "patch_size", "num_prefix_tokens", "reads", "channels", "mean", "std")
         return Description(**said | {name: given[name] for name in names if given[name] is not None})

@@ -7,7 +7,11 @@ from vitlab.patches import as_pair
 
 
 def mean_attention_distance(
-    weights: Tensor, grid_size: tuple[int, int], patch_size: int, cls: str = "drop"
+    weights: Tensor,
+    grid_size: tuple[int, int],
+    patch_size: int | tuple[int, int],
+    cls: str = "drop",
+    num_prefix_tokens: int | None = None,
 ) -> Tensor:
     """Mean distance between a patch and what it attends to, in pixels: (L, B, heads, T, T) -> (L, heads).
 
@@ -15,8 +19,9 @@ def mean_attention_distance(
     over queries and images. The class token has no place, so its row and column are left out; with
     `cls="drop"` (as in published code) what remains of a row no longer sums to 1, which makes a head that
     looks at the class token seem local; with "renormalise" rows are divided by what remains, and one of
-    which nothing remains counts as 0. Without a class token both agree. Raises ValueError where tokens and
-    grid do not fit.
+    which nothing remains counts as 0. Without a class token both agree. So it is with all tokens before the
+    patches; of more than one, as registers are, say how many. Raises ValueError where tokens and grid do not
+    fit.
 
     >>> uniform = torch.full((1, 1, 1, 196, 196), 1 / 196)
     >>> round(mean_attention_distance(uniform, (14, 14), 16).item(), 1)
@@ -24,10 +29,17 @@ def mean_attention_distance(
     """
     rows, columns = as_pair(grid_size)
     prefix = weights.shape[-1] - rows * columns
-    if weights.ndim != 5 or prefix not in (0, 1) or weights.shape[-2] != weights.shape[-1]:
+    allowed = (0, 1) if num_prefix_tokens is None else (num_prefix_tokens,)
+    if weights.ndim != 5 or prefix not in allowed or weights.shape[-2] != weights.shape[-1]:
+        more = (
+            "or one more with a class token"
+            if num_prefix_tokens is None
+            else f"and {num_prefix_tokens} before"
+        )
         raise ValueError(
             f"weights of a {rows} x {columns} grid have the shape (L, B, heads, T, T) with "
-            f"T = {rows * columns}, or one more with a class token; got {tuple(weights.shape)}"
+            f"T = {rows * columns}, {more}; got {tuple(weights.shape)}. For other prefixes say "
+            "num_prefix_tokens"
         )
     if cls not in ("drop", "renormalise"):
         raise ValueError(f"cls is 'drop' or 'renormalise'; got {cls!r}")
@@ -44,7 +56,7 @@ def renormalised(weights: Tensor) -> Tensor:
     return weights / torch.where(sums == 0, 1, sums)
 
 
-def uniform_attention_distance(grid_size: tuple[int, int], patch_size: int) -> float:
+def uniform_attention_distance(grid_size: tuple[int, int], patch_size: int | tuple[int, int]) -> float:
     """The mean attention distance in pixels of a head that attends to all patches alike.
 
     The line to compare figure 7 (right) with: most of a high head's distance is the size of the image.
@@ -73,12 +85,13 @@ def class_token_share(weights: Tensor, queries: str = "patches") -> Tensor:
     return weights[..., rows[queries], 0].mean(dim=(1, 3))
 
 
-def patch_distances(grid_size: tuple[int, int], patch_size: int) -> Tensor:
+def patch_distances(grid_size: tuple[int, int], patch_size: int | tuple[int, int]) -> Tensor:
     """Distances between the centres of all pairs of patches in pixels, (N, N).
 
-    >>> patch_distances((1, 3), 16)[0].tolist()
-    [0.0, 16.0, 32.0]
+    >>> patch_distances((1, 3), 16)[0].tolist(), patch_distances((2, 2), (3, 4))[0].tolist()
+    ([0.0, 16.0, 32.0], [0.0, 4.0, 3.0, 5.0])
     """
     rows, columns = as_pair(grid_size)
     places = torch.cartesian_prod(torch.arange(float(rows)), torch.arange(float(columns)))  # (N, 2)
-    return torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist") * patch_size
+    places = places * torch.tensor(as_pair(patch_size))
+    return torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist")

@@ -37,6 +37,7 @@ def of_vitlab(model: nn.Module) -> Description:
         reads=config.pool,
         channels=config.in_chans,
         blocks=model.blocks,
+        classifies=bool(config.num_classes),
     )
 
 
@@ -60,6 +61,7 @@ def of_timm(model: nn.Module) -> Description:
         std=config["std"] if known else None,
         blocks=getattr(model, "blocks", None),
         rounds_up=bool(getattr(embed, "dynamic_img_pad", False)),
+        classifies=bool(getattr(model, "num_classes", 0)) and getattr(model, "global_pool", "") != "",
         parallel=any(type(each).__name__ == "ParallelThingsBlock" for each in model.modules()),
     )
 
@@ -84,6 +86,7 @@ def of_torchvision(model: nn.Module) -> Description:
         reads="token" if hasattr(model, "class_token") else None,
         channels=None if stem is None else first_channels(stem),
         blocks=model.encoder.layers if hasattr(model, "class_token") else None,
+        classifies=hasattr(model, "class_token") or None,
     )
 
 
@@ -104,12 +107,14 @@ def of_open_clip(model: nn.Module) -> Description:
         mean=getattr(model, "image_mean", None),
         std=getattr(model, "image_std", None),
         blocks=model.transformer.resblocks,
+        classifies=False,
         call=lambda model, images: model(images)[0] if model.output_tokens else model(images),
     )
 
 
 def of_timm_in_open_clip(model: nn.Module) -> Description:
     inner = describe(model.trunk)
+    inner.classifies = False
     inner.image_size = inner.image_size or tuple(model.image_size)
     inner.mean = getattr(model, "image_mean", None) or inner.mean
     inner.std = getattr(model, "image_std", None) or inner.std
@@ -123,12 +128,13 @@ def of_vit_pytorch(model: nn.Module) -> Description:
     if room == "simple_vit_with_register_tokens":
         raise ValueError("this SimpleViT's registers stand behind its patches, where no prefix is")
     if room in VIT_PYTORCH_WITHOUT_PREFIX:
-        found.num_prefix_tokens, found.reads = 0, "mean"
+        found.num_prefix_tokens, found.reads, found.classifies = 0, "mean", True
     elif room in VIT_PYTORCH_WITH_CLASS_TOKEN and isinstance(getattr(model, "cls_token", None), Tensor):
         found.num_prefix_tokens = model.cls_token.shape[-2]
         mean = "mean_all" if found.num_prefix_tokens else "mean"
         found.reads = mean if getattr(model, "pool", "cls") == "mean" else "token"
-        if model.mlp_head is None:
+        found.classifies = model.mlp_head is not None
+        if not found.classifies:
             found.reads = "tokens"
     if hasattr(model, "transformer"):
         found.blocks = getattr(model.transformer, "layers", None)
@@ -186,6 +192,7 @@ def of_transformers(model: nn.Module) -> Description:
         reads=transformers_reads(model, kind, name),
         channels=getattr(config, "num_channels", None),
         blocks=transformers_blocks(model),
+        classifies="ForImageClassification" in name,
     )
     if kind == "vit_mae":
         if config.mask_ratio:
@@ -278,7 +285,7 @@ def check_in_order(args: tuple, kwargs: dict) -> None:
     noise = args[1] if len(args) > 1 else kwargs.get("noise")
     if noise is None or not bool((noise.diff(dim=-1) > 0).all()):
         raise ValueError(
-            "called like this the model shuffles its patches, and tokens would be drawn at other places: call "
+            "called like this the model shuffles its patches, so that tokens would be drawn elsewhere: call "
             "view(images)"
         )
 

@@ -1,7 +1,7 @@
 """Recording what a forward pass makes inside: attention weights, and more on request."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitlab.attention.probing import POOLING, observing
 from vitlab.attention.view import View, attach
-from vitlab.attention.watching import watching
+from vitlab.attention.watching import Hook, watching
 from vitlab.encoder import Attention, Block, attention_scores
 from vitlab.vit import ViT
 
@@ -179,19 +179,6 @@ def watched(
 
     with watching(view, keep, before):
         yield record
-
-
-class Hook:
-    """A hook on one model's layers: in a copy of the model, made while it is there, it does nothing."""
-
-    def __init__(self, function: Callable):
-        self.function = function
-
-    def __call__(self, *given):
-        return self.function(*given)
-
-    def __deepcopy__(self, memo: dict) -> "Hook":
-        return Hook(lambda *given: None)
 
 
 def as_list(one_or_more) -> list:

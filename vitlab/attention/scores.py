@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitlab.attention.maps import GREY, Classes, check_classes, probability
+from vitlab.attention.reading import Classes, grey_of, question
+from vitlab.attention.view import View
 from vitlab.vit import evaluating
 
 THRESHOLDS = 101  # 0, 0.01, …, 1
@@ -120,7 +121,7 @@ def deletion_curve(
     >>> deletion_curve(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), torch.rand(2, 7, 7), steps=4).shape
     torch.Size([2, 5])
     """
-    grey = torch.full_like(images, GREY)
+    grey = torch.zeros_like(images) + grey_of(model, images)
     return replacing(model, images, images, grey, maps, classes, steps)
 
 
@@ -164,13 +165,13 @@ def replacing(
         raise ValueError(f"there is one map for each image; got {len(maps)} and {len(images)}")
     places = order(maps, images.shape[-2:])[:, None].to(images.device)  # (B, 1, H, W)
     curve = []
-    with evaluating(model):
-        logits = model(images)
-        classes = check_classes(model, classes, logits)
+    with evaluating(model.model if isinstance(model, View) else model):
+        output = model(images)
+        ask = question(model, classes, output)
         for step in range(steps + 1):
             mixed = torch.where(places < round(places[0].numel() * step / steps), after, before)
             known = (step == 0 and before is images) or (step == steps and after is images)
-            curve.append(probability(logits if known else model(mixed), classes))
+            curve.append(ask(output if known else model(mixed)))
     return torch.stack(curve, dim=1)
 
 

@@ -31,7 +31,8 @@ class Seeing(TorchFunctionMode):
     Fused attention is computed in the open, from the same queries, keys, mask and scale. A softmax counts
     where its result multiplies something, as weights do values. Gradients flow through the weights. What no
     function of PyTorch in Python shows (kernels of other libraries, exported programs) is not seen. While
-    `watching` is False everything passes through.
+    `watching` is False everything passes through. `shape` gives weights the shape that they are to be seen
+    in; what is computed comes from that tensor, so that a gradient can be taken with respect to it.
 
     >>> seen = []
     >>> with Seeing(seen.append):
@@ -40,9 +41,11 @@ class Seeing(TorchFunctionMode):
     torch.Size([1, 2, 4, 4])
     """
 
-    def __init__(self, see: Callable[[Seen], None]):
+    def __init__(
+        self, see: Callable[[Seen], None], shape: Callable[[Tensor], Tensor] = lambda weights: weights
+    ):
         super().__init__()
-        self.see = see
+        self.see, self.shape = see, shape
         self.watching = True
         self.after_softmax = WeakIdKeyDictionary()  # a tensor that comes from weights -> Seen
 
@@ -78,8 +81,9 @@ class Seeing(TorchFunctionMode):
             query, key, value = (each.to(dtype) for each in (query, key, value))
         with full_precision(query.device):
             weights = open_weights(query, key, attn_mask, is_causal, scale)
-            self.see(Seen(weights))
-            return F.dropout(weights, dropout_p).to(value.dtype) @ value
+            seen = self.shape(weights)
+            self.see(Seen(seen))
+            return F.dropout(seen.reshape(weights.shape), dropout_p).to(value.dtype) @ value
 
     def softmax(self, func, *args, **kwargs):
         """A softmax as it is; of a low precision it is made in fp32, and rounded afterwards."""
@@ -88,10 +92,9 @@ class Seeing(TorchFunctionMode):
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if out.ndim < 3 or dim not in (-1, out.ndim - 1) or not out.is_floating_point():
             return out
-        weights = out
-        if torch.finfo(out.dtype).bits < 32:
-            weights = given.softmax(dim=-1, dtype=torch.float32)
-            out = weights.to(out.dtype)
+        low = torch.finfo(out.dtype).bits < 32
+        weights = self.shape(given.softmax(dim=-1, dtype=torch.float32) if low else out)
+        out = weights.reshape(out.shape).to(out.dtype)
         self.after_softmax[out] = Seen(weights)
         return out
 

@@ -30,6 +30,23 @@ class View:
         """
         return output_tensor(self.description.call(self.model, images), self.model)
 
+    def prepare(self, images: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) -> floats as the model was trained on, (x / 255 - mean) / std.
+
+        Raises ValueError for other images, and where neither object nor user said mean and deviation.
+        """
+        if self.mean is None or self.std is None:
+            raise ValueError("nobody said what the images are normalised with: attach(model, mean=…, std=…)")
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
+            raise ValueError(
+                f"images are uint8 of shape (B, {self.channels}, H, W); got {images.dtype} "
+                f"{tuple(images.shape)}"
+            )
+        mean, std = (
+            torch.tensor(each, device=images.device)[:, None, None] for each in (self.mean, self.std)
+        )
+        return (images.float() / 255 - mean) / std
+
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) in pixels, for which the model was made."""
@@ -64,6 +81,16 @@ class View:
     def reads(self) -> str | None:
         """What the output is made of, as in `Description`; None where neither object nor user said."""
         return self.description.reads
+
+    @property
+    def classifies(self) -> bool | None:
+        """Whether the output is one logit a class; None where nobody says."""
+        return self.description.classifies
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether blocks have several attentions side by side."""
+        return sum(step != POOLING for step in self.plan) > self.num_layers
 
     @property
     def channels(self) -> int:

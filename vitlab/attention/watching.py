@@ -1,6 +1,6 @@
 """Recording a view's attention: each forward pass of the model is held against the view's plan."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -23,7 +23,7 @@ class Watch:
         self.depth = 0  # of calls of the model within each other
         self.step, self.images, self.grid = 0, 0, (0, 0)
         self.gathered: list[tuple[int, Tensor]] = []
-        self.seeing = Seeing(self.see)
+        self.seeing = Seeing(self.see, self.shape)
         self.seeing.watching = False
 
     def enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -36,6 +36,11 @@ class Watch:
         self.images, self.grid = len(images), self.view.grid_of(tuple(images.shape[-2:]))
         self.before(self.images, self.grid[0] * self.grid[1] + self.view.num_prefix_tokens, images.device)
         self.step, self.gathered, self.seeing.watching = 0, [], True
+
+    def shape(self, weights: Tensor) -> Tensor:
+        """Weights with an axis for the heads, where images and heads share one."""
+        shared = weights.ndim == 3 and len(weights) % self.images == 0
+        return heads_of(weights, self.images) if shared else weights
 
     def see(self, seen: Seen) -> None:
         """One attention: checked, and kept where its layer was asked for."""
@@ -85,6 +90,19 @@ def check_not_checkpointed() -> None:
         ) from error
 
 
+class Hook:
+    """A hook on one model's layers: in a copy of the model, made while it is there, it does nothing."""
+
+    def __init__(self, function: Callable):
+        self.function = function
+
+    def __call__(self, *given):
+        return self.function(*given)
+
+    def __deepcopy__(self, memo: dict) -> "Hook":
+        return Hook(lambda *given: None)
+
+
 def pictures(args: tuple, kwargs: dict) -> Tensor:
     """The images among what a model is called with; raises ValueError where there are none."""
     for each in (*args, *kwargs.values()):
@@ -101,8 +119,8 @@ def watching(view: View, keep: dict, before) -> Iterator[None]:
     """
     watch = Watch(view, keep, before)
     with ExitStack() as undo:
-        undo.enter_context(view.model.register_forward_pre_hook(watch.enter, with_kwargs=True))
-        undo.enter_context(view.model.register_forward_hook(watch.leave, always_call=True))
+        undo.enter_context(view.model.register_forward_pre_hook(Hook(watch.enter), with_kwargs=True))
+        undo.enter_context(view.model.register_forward_hook(Hook(watch.leave), always_call=True))
         undo.enter_context(uncompiled())
         undo.enter_context(watch.seeing)
         yield

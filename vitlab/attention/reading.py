@@ -1,0 +1,163 @@
+"""What a model's output looks at, and what it answers: for a `ViT` and for a view of any other."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from vitlab.attention.libraries import describe
+from vitlab.attention.view import View
+from vitlab.encoder import full_precision
+from vitlab.patches import as_pair
+from vitlab.vit import ViT, evaluating
+
+GREY = 0.0  # of images in [-1, 1], and the mean of images that are normalised by one
+Classes = int | Sequence[int] | Tensor | Callable[[Tensor], Tensor] | None
+
+
+def view_of(model: nn.Module | View) -> View:
+    """A view of a `ViT`, which needs no probing, or the view that it is; raises ValueError for another model.
+
+    >>> from vitlab import ViTConfig
+    >>> view_of(ViT(ViTConfig())).grid_size
+    (7, 7)
+    """
+    if isinstance(model, View):
+        return model
+    if isinstance(model, ViT):
+        depth = model.config.depth
+        return View(model, describe(model), list(range(depth)), [model.config.num_heads] * depth)
+    raise ValueError(
+        f"a map has the grid of a vitlab.ViT's patches; got a {type(model).__name__}. attach(model) makes a "
+        "view of any ViT, which has one"
+    )
+
+
+@contextmanager
+def looking_at(model: nn.Module | View, images: Tensor) -> Iterator[View]:
+    """Evaluation mode and a view, for a model that has a grid and images that fit it."""
+    view = view_of(model)
+    own = isinstance(view.model, ViT)
+    size = (view.channels, *(as_pair(view.image_size) if own else images.shape[-2:]))
+    if images.ndim != 4 or tuple(images.shape[1:]) != size or not images.is_floating_point():
+        values = "floats in [-1, 1]" if own else "normalised floats"
+        shape = ", ".join(map(str, size if own else (view.channels, "H", "W")))
+        raise ValueError(
+            f"this model takes {values} of shape (B, {shape}); got {tuple(images.shape)}, {images.dtype}"
+        )
+    with evaluating(view.model):
+        yield view
+
+
+def check_classes(model: nn.Module | View, classes: Classes, logits: Tensor) -> Tensor:
+    """One class for each image, (B,) int64: those given, or those predicted."""
+    without = model.classifies is False if isinstance(model, View) else not model.config.num_classes
+    if without or logits.ndim != 2:
+        raise ValueError(
+            "this model has no classes to ask about; give it a head (num_classes) first, or ask for a number "
+            "with a function of its output, (B, …) -> (B,)"
+        )
+    if classes is None:
+        return logits.argmax(dim=-1)
+    given, (images, n) = torch.as_tensor(classes, device=logits.device), logits.shape
+    whole = not given.is_floating_point() and given.dtype != torch.bool
+    if not whole or given.shape not in ((), (images,)) or bool(((given < 0) | (given >= n)).any()):
+        raise ValueError(
+            f"classes is None, a whole number from 0 to {n - 1}, or one for each of {images} images; "
+            f"got {classes!r}"
+        )
+    return given.long().expand(images)
+
+
+def logit(view: View, images: Tensor, classes: Classes) -> Tensor:
+    """The logit of one class of each image, or what a function makes of the output, (B,)."""
+    output = view(images)
+    if callable(classes):
+        return number_each(classes, output)
+    return output.gather(1, check_classes(view, classes, output)[:, None])[:, 0]
+
+
+def number_each(function: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
+    """What a function makes of an output, one number for each image; raises ValueError for anything else."""
+    made = function(output)
+    if not isinstance(made, Tensor) or made.shape != output.shape[:1]:
+        got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        raise ValueError(f"a function of the output gives one number an image, ({len(output)},); got {got}")
+    return made
+
+
+def probability(logits: Tensor, classes: Tensor) -> Tensor:
+    """The probability of one class each: (B, classes) -> (B,)."""
+    return logits.softmax(dim=-1).gather(1, classes[:, None])[:, 0]
+
+
+def question(model: nn.Module | View, classes: Classes, output: Tensor) -> Callable[[Tensor], Tensor]:
+    """What is asked of outputs, as a function of them, (B,): a class's probability, or one's own number."""
+    if callable(classes):
+        return partial(number_each, classes)
+    return partial(probability, classes=check_classes(model, classes, output))
+
+
+def grey_of(model: nn.Module | View, images: Tensor) -> Tensor:
+    """The grey in the middle of what images hold, (C, 1, 1), or `GREY` where nobody says what they hold."""
+    if not isinstance(model, View) or model.mean is None or model.std is None:
+        return images.new_full((1, 1, 1), GREY)
+    mean, std = images.new_tensor(model.mean), images.new_tensor(model.std)
+    return ((0.5 - mean) / std)[:, None, None]
+
+
+def check_reads(view: View) -> None:
+    """Raises ValueError where the rows that the output is made of are not known."""
+    if view.reads in (None, "tokens"):
+        words = "pools no tokens" if view.reads else "does not say what its output is made of"
+        raise ValueError(
+            f"{type(view.model).__name__} {words}, so no row of the attention is its own; say what the head "
+            "reads: attach(model, reads='token'), 'mean', …"
+        )
+
+
+def read_out(attention: Tensor, view: View, grid: tuple[int, int], pooling: Tensor | None = None) -> Tensor:
+    """What the model's output looks at among the patches: (B, T, T) -> (B, h, w).
+
+    That is the row of the token that is read, the mean of the rows that are averaged, or the rows that a
+    `pooling` of its own, (B, keys), weighs. Columns of the prefix are left out, and rows are not divided by
+    what remains. A maximum has no rows: the mean over patches stands for it. Raises ValueError where it is
+    not known what is read.
+    """
+    check_reads(view)
+    prefix = view.num_prefix_tokens
+    if view.reads == "attention":
+        with full_precision(attention.device):
+            rows = (pooling[:, None] @ attention[:, -pooling.shape[-1] :])[:, 0]
+    elif view.reads in ("token", "pair"):
+        rows = attention[:, : 1 if view.reads == "token" else 2].mean(dim=1)
+    elif view.reads == "token+mean":
+        rows = (attention[:, 0] + attention[:, prefix:].mean(dim=1)) / 2
+    else:
+        rows = attention[:, 0 if view.reads == "mean_all" else prefix :].mean(dim=1)
+    return patch_map(rows, grid)
+
+
+def patch_map(rows: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The patches of rows (B, T or N), which come last, on the grid: (B, h, w).
+
+    >>> patch_map(torch.arange(5.0)[None], (2, 2)).tolist()
+    [[[1.0, 2.0], [3.0, 4.0]]]
+    """
+    return rearrange(rows[:, -grid[0] * grid[1] :], "b (h w) -> b h w", h=grid[0])
+
+
+def in_patches(pixels: Tensor, view: View) -> Tensor:
+    """The pixels of each patch, without what no patch holds: (…, H, W) -> (…, h, w, pixels)."""
+    rows, columns = view.grid_of(tuple(pixels.shape[-2:]))
+    height, width = view.description.patch_size
+    if rows * height > pixels.shape[-2] or columns * width > pixels.shape[-1]:
+        raise ValueError(
+            f"pictures of {tuple(pixels.shape[-2:])} pixels have no whole number of {height} x {width} "
+            "patches; cut or pad them first"
+        )
+    pixels = pixels[..., : rows * height, : columns * width]
+    return rearrange(pixels, "... (h p) (w q) -> ... h w (p q)", h=rows, w=columns)
