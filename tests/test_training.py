@@ -588,7 +588,7 @@ def test_balanced_weights_by_hand():
     torch.testing.assert_close(found, torch.tensor([90 / 240, 90 / 24, 90 / 6]))
     torch.testing.assert_close(found[data.labels].mean(), torch.tensor(1.0))
     assert training.weights_of_classes(None, data) is None
-    assert training.weights_of_classes((1.0, 2.0, 3.0), data, outputs=5).tolist() == [1, 2, 3, 1, 1]
+    assert training.weights_of_classes((2, 3, 4), data, ["x", "few", None, "many"]).tolist() == [1, 4, 1, 2]
 
 
 @pytest.mark.parametrize("class_weights", ["balanced", [0.5, 3.0, 9.0]])

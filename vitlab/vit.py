@@ -211,10 +211,13 @@ class ViT(nn.Module):
 
     Parameters carry timm's names. Initial values follow Google's code: Xavier-uniform matrices, position
     embeddings with deviation 0.02, class token and head zero, so that the first loss is exactly ln(classes).
+    `class_names`, of the logits, are known once training or a checkpoint has told them.
 
     >>> ViT(ViTConfig())(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
+
+    class_names: list[str] | None = None
 
     def __init__(self, config: ViTConfig):
         super().__init__()

@@ -54,7 +54,7 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
     if metadata.get("format") != "vitlab":
         model = translate(path, arrays, metadata, config_fields, resize)
         take_unit_range(model, path)
-        return model.eval()
+        return with_class_names(model, path, metadata).eval()
     model = read_model(path, metadata, config_fields, arrays)
     check_floats(path, arrays)
     check_finite(path, arrays)
@@ -62,7 +62,20 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
         model.load_state_dict(arrays, assign=True)
     except RuntimeError as error:
         raise ValueError(f"the weights in {path} do not fit the config that it names: {error}") from error
-    return model.eval()
+    return with_class_names(model, path, metadata).eval()
+
+
+def with_class_names(model: nn.Module, path: Path, metadata: dict[str, str]) -> nn.Module:
+    """The model, which knows the names of its classes if `save_checkpoint` wrote them into the file."""
+    if "class_names" in metadata:
+        try:
+            names = json.loads(metadata["class_names"])
+        except ValueError:
+            names = None
+        if not isinstance(names, list):
+            raise ValueError(f"the class names in {path} cannot be read; save the model again")
+        model.class_names = names
+    return model
 
 
 def read_model(

@@ -31,7 +31,8 @@ def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") 
     """Write a vitlab model's weights and config to one safetensors file, and return its path.
 
     The models are `ViT`, `ResNet` and `MaskedPatchViT`. With `layout="timm"` a ViT's weights get the names
-    that timm loads, in the model that `timm_arguments` describes; `load_checkpoint` reads both layouts.
+    that timm loads, in the model that `timm_arguments` describes; `load_checkpoint` reads both layouts. The
+    names of the classes, where the model knows them, are kept in either.
 
     The file is written beside `path` and moved into place when it is complete, so that a full disk or a kill
     leaves an old file as it was. Raises ValueError for another model, and for one that timm does not have;
@@ -59,6 +60,8 @@ def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") 
         warn_of_preparation(path.parent, model.config.in_chans)
         tensors = for_timm(tensors, model.config)
         metadata = {"format": "pt", "vitlab": json.dumps({name: config[name] for name in TOLD})}
+    if names := getattr(model, "class_names", None):
+        metadata["class_names"] = json.dumps(list(names))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, safetensors.torch.save(tensors, metadata))
     return path

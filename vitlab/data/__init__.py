@@ -1,6 +1,7 @@
 """Images and labels: whole data sets as uint8 tensors on the device, augmented and normalised there."""
 
 from vitlab.data.batching import augment, batches, normalise
+from vitlab.data.classes import match_classes
 from vitlab.data.dataset import Dataset, check_labels, hold_out, select_classes
 from vitlab.data.examples import example_folder
 from vitlab.data.folders import image_folder
@@ -23,6 +24,7 @@ __all__ = [
     "fit_picture",
     "hold_out",
     "image_folder",
+    "match_classes",
     "normalise",
     "photos",
     "read_image",

@@ -20,8 +20,9 @@ def adapt(
     """A copy of a pre-trained ViT for another task, resolution or kind of image; `model` is left as it is.
 
     With `num_classes` the whole head, hidden layer included, is replaced by one zero-initialised linear
-    layer; with `image_size` the patch size stays, so there are more patches or fewer, and learned
-    position embeddings are interpolated to the new grid by `resize_pos_embed`'s `method` (section 3.2).
+    layer, whose classes have no names yet; with `image_size` the patch size stays, so there are more patches
+    or fewer, and learned position embeddings are interpolated to the new grid by `resize_pos_embed`'s
+    `method` (section 3.2).
     With `in_chans` a model for grey images (1) takes colour (3), or the other way round, such that a grey
     image in three equal channels gives the same tokens. Raises ValueError where the patch size does not
     divide the new size, and for channels that cannot be had: other numbers, or any others with `patch_norm`
@@ -59,6 +60,8 @@ def adapt(
         weights.pop("pos_embed")  # the formula gives the new grid's table
     adapted = ViT(config).to(next(model.parameters()).device)
     adapted.load_state_dict(adapted.state_dict() | weights)
+    if num_classes is None and model.class_names:
+        adapted.class_names = list(model.class_names)
     return adapted
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitlab.data import Dataset, Scenes
+from vitlab.data import Dataset, Scenes, match_classes
 from vitlab.fine_tuning.adapting import adapt_to
 from vitlab.fine_tuning.probing import features, linear_probe
 from vitlab.runtime import Run, seeded
@@ -52,7 +52,8 @@ def few_label_study(
     """Test accuracy of learners with few labels: name -> (draws, len(per_class)).
 
     All learners get the same draws from `dataset`; within one seed the smaller draws are part of the larger.
-    Raises ValueError for fewer than one draw, and what `few_per_class` raises.
+    The classes of `test_data` are found by name. Raises ValueError for fewer than one draw, for classes that
+    `dataset` does not have, and what `few_per_class` raises.
 
     >>> data = Dataset(torch.zeros(6, 1, 4, 4, dtype=torch.uint8), torch.arange(6) % 2, ["a", "b"])
     >>> lucky = lambda draw, seed: lambda dataset: len(draw.labels) / 10
@@ -62,6 +63,7 @@ def few_label_study(
     """
     if draws < 1:
         raise ValueError(f"draws is at least 1; got {draws}")
+    test_data = match_classes(test_data, dataset.classes, "test_data", "dataset")
     results = {name: torch.zeros(draws, len(per_class)) for name in learners}
     for seed in range(draws):
         for place, count in enumerate(per_class):
@@ -119,7 +121,7 @@ def probe_on(read: Callable[[Dataset], Tensor], ridge: float) -> Learner:
 
     def learn(draw: Dataset, seed: int) -> Measure:
         known = read(draw)
-        return lambda dataset: linear_probe(known, draw.labels, read(dataset), dataset.labels, ridge)
+        return lambda dataset: linear_probe(known, draw, read(dataset), dataset, ridge)
 
     return learn
 

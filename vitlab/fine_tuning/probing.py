@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vitlab import data
 from vitlab.data import Dataset
+from vitlab.data.classes import numbers_by_name
 from vitlab.runtime import Run, here
 from vitlab.vit import ViT, evaluating
 
@@ -15,6 +16,9 @@ from vitlab.vit import ViT, evaluating
 @torch.no_grad()  # not inference_mode: a head may be trained on what this returns
 def features(model: ViT, dataset: Dataset, run: Run | None = None, batch_size: int = 500) -> Tensor:
     """What the head would read for every image: (n, D), fp32, on the run's device.
+
+    The tensor remembers, as its attribute `labelled`, the data's labels and the names of their classes, by
+    which `linear_probe` knows these labels.
 
     >>> from vitlab import ViTConfig
     >>> images = torch.zeros(3, 1, 28, 28, dtype=torch.uint8)
@@ -27,27 +31,35 @@ def features(model: ViT, dataset: Dataset, run: Run | None = None, batch_size: i
     with evaluating(model), run.autocast():
         for images in dataset.images.split(batch_size):
             pooled.append(model.pooled_features(data.normalise(images.to(run.device))))
-    return torch.cat(pooled)
+    together = torch.cat(pooled)
+    together.labelled = dataset.labels, list(dataset.classes)
+    return together
 
 
 def linear_probe(
     train_features: Tensor,
-    train_labels: Tensor,
+    train_labels: Tensor | Dataset,
     test_features: Tensor,
-    test_labels: Tensor,
+    test_labels: Tensor | Dataset,
     ridge: float = 1e-2,
 ) -> float:
     """Accuracy in [0, 1] of a linear classifier on frozen features, found in closed form (section 4.1).
 
     Regularised least squares onto targets of -1 and 1, one column a class, as in the paper's few-shot
     measurements. Features are standardised by the training set's mean and deviation; `ridge` is the
-    penalty per training image, above 0; the bias is free. Raises ValueError where features and labels
-    differ in number.
+    penalty per training image, above 0; the bias is free.
+
+    Labels are compared by the names of their classes, which are known where a `Dataset` is given in their
+    place, and where they are the very ones of the data that `features` read. Labels without names have the
+    same numbers in both sets. Raises ValueError where features and labels differ in number, and for classes
+    that the training set does not have.
 
     >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.1, 0.9], [0.9, 0.2]])
     >>> linear_probe(x, torch.tensor([0, 1, 0, 1]), x, torch.tensor([0, 1, 0, 1]))
     1.0
     """
+    train_labels, classes = with_names(train_features, train_labels)
+    test_labels, others = with_names(test_features, test_labels)
     for x, y in ((train_features, train_labels), (test_features, test_labels)):
         if len(x) != len(y):
             raise ValueError(f"there are {len(x)} features but {len(y)} labels")
@@ -55,13 +67,31 @@ def linear_probe(
         raise ValueError(
             f"ridge is above 0, or features that outnumber images have no one answer; got {ridge}"
         )
+    train_labels, test_labels = train_labels.cpu(), test_labels.cpu()
+    if classes is not None and others is not None and classes != others:
+        numbers = numbers_by_name(others, classes, "the test set", "the training set")
+        test_labels = torch.tensor(numbers)[test_labels]
+    known = len(classes) if classes is not None else int(train_labels.max()) + 1
+    if (highest := int(test_labels.max())) >= known:
+        raise ValueError(
+            f"the test labels run to {highest}, those of the training set only to {known - 1}: number both "
+            "alike, or give the data sets in place of the labels, whose classes have names"
+        )
     mean, deviation = train_features.mean(dim=0), train_features.std(dim=0, correction=0) + 1e-6
     # solved on the CPU: Apple's GPUs have no float64
     x, far = (((f - mean) / deviation).cpu().double() for f in (train_features, test_features))
-    targets = 2.0 * F.one_hot(train_labels.cpu()).double() - 1  # (n, classes)
+    targets = 2.0 * F.one_hot(train_labels, known).double() - 1  # (n, classes)
     bias = targets.mean(dim=0)  # as the features have mean 0
     predictions = (far @ ridge_weights(x, targets - bias, ridge * len(x)) + bias).argmax(dim=1)
-    return float((predictions == test_labels.cpu()).double().mean())
+    return float((predictions == test_labels).double().mean())
+
+
+def with_names(features: Tensor, labels: Tensor | Dataset) -> tuple[Tensor, list[str] | None]:
+    """Labels (n,) and the names of their classes, where the data set or the features tell them."""
+    if isinstance(labels, Dataset):
+        return labels.labels, list(labels.classes)
+    known, classes = getattr(features, "labelled", (None, None))
+    return labels, classes if labels is known else None
 
 
 def ridge_weights(x: Tensor, targets: Tensor, penalty: float) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from vitlab import data
 from vitlab.data import Dataset
 from vitlab.runtime import Run
 from vitlab.training import Recipe, evaluate, train_to_the_end
@@ -39,7 +40,8 @@ def try_learning_rates(
 ) -> dict[float, float]:
     """Accuracy on `held_out` for each learning rate: a new model, the recipe, that rate (appendix B.1.1).
 
-    `held_out` is a part of the training data, never the test set. `max(found, key=found.get)` is the best.
+    `held_out` is a part of the training data, never the test set; its classes are found by name.
+    `max(found, key=found.get)` is the best.
 
     >>> from vitlab import ViTConfig
     >>> import torch
@@ -48,6 +50,7 @@ def try_learning_rates(
     >>> try_learning_rates(lambda: ViT(ViTConfig(num_classes=1)), four, four, recipe, [0.01, 0.03])
     {0.01: 1.0, 0.03: 1.0}
     """
+    held_out = data.match_classes(held_out, train_data.classes, "held_out", "train_data")
     found = {}
     for rate in learning_rates:
         model = make_model()

@@ -1,7 +1,7 @@
 """The one training loop (appendix B.1 and table 3), as a function and as `python -m vitlab.training`."""
 
 from vitlab.training.command import main
-from vitlab.training.evaluation import check_data, evaluate
+from vitlab.training.evaluation import as_the_model_knows, check_data, evaluate, refuse_other_names
 from vitlab.training.history import Evaluation, History, Meter
 from vitlab.training.loop import evaluation_due, train, train_to_the_end
 from vitlab.training.recipe import Recipe, learning_rate_at, make_optimizer
@@ -18,6 +18,7 @@ __all__ = [
     "Recipe",
     "Stepper",
     "Task",
+    "as_the_model_knows",
     "check_data",
     "classification",
     "evaluate",
@@ -25,6 +26,7 @@ __all__ = [
     "learning_rate_at",
     "main",
     "make_optimizer",
+    "refuse_other_names",
     "train",
     "train_to_the_end",
     "weights_of_classes",

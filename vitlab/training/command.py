@@ -227,7 +227,10 @@ def make_model(options: argparse.Namespace, shape: dict, dataset: Dataset) -> nn
     trained = checkpoints.load_checkpoint(start_path(options.start), **shape)
     if type(trained) is not ViT:
         raise ValueError(f"--start goes on from a ViT; {options.start} is a {type(trained).__name__}")
-    head = None if trained.config.num_classes == classes else classes
+    same = trained.config.num_classes == classes
+    if trained.class_names:
+        same = set(trained.class_names) == set(dataset.classes)
+    head = None if same else classes
     return adapt(trained, num_classes=head, image_size=size, in_chans=channels)
 
 

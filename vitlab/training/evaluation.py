@@ -1,15 +1,17 @@
 """Measuring a model on a data set."""
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from vitlab import data
 from vitlab.data import Dataset
+from vitlab.data.classes import listed
 from vitlab.runtime import Run, here
 from vitlab.training.stopping import out_of_memory
-from vitlab.training.tasks import Outcome, Task, classification, is_classification
+from vitlab.training.tasks import Outcome, Task, classification, is_classification, names_classes
 from vitlab.vit import evaluating
 
 
@@ -28,9 +30,13 @@ def evaluate(
     that they were divided by. A task that does not say it is tried on a few images; where its loss is no mean
     over what it counted, a warning says so, and the whole data set is measured as one batch.
 
+    Classes are compared by name where the model knows names (`class_names`, which `train` sets and a
+    checkpoint keeps). Raises ValueError for classes that it does not know, and where it has no names, but
+    another number of classes.
+
     >>> from vitlab import ViT, ViTConfig
     >>> images, labels = torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.zeros(8, dtype=torch.long)
-    >>> loss, accuracy = evaluate(ViT(ViTConfig()), Dataset(images, labels, ["only"]))
+    >>> loss, accuracy = evaluate(ViT(ViTConfig()), Dataset(images, labels, list("abcdefghij")))
     >>> round(loss, 4), accuracy
     (2.3026, 1.0)
     """
@@ -38,6 +44,7 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size is at least 1; got {batch_size}")
     check_data(model, dataset, "the data set", task)
+    dataset = as_the_model_knows(model, dataset, task)
     model.to(run.device)
     task, n = task or classification, len(dataset.labels)
     with evaluating(model):
@@ -130,6 +137,40 @@ def various(labels: Tensor, n: int) -> Tensor:
     return places[kinds[places].sort(stable=True).indices].to(labels.device)
 
 
+def as_the_model_knows(model: nn.Module, dataset: Dataset, task: Task | None = None) -> Dataset:
+    """The data with labels that number the model's outputs, by name where it knows names (`class_names`).
+
+    Raises ValueError for classes that the model does not know, and for another number of classes than that of
+    a model without names: which of its outputs they are cannot be known.
+    """
+    if not names_classes(task, dataset):
+        return dataset
+    if names := getattr(model, "class_names", None):
+        return data.match_classes(dataset, names, "the data set", "the model")
+    outputs = outputs_of(model, dataset)
+    if is_classification(task) and outputs != len(dataset.classes):
+        raise ValueError(
+            f"the data set has {len(dataset.classes)} classes ({listed(dataset.classes)}), the model "
+            f"{outputs} without names: which of them these are is not known. Set model.class_names to a list "
+            f"of {outputs} names, or give the data set all of the model's classes (data.match_classes)"
+        )
+    return dataset
+
+
+def refuse_other_names(model: nn.Module, names: Sequence[str]) -> None:
+    """Raise ValueError where a model's outputs have other names than these, or the same in another order."""
+    known = getattr(model, "class_names", None)
+    if known and list(known) != list(names):
+        raise ValueError(
+            f"the model's classes are {listed(known)}, in this order; got {listed(names)}: use class_names"
+        )
+
+
+def outputs_of(model: nn.Module, dataset: Dataset) -> int:
+    """How many classes a model knows; of a model that does not say it, as many as the data has."""
+    return getattr(getattr(model, "config", None), "num_classes", len(dataset.classes))
+
+
 def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None = None) -> None:
     """Raise ValueError for no data set, an empty one, or labels outside the classes that the model knows.
 
@@ -152,8 +193,7 @@ def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None 
     if task not in (None, classification):
         return
     lowest, highest = int(dataset.labels.min()), int(dataset.labels.max())
-    config = getattr(model, "config", None)  # a model from elsewhere need not say how many classes it has
-    classes = getattr(config, "num_classes", len(dataset.classes))
+    classes = outputs_of(model, dataset)
     if lowest < 0 or highest >= classes:
         raise ValueError(
             f"the labels of {what} run from {lowest} to {highest}, but the model knows {classes} classes, "

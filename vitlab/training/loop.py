@@ -7,17 +7,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vitlab import data
 from vitlab.data import Dataset
 from vitlab.data.batching import Batches
 from vitlab.runtime import Run, here
-from vitlab.training.evaluation import check_data, evaluate
+from vitlab.training.evaluation import check_data, evaluate, outputs_of
 from vitlab.training.fingerprint import fingerprint
 from vitlab.training.history import Evaluation, History, Meter, summary
 from vitlab.training.recipe import Recipe, learning_rate_at
 from vitlab.training.resume import Keeper, identity
 from vitlab.training.stepper import Stepper
 from vitlab.training.stopping import NonFiniteLossError, StopButton, likely_causes, out_of_memory
-from vitlab.training.tasks import Task, by_recipe, classification
+from vitlab.training.tasks import Task, by_recipe, classification, names_classes
 from vitlab.vit import modes_kept
 
 
@@ -35,6 +36,9 @@ def train(
 ) -> History:
     """Train `model` in place and return its `History`.
 
+    Classes are compared by name: `test_data` may have fewer than `train_data`, or in another order. The model
+    remembers them as `class_names`; one that knew these names before keeps its numbers for them.
+
     The data is moved to the device whole, as uint8, and batched there. `test_data` is measured
     `evaluations` times, evenly spread, the last time at the end; None measures nothing. `on_step` is
     called with the history whenever a row (100 to 200 of them) or an evaluation is added, for live
@@ -51,10 +55,10 @@ def train(
     Where `torchrun` or `accelerate launch` started several processes, they share every batch. The first one
     alone shows the progress, calls `on_step`, evaluates and writes.
 
-    Raises ValueError for labels that the model has no class for, a model with nothing to train, a checkpoint
-    of another training, settings that its task does not use, or a batch that the processes cannot share;
-    NonFiniteLossError, which has the history, when the loss becomes NaN or infinite; MemoryError, with a
-    batch size that is likely to fit.
+    Raises ValueError for labels that the model has no class for, classes of `test_data` that `train_data`
+    does not have, a model with nothing to train, a checkpoint of another training, settings that its task
+    does not use, or a batch that the processes cannot share; NonFiniteLossError, which has the history, when
+    the loss becomes NaN or infinite; MemoryError, with a batch size that is likely to fit.
 
     >>> from vitlab import ViT, ViTConfig
     >>> images, labels = torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.arange(8)
@@ -72,11 +76,14 @@ def train(
         sizes = train_data.images.shape[1:], test_data.images.shape[1:]
         if sizes[0] != sizes[1]:
             raise ValueError("train_data has images of {}, test_data of {}".format(*map(tuple, sizes)))
+    given, (train_data, test_data) = train_data, by_name(model, train_data, test_data, task)
+    learnt = by_recipe(recipe, task, given, output_names(model, train_data))
     with modes_kept(model):
-        outputs = getattr(getattr(model, "config", None), "num_classes", None)
-        stepper = Stepper(model, recipe, run, by_recipe(recipe, task, train_data, outputs))
+        stepper = Stepper(model, recipe, run, learnt)
         training = Training(stepper, train_data, checkpoint_dir, task)
         history = training.history
+        if names_classes(task, train_data):
+            model.class_names = list(train_data.classes)
         if not training.processes.is_main:
             test_data = on_step = None
         test_data = test_data and test_data.to(run.device)
@@ -97,6 +104,29 @@ def train(
             history.seconds = training.seconds()
             torch.clear_autocast_cache()  # in a region of the caller's: rounded weights from before
     return history
+
+
+def by_name(
+    model: nn.Module, train_data: Dataset, test_data: Dataset | None, task: Task | None
+) -> tuple[Dataset, Dataset | None]:
+    """Training and test data whose labels have the same meaning: that of the model, if it knows the names.
+
+    Where the model knows some other classes, it learns those of `train_data` in their stead.
+    """
+    if not names_classes(task, train_data):
+        return train_data, test_data
+    names = getattr(model, "class_names", None) or []
+    if set(train_data.classes) <= set(names):
+        train_data = data.match_classes(train_data, names, "train_data", "the model")
+    if test_data is not None:
+        test_data = data.match_classes(test_data, train_data.classes, "test_data", "train_data")
+    return train_data, test_data
+
+
+def output_names(model: nn.Module, train_data: Dataset) -> list[str | None]:
+    """The name of the class of each of the model's outputs; None for those that are nothing."""
+    names, outputs = list(train_data.classes), outputs_of(model, train_data)
+    return (names + [None] * (outputs - len(names)))[:outputs]
 
 
 def train_to_the_end(

@@ -60,16 +60,25 @@ def classification(
     return Outcome(loss, (logits.argmax(dim=-1) == labels).sum(), len(labels), divisor)
 
 
+def names_classes(task: Task | None, dataset: Dataset) -> bool:
+    """Whether the labels of a data set are numbers of classes, as far as the task and their type say.
+
+    A task that makes no use of labels says so by its attribute `uses_labels`, False.
+    """
+    labels, function = dataset.labels, getattr(task, "func", task)
+    return labels.dtype == torch.long and labels.ndim == 1 and getattr(function, "uses_labels", True)
+
+
 def is_classification(task: Task | None) -> bool:
     """Whether a task is `classification`, with whichever arguments; None is."""
     return task is None or getattr(task, "func", task) is classification
 
 
-def by_recipe(recipe: Recipe, task: Task | None, dataset: Dataset, outputs: int | None = None) -> Task:
+def by_recipe(recipe: Recipe, task: Task | None, dataset: Dataset, outputs: Sequence[str]) -> Task:
     """What a training by `recipe` learns: the task, or `classification` as the recipe has it.
 
-    `outputs` is how many logits the model has, by default one for each class of the data. Raises ValueError
-    where the recipe says of classification what another task makes no use of.
+    `outputs` are the names of the model's logits, as `weights_of_classes` takes them. Raises ValueError where
+    the recipe says of classification what another task makes no use of.
     """
     if task not in (None, classification):
         for name in ("label_smoothing", "class_weights"):
@@ -84,13 +93,14 @@ def by_recipe(recipe: Recipe, task: Task | None, dataset: Dataset, outputs: int 
 
 
 def weights_of_classes(
-    class_weights: str | Sequence[float] | None, dataset: Dataset, outputs: int | None = None
+    class_weights: str | Sequence[float] | None, dataset: Dataset, outputs: Sequence[str] | None = None
 ) -> Tensor | None:
-    """A recipe's class weights as numbers (outputs,), those of the data's classes first; None stays None.
+    """A recipe's class weights as numbers, one for each of `outputs`; None stays None.
 
-    "balanced" gives a class with count c among n images of K classes the weight n / (K · c), so that all
-    classes weigh the same together, and an image 1 on average. Raises ValueError where there is not one
-    number a class, and for "balanced" with a class that has no image.
+    `outputs` are the names of the model's logits, by default the data's classes; one that the data does not
+    have gets 1. "balanced" gives a class with count c among n images of K classes the weight n / (K · c), so
+    that all classes weigh the same together, and an image 1 on average. Raises ValueError where there is not
+    one number a class, and for "balanced" with a class that has no image.
 
     >>> data = Dataset(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 1, 1]), ["cat", "dog"])
     >>> weights_of_classes("balanced", data)
@@ -114,6 +124,7 @@ def weights_of_classes(
         )
     else:
         weights = torch.tensor(class_weights)
-    return F.pad(
-        weights, (0, (outputs or len(names)) - len(names)), value=1.0
-    )  # logits that nothing is named
+    if outputs is None or list(outputs) == list(names):
+        return weights
+    places = [names.index(name) if name in names else -1 for name in outputs]
+    return torch.cat([weights, torch.ones(1)])[places]

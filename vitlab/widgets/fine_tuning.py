@@ -15,6 +15,7 @@ from torch import Tensor
 from vitlab import plots
 from vitlab.data import Dataset, normalise
 from vitlab.fine_tuning import adapt, at_resolution, few_per_class
+from vitlab.training import as_the_model_knows
 from vitlab.vit import ViT
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer, figure, fit, places
@@ -51,7 +52,7 @@ class ResolutionExplorer(Explorer):
     ):
         if model.config.pos_embed != "learned":
             raise ValueError(f"only a learned table is resized; this model's is {model.config.pos_embed!r}")
-        self.model, self.dataset, self.names = model, dataset, list(names)
+        self.model, self.dataset, self.names = model, as_the_model_knows(model, dataset), list(names)
         self._at = lru_cache(self._at)
         pairs = [(size, size) if isinstance(size, int) else tuple(size) for size in sizes]
         native = model.config.image_size

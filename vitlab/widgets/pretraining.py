@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitlab import plots
-from vitlab.data import Dataset, batches
+from vitlab.data import Dataset, batches, match_classes
 from vitlab.runtime import Run, here, seeded
 from vitlab.training import (
     History,
@@ -58,6 +58,7 @@ class RecipeExplorer(Explorer):
     """
 
     def __init__(self, train_data: Dataset, test_data: Dataset, run: Run | None = None, patch_size: int = 7):
+        test_data = match_classes(test_data, train_data.classes, "test_data", "train_data")
         self.train_data, self.test_data, self.run = train_data, test_data, run
         self.config = ViTConfig(
             image_size=tuple(train_data.images.shape[-2:]),
@@ -198,6 +199,7 @@ class DebugExplorer(Explorer):
 
     def __init__(self, train_data: Dataset, test_data: Dataset, run: Run | None = None, steps: int = 100):
         run = run or here()
+        test_data = match_classes(test_data, train_data.classes, "test_data", "train_data")
         trained = [_trained_with(fault, train_data, test_data, run, steps) for fault in FAULTS]
         self.signs = dict(zip(["healthy", *"ABCDE"], trained, strict=True))
         causes = [fault for fault in FAULTS if fault != "healthy"]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from vitlab import plots
-from vitlab.data import Dataset, normalise
+from vitlab.data import Dataset, match_classes, normalise
 from vitlab.runtime import Run, here, seeded
 from vitlab.training import History, Recipe, train
 from vitlab.vit import ViT, ViTConfig, evaluating
@@ -53,6 +53,7 @@ class TrainingPanel(Explorer):
         patch_size: int = 7,
         steps: int = 200,
     ):
+        test_data = match_classes(test_data, train_data.classes, "test_data", "train_data")
         self.train_data, self.test_data, self.run = train_data, test_data, run or here()
         self.config = ViTConfig(
             image_size=tuple(train_data.images.shape[-2:]),
