@@ -2,8 +2,10 @@
 
 import functools
 import itertools
+import json
 
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -242,6 +244,55 @@ def test_a_checkpoint_keeps_the_names(tmp_path, layout):
     assert vitlab.load_checkpoint(vitlab.save_checkpoint(small(), path)).class_names is None
 
 
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        ({"id2label": {"0": "apple", "1": "birch", "2": "cloud"}}, list(COLOURS)),
+        ({"label_names": list(COLOURS)}, list(COLOURS)),
+        ({"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}}, None),
+        ({"id2label": {"0": "apple", "1": "birch"}}, None),
+        ({"label_names": "abc"}, None),
+        ({}, None),
+    ],
+)
+def test_names_that_another_library_wrote_beside_its_weights(tmp_path, config, names):
+    """As it writes them; a model of two logits less than there are names is not the one they are of."""
+    saved = trained_without_names()
+    vitlab.save_checkpoint(saved, tmp_path / "model.safetensors", "timm")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = vitlab.load_checkpoint(tmp_path / "model.safetensors")
+    assert model.class_names == names
+    if names:
+        assert vitlab.evaluate(model, pictures(["cloud", "apple"]), vitlab.start(**CPU))[1] == 1
+
+
+def trained_without_names() -> ViT:
+    model = small()
+    model.load_state_dict(trained().state_dict())
+    return model
+
+
+def test_names_that_cannot_be_read_are_refused(tmp_path):
+    path = vitlab.save_checkpoint(trained(), tmp_path / "m.safetensors")
+    with safetensors.safe_open(path, "pt") as file:
+        metadata, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for wrong in ("{", "3", "[1, 2, 3]"):
+        safetensors.torch.save_file(arrays, path, metadata | {"class_names": wrong})
+        with pytest.raises(ValueError, match="the class names in .* cannot be read; save the model again"):
+            vitlab.load_checkpoint(path)
+
+
+def test_hugging_faces_own_folder_has_its_names(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    by_number = dict(enumerate(COLOURS))
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=16,
+        patch_size=8, id2label=by_number, label2id={name: i for i, name in by_number.items()},
+    )  # fmt: skip
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    assert vitlab.load_checkpoint(tmp_path).class_names == list(COLOURS)
+
+
 def test_a_new_head_has_no_names_and_a_kept_one_has():
     assert fine_tuning.adapt(trained(), num_classes=3).class_names is None
     assert fine_tuning.adapt(trained(), image_size=32).class_names == list(COLOURS)
@@ -249,10 +300,11 @@ def test_a_new_head_has_no_names_and_a_kept_one_has():
 
 def test_explorers_show_the_names_of_the_models_outputs():
     picture = {"red": pictures(["apple"], 1).images[0]}
-    widgets.MapExplorer(trained(), picture, list(COLOURS), names=["rollout"])
+    for names in (list(COLOURS), ["Apfel", "Birke", "Wolke"]):
+        widgets.MapExplorer(trained(), picture, names, names=["rollout"])
     for explorer in (widgets.MapExplorer, widgets.DataPathExplorer):
         with pytest.raises(
-            ValueError, match="the model's classes are 'apple', 'birch', 'cloud', in this order"
+            ValueError, match="classes are 'apple', 'birch', 'cloud', in this order, and 'birch' is class 1"
         ):
             explorer(trained(), picture, ["birch", "apple", "cloud"])
     one = pictures(["cloud"], 1)

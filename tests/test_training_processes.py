@@ -47,12 +47,17 @@ def facts(out) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate launch"])
-def test_two_processes_learn_what_one_does(launcher, folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("launcher", "more"),
+    [(TORCHRUN, []), (ACCELERATE, []), (TORCHRUN, ["--class_weights", "1", "9"])],
+    ids=["torchrun", "accelerate launch", "torchrun, weighted"],
+)
+def test_two_processes_learn_what_one_does(launcher, more, folder, tmp_path, monkeypatch):
+    """Also where the weights of one's part of a batch are not those of the other's."""
     one, two = tmp_path / "one", tmp_path / "two"
-    command.main(arguments(folder, one))
+    command.main(arguments(folder, one) + more)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    start = [sys.executable, "-m", *launcher, "vitlab.training", *arguments(folder, two)]
+    start = [sys.executable, "-m", *launcher, "vitlab.training", *arguments(folder, two), *more]
     done = subprocess.run(start, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

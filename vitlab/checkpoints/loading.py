@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.checkpoints.describing import MOST
+from vitlab.checkpoints.naming import class_names
 from vitlab.checkpoints.preparing import take_unit_range
 from vitlab.checkpoints.reading import check_finite, check_floats, read_arrays, weight_files
 from vitlab.checkpoints.saving import KINDS, classes
@@ -24,6 +25,9 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
     library's, so that logits agree with it to 2e-5. Layer scale (DINOv2, DeiT-III) is multiplied into the
     weights. A FlexiViT is the ViT of the patch size and grid that its file has. A SimpleViT (big_vision,
     vit-pytorch) needs `image_size`; its sines and cosines become position embeddings like learned ones.
+
+    The names of the classes, where the file or the config.json in its folder says them, are the model's
+    `class_names`, by which data sets are compared with it.
 
     `config_fields` say what a file does not, and otherwise must agree with it: `num_heads` in timm,
     torchvision and vit-pytorch files (without it heads are 64 wide), a non-square `image_size` (without it a
@@ -54,7 +58,8 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
     if metadata.get("format") != "vitlab":
         model = translate(path, arrays, metadata, config_fields, resize)
         take_unit_range(model, path)
-        return with_class_names(model, path, metadata).eval()
+        model.class_names = class_names(path, metadata, model.config.num_classes)
+        return model.eval()
     model = read_model(path, metadata, config_fields, arrays)
     check_floats(path, arrays)
     check_finite(path, arrays)
@@ -62,20 +67,9 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
         model.load_state_dict(arrays, assign=True)
     except RuntimeError as error:
         raise ValueError(f"the weights in {path} do not fit the config that it names: {error}") from error
-    return with_class_names(model, path, metadata).eval()
-
-
-def with_class_names(model: nn.Module, path: Path, metadata: dict[str, str]) -> nn.Module:
-    """The model, which knows the names of its classes if `save_checkpoint` wrote them into the file."""
-    if "class_names" in metadata:
-        try:
-            names = json.loads(metadata["class_names"])
-        except ValueError:
-            names = None
-        if not isinstance(names, list):
-            raise ValueError(f"the class names in {path} cannot be read; save the model again")
+    if names := class_names(path, metadata, getattr(model.config, "num_classes", 0)):
         model.class_names = names
-    return model
+    return model.eval()
 
 
 def read_model(

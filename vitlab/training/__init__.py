@@ -1,7 +1,7 @@
 """The one training loop (appendix B.1 and table 3), as a function and as `python -m vitlab.training`."""
 
 from vitlab.training.command import main
-from vitlab.training.evaluation import as_the_model_knows, check_data, evaluate, refuse_other_names
+from vitlab.training.evaluation import as_the_model_knows, check_data, evaluate, refuse_other_order
 from vitlab.training.history import Evaluation, History, Meter
 from vitlab.training.loop import evaluation_due, train, train_to_the_end
 from vitlab.training.recipe import Recipe, learning_rate_at, make_optimizer
@@ -26,7 +26,7 @@ __all__ = [
     "learning_rate_at",
     "main",
     "make_optimizer",
-    "refuse_other_names",
+    "refuse_other_order",
     "train",
     "train_to_the_end",
     "weights_of_classes",

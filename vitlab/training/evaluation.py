@@ -157,12 +157,16 @@ def as_the_model_knows(model: nn.Module, dataset: Dataset, task: Task | None = N
     return dataset
 
 
-def refuse_other_names(model: nn.Module, names: Sequence[str]) -> None:
-    """Raise ValueError where a model's outputs have other names than these, or the same in another order."""
-    known = getattr(model, "class_names", None)
-    if known and list(known) != list(names):
+def refuse_other_order(model: nn.Module, names: Sequence[str]) -> None:
+    """Raise ValueError where one of the names is that of another of the model's outputs.
+
+    Names that the model does not know are as good as any, such as those of another language.
+    """
+    known = list(getattr(model, "class_names", None) or names)
+    if wrong := [name for own, name in zip(known, names, strict=False) if name in known and name != own]:
         raise ValueError(
-            f"the model's classes are {listed(known)}, in this order; got {listed(names)}: use class_names"
+            f"the model's classes are {listed(known)}, in this order, and {wrong[0]!r} is class "
+            f"{known.index(wrong[0])}; got {listed(names)}: use model.class_names"
         )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vitlab import data, plots
 from vitlab.attention import attention_rollout, class_map, record_attention
 from vitlab.patches import as_pair, patchify
-from vitlab.training import refuse_other_names
+from vitlab.training import refuse_other_order
 from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer, figure
@@ -91,7 +91,7 @@ class DataPathExplorer(Explorer):
             raise ValueError("this explorer follows the class token; give it a model with pool='token'")
         if model.config.stem is not None:
             raise ValueError("this explorer projects patches of pixels, and a hybrid has none; give it a ViT")
-        refuse_other_names(model, classes)
+        refuse_other_order(model, classes)
         self.config, self.classes, self.pictures = model.config, classes, pictures
         self._walk = lru_cache(lambda name: walk(model, self._fitted(pictures[name])))
         self.steps = {

@@ -18,7 +18,7 @@ from vitlab.data.folders import why_skipped
 from vitlab.data.pictures import ENDINGS, read_picture
 from vitlab.patches import as_pair
 from vitlab.plots import pixels
-from vitlab.training import refuse_other_names
+from vitlab.training import refuse_other_order
 from vitlab.vit import ViT
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer
@@ -60,7 +60,7 @@ class MapExplorer(Explorer):
         config = model.config
         if len(classes) != config.num_classes:
             raise ValueError(f"the model has {config.num_classes} classes; got {len(classes)} names")
-        refuse_other_names(model, classes)
+        refuse_other_order(model, classes)
         self.model, self.pictures, self.classes = model, pictures, list(classes)
         self.shown = tiles.fitted(as_pair(config.image_size), (PANEL, PANEL))
         self._input, self._answer = lru_cache(self._input), lru_cache(self._answer)
