@@ -40,7 +40,7 @@ def numbers_by_name(
     if unknown := [name for name in classes if name not in others]:
         raise ValueError(
             f"{what} has {listed(unknown)} among its classes, which {whose} does not have; its classes are "
-            f"{listed(others)}. Rename the classes in dataset.classes, or leave these out (data.select_classes)"
+            f"{listed(others)}. Rename the classes of the data set, or leave them out (data.select_classes)"
         )
     return [list(others).index(name) for name in classes]
 
