@@ -211,7 +211,7 @@ OF_HUGGING_FACE = {
     "Dinov2ForImageClassification": (SIZES, "'classifier.bias'", "a DINOv2 classifier", "Dinov2Model, loads"),
     "Dinov2WithRegistersModel": (SIZES, "'embeddings.register_tokens'", "register tokens"),
     "Dinov2WithRegistersForImageClassification": (SIZES, "register tokens", "a DINOv2 classifier"),
-    "DINOv3ViTModel": (SIZES | MLP, "register tokens", "'embeddings.register_tokens'"),
+    "DINOv3ViTModel": (SIZES | MLP, "a DINOv3, with rotary positions", "layer.0.attention.k_proj"),
     "DeiTForImageClassification": (SIZES | MLP, "a distilled DeiT", "'deit.embeddings.distillation_token'"),
     "CLIPVisionModel": (SIZES | MLP, "a CLIP, with a norm before its first block", "pre_layrnorm"),
     "SiglipVisionModel": (SIZES | MLP, "a SigLIP", "self_attn"),

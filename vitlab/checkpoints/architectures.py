@@ -6,8 +6,12 @@ from pathlib import Path
 from vitlab.checkpoints.remedies import instead
 
 HEADS = {  # by the name of the size, which is that of the width as well
-    **dict(tiny=3, small=6, medium=8, base=12),
+    **dict(tiny=3, small=6, medium=8, betwixt=10, base=12),
     **dict.fromkeys(("large", "huge", "giant", "giantopt", "gigantic", "so400m", "intern300m"), 16),
+}
+UNUSUAL = {  # of heads, for the size that the name gives
+    **dict(vit_base_patch16_gap_224=16, vit_base_patch16_plus_240=14, vit_base_patch32_plus_256=14),
+    "test_vit": 2,
 }
 SAME_ARRAYS = {  # parts of a name, and what such a model has that its arrays do not show
     "_rpn_": "norms stand behind each half of a block; vitlab's ViT has them in front",
@@ -33,11 +37,9 @@ def told_by_name(file: Path, architecture: str) -> dict:
             raise ValueError(
                 f"{file} is of {architecture}, whose {what}, and the arrays look the same: {instead('timm')}"
             )
-    if architecture == "test_vit":
-        return dict(num_heads=2, norm_eps=1e-6, gelu="erf", pool="token")
-    if not (size := PLAIN.fullmatch(architecture)):
+    if not (size := PLAIN.fullmatch(architecture)) and architecture not in UNUSUAL:
         return {}
-    heads = 16 if architecture.startswith("vit_base_patch16_gap_") else HEADS[size[1]]
+    heads = UNUSUAL.get(architecture) or HEADS[size[1]]
     pool = "mean" if "_gap_" in architecture or architecture.startswith("eva_") else "token"
     said = dict(num_heads=heads, norm_eps=1e-6, pool=pool)
     return said if "siglip" in architecture else said | dict(gelu="erf")

@@ -32,9 +32,11 @@ def tell(file: Foreign, config: ViTConfig, claims: dict) -> None:
     if "patch_size" in assumed:
         notes["patch_size"] = "not {} × {}".format(*others(config, claims)[0])
     words = [f"{name}={value!r}" + f" ({notes[name]})" * bool(notes[name]) for name, value in assumed.items()]
-    if file.layout.library == "timm":
-        words.append("norms in front of each half of a block (not behind), no rotary positions")
     library = file.layout.library
+    words += {
+        "timm": ["norms in front of each half of a block (not behind), no rotary positions"],
+        "Hugging Face": ["attention over the whole image (not in windows, as RF-DETR's)"],
+    }.get(library, [])
     folder = ", or load the folder with its config.json" if library in ("timm", "Hugging Face") else ""
     warnings.warn(
         f"{file.path} does not say all of its model, and other models of {library} have the same arrays. "

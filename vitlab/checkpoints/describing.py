@@ -55,6 +55,16 @@ def described(path: Path, library: str, metadata: dict[str, str], given: dict) -
     return checked(file, said)
 
 
+def named(path: Path) -> tuple[str, str] | None:
+    """The library whose config.json lies with a file, and what it calls the model; None without one."""
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    config = read_json(file) if file.is_file() else {}
+    for key, library in (("architecture", "timm"), ("model_type", "Hugging Face")):
+        if isinstance(config.get(key), str):
+            return library, config[key]
+    return None
+
+
 def checked(file: Path, said: dict) -> dict:
     """The fields as they are. Raises ValueError for one whose value is not of its kind."""
     for name, value in said.items():
@@ -86,8 +96,8 @@ def of_hugging_face(file: Path, config: dict) -> dict:
     kind = config.get("model_type", "vit")
     if kind not in VITS:
         raise ValueError(
-            f"{file} is of model_type={kind!r}, and vitlab knows Hugging Face's "
-            f"{', '.join(VITS)}: the names are the same, but the model is another. Load it with transformers"
+            f"{file} is of Hugging Face's model_type={kind!r}, and vitlab knows its {', '.join(VITS)}: the "
+            f"names are the same, but the model is another. L{instead('Hugging Face')[1:]}"
         )
     said = {field: config.get(name, default) for field, (name, default) in VITS[kind].items()}
     if kind == "dinov2":  # it says how many times as wide as the model the MLP is

@@ -2,20 +2,23 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from vitlab.checkpoints.layouts import GATED, LAYOUTS, alone, recognise, strangers
+from vitlab.checkpoints.describing import named
+from vitlab.checkpoints.layouts import LAYOUTS, alone, recognise
 from vitlab.checkpoints.reading import check_finite, check_floats
+from vitlab.checkpoints.remedies import instead
 from vitlab.checkpoints.stems import BACKBONE, stages
+from vitlab.checkpoints.strangers import GATED, listed, stranger, without
 from vitlab.checkpoints.tables import Row
 from vitlab.embeddings import sincos2d
 from vitlab.vit import ViT, ViTConfig
 
+KNOWN = ", ".join(dict.fromkeys(layout.library for layout in LAYOUTS))
 BLOCK = re.compile(r"(?<=[._])\d+(?=[./])")  # the first such number in an array's name, if that is in a block
 
 
@@ -30,22 +33,17 @@ class Foreign:
         self.path, self.arrays = path, (arrays := alone(arrays))
         self.layout = recognise(arrays)
         if self.layout is None:
-            raise ValueError(f"{path} {unrecognised(arrays)}")
+            raise ValueError(f"{path}{stranger(arrays, sorted(arrays), None, KNOWN, named(path))}")
         self.table = self.layout.table(arrays)
         known = {name: row for row in self.table.values() for name in row.names}
         rows = {name: known.get(name) or known.get(BLOCK.sub("*", name, count=1)) for name in arrays}
         if extra := sorted(name for name, row in rows.items() if row is None):
-            found = kinds(extra, self.layout.strangers)
-            seems = f"It seems to be {found}. " if found else ""
-            out = "" if found else ", or take them out if nothing reads them"
-            raise ValueError(
-                f"{path} has names as of a {self.layout.library} ViT, but also arrays that vitlab's ViT has "
-                f"no place for: {listed(extra)}. {seems}Load it with the library that made it{out}"
-            )
+            raise ValueError(f"{path}{stranger(arrays, extra, self.layout, KNOWN, named(path))}")
         check_floats(path, arrays)
         check_finite(path, arrays)
         self.rows: dict[str, Row] = rows
         self.sizes = self.measure()
+        self.check_class_tokens()
 
     def size(self, letter: str) -> int:
         """A size by its letter in the tables. Raises ValueError where all arrays that have it are missing."""
@@ -99,7 +97,8 @@ class Foreign:
             if len(axes(row)) != len(shape):
                 raise ValueError(
                     f"array {name!r} in {self.path} has shape {tuple(shape)}; it should have "
-                    f"{len(axes(row))} axes. The file is damaged, or its model is not a plain ViT"
+                    f"{len(axes(row))} axes. The file is damaged, or it is another model of "
+                    f"{self.layout.library} than its ViT: {instead(self.layout.library)}"
                 )
             for axis, size in zip(axes(row), shape, strict=True):
                 letter, parts = ("i", 3) if axis == "(s i)" else (axis, 1)
@@ -111,6 +110,17 @@ class Foreign:
             self.lack([name.replace("*", gap[0]) for row in rows for name in row.names])
         self.check_mlp(votes["m"])
         return {letter: self.majority(of) for letter, of in votes.items()} | {"depth": len(blocks)}
+
+    def check_class_tokens(self) -> None:
+        """Raise ValueError where there are several, or none in a library whose ViT always has one."""
+        library = self.layout.library
+        if library in ("Hugging Face", "torchvision") and "t" not in self.sizes:
+            self.lack(list(self.table["cls_token"].names))
+        if (number := self.sizes.get("t", 0)) > 1:
+            raise ValueError(
+                f"{self.path} has {number} class tokens, and a {library} ViT has one, as vitlab's; Hugging "
+                f"Face's Pixio has more: {instead(library)}"
+            )
 
     def check_mlp(self, widths: dict[str, int]) -> None:
         """Raise ValueError for a gated MLP with both first layers in one array, as in timm's DINOv2-giant."""
@@ -125,7 +135,7 @@ class Foreign:
         if len(second) == 1 and first == {2 * width for width in second}:
             raise ValueError(
                 f"{self.path} is {GATED}: its first layer makes {first.pop()} numbers, of which half "
-                f"multiply the other half. Load it with {self.layout.library}"
+                f"multiply the other half: {instead(self.layout.library)}"
             )
 
     def majority(self, votes: dict[str, int]) -> int:
@@ -181,10 +191,13 @@ class Foreign:
 
     def lack(self, names: list[str]) -> None:
         """Raise the ValueError for arrays that should be there."""
+        library = self.layout.library
+        blocks = {BLOCK.search(name)[0] for name, row in self.rows.items() if "*" in row.names[0]}
+        what = without(library, names, len(blocks))
+        seems = f". It seems to be {what}: {instead(library)}. If it is not," if what else ":"
         raise ValueError(
-            f"{self.path}, a {self.layout.library} ViT, lacks "
-            f"{listed([name.replace('*', '0') for name in names])}: the file is incomplete; copy or download "
-            "it again, or save the whole state dict"
+            f"{self.path}, a {library} ViT, lacks {listed([name.replace('*', '0') for name in names])}{seems}"
+            " the file is incomplete; copy or download it again, or save the whole state dict"
         )
 
 
@@ -211,33 +224,3 @@ def axes(row: Row) -> list[str]:
     ['p', 'q', 'c', 'd']
     """
     return re.findall(r"\([^)]*\)|\S+", row.pattern.partition(" -> ")[0])
-
-
-def listed(names: list[str]) -> str:
-    """At most three names, and how many more there are.
-
-    >>> listed(["a", "b", "c", "d"])
-    "'a', 'b', 'c' and 1 more"
-    """
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(map(repr, names[:3])) + more
-
-
-def kinds(names: Iterable[str], more: dict[str, str] | None = None) -> str:
-    """What has such names, each with one that says so, or nothing; `more` as in `strangers`.
-
-    >>> kinds(["reg_token"])
-    "a ViT with register tokens (DINOv2 and later) ('reg_token')"
-    """
-    return ", and ".join(f"{what} ({name!r})" for name, what in strangers(names, more).items())
-
-
-def unrecognised(arrays: dict[str, Tensor]) -> str:
-    """What to say of a file that no layout fits."""
-    known = ", ".join(layout.library for layout in LAYOUTS)
-    if found := kinds(sorted(arrays)):
-        return f"holds {found}, not a ViT that vitlab knows ({known})"
-    return (
-        f"holds no ViT that vitlab knows: its arrays, {listed(sorted(arrays)) or 'none at all'}, are called "
-        f"as in none of vitlab, {known}. Save the model's own state dict, with no prefix to its names"
-    )

@@ -267,35 +267,6 @@ LAYOUTS = (
     ),
 )
 
-GATED = "a ViT with a gated MLP (SwiGLU)"
-# Arrays that a ViT does not have, and whose they are: a regular expression of names, what it is.
-STRANGERS = {
-    r"patch_embed\.backbone\.": "a hybrid on another stem than Google's ResNets (R26, R50)",
-    r"dist_token|distillation_token|head_dist\.": "a distilled DeiT, with a second class token",
-    r"relative_position_(bias_table|index)|cpb_mlp\.|continuous_position_bias_mlp\.": "a Swin Transformer or "
-    "a BEiT, with relative positions",
-    r"(?<!relative_)(rel_pos|pos_proj)": "a ViT with relative positions",
-    r"reg_token|register_tokens|storage_tokens": "a ViT with register tokens (DINOv2 and later)",
-    r"^blocks_token_only\.|attn\.proj_[lw]\.": "a CaiT, with mixed heads and a late class token",
-    r"(norm_pre|pre_layrnorm|ln_pre)\.": "a CLIP, with a norm before its first block",
-    r"visual\.|vision_model\.|self_attn\.|class_embedding": "the image half of a CLIP, a SigLIP or a BLIP",
-    r"attn_pool\.|MAPHead_0/|(^|\.)head\.(probe|attention)": "a ViT whose head pools by attention (SigLIP, "
-    "big_vision)",
-    r"\.(q_norm|k_norm|norm_q|norm_k|q_scale|k_scale)\b": "a ViT that normalises queries and keys",
-    r"(^|[._])(rope|rotary)|freqs|inv_freq|\.periods$": "a ViT with rotary positions (RoPE)",
-    r"mlp\.(fc1_[gx]|w\d+|gate_proj|weights_in|up_proj)\.": GATED,
-    r"attn\.[qv]_bias|attention\.[qv]_bias": "a BEiT, an EVA or a VideoMAE, whose queries and values "
-    "alone have biases",
-    r"\.attns\.|attn_out_proj|in_proj\.": "a ViT whose blocks have attention and MLP side by side",
-    r"Transformer/encoderblock/": "a ViT of big_vision with all layers in one array (scan); save each apart",
-    r"detection_tokens": "a YOLOS, for detection",
-    r"^(beit|data2vec_vision|ijepa|videomae|vivit|dpt|pvt)\.": "another model of Hugging Face than its ViT",
-    r"mlp_tokens\.|MixerBlock_|token_mixing": "an MLP-Mixer",
-    r"decoder|mask_token": "a masked auto-encoder with its decoder, or a model for masked images",
-    r"layer\d\.\d+\.conv\d|stages\.\d.*conv|root_block/|(^|\.)bn\d\.|running_mean": "a convolutional network",
-    r"(^|\.)(wte|wpe|embed_tokens|word_embeddings|lm_head)\.": "a language model",
-}
-
 
 def recognise(names: Iterable[str]) -> Layout | None:
     """The layout that has such names, or None. Only what blocks are called counts: any other may be missing.
@@ -307,21 +278,11 @@ def recognise(names: Iterable[str]) -> Layout | None:
     return next((layout for layout in LAYOUTS if any(re.match(layout.block, n) for n in names)), None)
 
 
-def strangers(names: Iterable[str], more: dict[str, str] | None = None) -> dict[str, str]:
-    """A name of every kind that no ViT has, and what has it; `more` are those of one library.
-
-    >>> strangers(["cls_token", "dist_token"])
-    {'dist_token': 'a distilled DeiT, with a second class token'}
-    """
-    names, found = list(names), {}
-    for pattern, what in (STRANGERS | (more or {})).items():
-        if (name := next((n for n in names if re.search(pattern, n)), None)) is not None:
-            found.setdefault(name, what)
-    return found
-
-
 def alone(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A model's arrays without those of its training, where Google's code wrote both to one file.
+    """A model's arrays by their own names, without those of its training.
+
+    Google's code wrote both to one file. transformers has a wrapper around timm's models, and writes a prefix
+    before half of the names of a ViT-MSN with a classifier.
 
     >>> list(alone({"params/Transformer/encoderblock_0/LayerNorm_0/bias": 1, "opt/step": 2}))
     ['Transformer/encoderblock_0/LayerNorm_0/bias']
@@ -329,4 +290,10 @@ def alone(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     for prefix in ("params/", "opt/target/"):
         if any(name.startswith(f"{prefix}Transformer/") for name in arrays):
             return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-    return arrays
+    wrapped = bool(arrays) and all(name.startswith("timm_model.") for name in arrays)
+    half = any(n.startswith("vit.embeddings.") for n in arrays) and any(
+        n.startswith("encoder.") for n in arrays
+    )
+    prefix = "timm_model." if wrapped else "vit." if half else ""
+    plain = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    return plain if len(plain) == len(arrays) else arrays

@@ -1,6 +1,7 @@
 """Arrays from files, whatever library wrote them, and nothing is ever unpickled."""
 
 import json
+import re
 import tokenize
 import zipfile
 import zlib
@@ -15,11 +16,20 @@ NEVER = (
     "Unpickling can run any code, so vitlab never does it: load it with the library that made it, and save "
     "the weights as safetensors"
 )
+KERAS = (
+    "of Keras, as keras-hub's models and presets are, and vitlab reads none: load it with keras-hub; "
+    "its ViTs have Google's weights, and vitlab.pretrained gets those ('google/vit-base-patch16-224')"
+)
+FLAX = (
+    "of Flax (msgpack), which vitlab does not read: load it with Flax, and save its parameters as Google's "
+    "are, one .npz of arrays by names such as Transformer/encoderblock_0/LayerNorm_0/scale; the models of "
+    "Hugging Face mostly have a model.safetensors beside it"
+)
 # How a file begins that is no safetensors file, and what it then is.
 BEGINNINGS = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file that it names; `git lfs pull` gets that",
     b"\x93NUMPY": "a single array (.npy), not a checkpoint; look for the .npz or .safetensors file",
-    b"\x89HDF": "an HDF5 file, as of Keras; vitlab reads .npz and .safetensors",
+    b"\x89HDF": f"an HDF5 file, most likely {KERAS}",
     b"\x1f\x8b": "compressed with gzip; unpack it first",
 }
 UNREADABLE = (
@@ -55,6 +65,8 @@ def what_else(path: Path) -> str:
         head = file.read(512)
     if head[:1] == b"\x80" and head[8:9] != b"{":  # a safetensors header may be 128 bytes long, too
         return f"a pickle, not safetensors. {NEVER}"
+    if re.match(rb"(?s)([\x81-\x8f]|\xde..|\xdf....)([\xa1-\xbf]|\xd9.)[A-Za-z_]", head):  # a map of names
+        return f"a file {FLAX}"
     if head[:4] == b"PK\x03\x04":
         return (
             "a zip archive (.npz, or .pt of PyTorch) whose end is missing: it is cut short; copy or download "
@@ -78,6 +90,8 @@ def read_npz(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} is a zip archive whose list of contents is damaged ({error}); copy or download it again"
         ) from error
+    if any(name.endswith(".weights.h5") for name in members):
+        raise ValueError(f"{path} is a .keras file, {KERAS}")
     if any(name.endswith(".pkl") for name in members):
         raise ValueError(f"{path} is a pickle in a zip archive, as of torch.save, not safetensors. {NEVER}")
     if not members or not all(name.endswith(".npy") for name in members):
@@ -138,7 +152,8 @@ def check_finite(path: Path, arrays: dict[str, Tensor]) -> None:
 def weight_files(path: Path) -> list[Path]:
     """The files that hold the weights: `path` itself, or those of a folder as Hugging Face writes it.
 
-    Raises FileNotFoundError where there are none, ValueError for a folder that has only pickles.
+    Raises FileNotFoundError where there are none, ValueError for a folder that has only pickles, or files of
+    Keras or Flax.
     """
     if path.is_file():
         return [path]
@@ -163,6 +178,9 @@ def weight_files(path: Path) -> list[Path]:
     pickles = [file.name for file in path.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt")]
     if pickles and not found:
         raise ValueError(f"{path} has weights only as a pickle, {pickles[0]}. {NEVER}")
+    for suffixes, what in (((".h5", ".keras"), KERAS), ((".msgpack",), FLAX)):
+        if not found and (others := sorted(f.name for f in path.iterdir() if f.suffix in suffixes)):
+            raise ValueError(f"{path} has weights only as {others[0]}, a file {what}")
     names = ", ".join(file.name for file in found) or "no .safetensors and no .npz file"
     raise FileNotFoundError(f"the folder {path} has no model.safetensors; it has {names}; name the file")
 
