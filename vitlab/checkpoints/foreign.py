@@ -118,8 +118,8 @@ class Foreign:
             self.lack(list(self.table["cls_token"].names))
         if (number := self.sizes.get("t", 0)) > 1:
             raise ValueError(
-                f"{self.path} has {number} class tokens, and a {library} ViT has one, as vitlab's; Hugging "
-                f"Face's Pixio has more: {instead(library)}"
+                f"{self.table['cls_token'].names[0]!r} in {self.path} has {number} class tokens, and a {library} "
+                f"ViT has one, as vitlab's; Hugging Face's Pixio has more: {instead(library)}"
             )
 
     def check_mlp(self, widths: dict[str, int]) -> None:
