@@ -1,13 +1,21 @@
 """What all tests share: slow tests start first, so that a parallel run does not end on a long one."""
 
+import ctypes
+import gc
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+REMEMBER = [
+    ("vitlab.attention.study", "scenes_to_score"),
+    ("vitlab.fine_tuning.studies", "datasets"),
+    ("vitlab.pretraining.studies", "masked_pretraining"),
+]
 
 
 def pytest_configure(config):
@@ -39,6 +47,19 @@ def pytest_xdist_make_scheduler(config, log):
             return "browser" if "/browser/" in nodeid else nodeid
 
     return OneForTheBrowser(config, log)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_is_given_back():
+    """A worker goes on to the next file without what studies remember and what `train` has glibc keep."""
+    yield
+    for module, name in REMEMBER:
+        if module in sys.modules:
+            getattr(sys.modules[module], name).cache_clear()
+    gc.collect()
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

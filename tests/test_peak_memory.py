@@ -61,6 +61,35 @@ def test_one_worker_has_all_browser_tests(request):
     assert [scheduler._split_scope(name) for name in names] == ["browser", "browser", *names[2:]]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to keep memory")
+def test_a_file_of_tests_leaves_no_memory_behind(tmp_path):
+    """Two files: the first remembers scenes and trains, as far as glibc can see; the second looks."""
+    conftest = Path(__file__).with_name("conftest.py")
+    (tmp_path / "conftest.py").write_text(conftest.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "test_a.py").write_text(REMEMBERS)
+    (tmp_path / "test_b.py").write_text(f"{LOOKS}\n    assert now < 0.5e9, now")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tmp_path]
+    done = subprocess.run([*command, "-p", "no:nbval"], capture_output=True, text=True, check=False)
+    assert "2 passed" in done.stdout, done.stdout
+
+
+REMEMBERS = """
+import torch
+from vitlab.fine_tuning import studies
+from vitlab.runtime import keep_freed_memory
+
+def test_a():
+    studies.datasets("scenes", 100)
+    keep_freed_memory()
+    many = [torch.ones(1_000_000) for _ in range(200)]
+"""
+LOOKS = """
+import psutil
+
+def test_b():
+    now = psutil.Process().memory_info().rss - psutil.Process().memory_info().shared"""
+
+
 def test_a_process_that_has_ended_takes_nothing():
     process = subprocess.Popen([sys.executable, "-c", ""])
     watched = psutil.Process(process.pid)

@@ -31,7 +31,7 @@ def ran(request, browser, served):
         yield page_and_errors
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(browser, served):
     """A page with every explorer, run; at the end, neither kernel nor page may have reported an error."""
     address, folder = served
