@@ -234,6 +234,25 @@ def test_tiffs_in_which_white_is_zero():
     assert deep[0, :, 0].tolist() == [(0xFFFF - value) >> 8 for value in VALUES]
 
 
+def test_other_pixels_of_tiffs():
+    """Colour multiplied by its alpha before, or not (ExtraSamples 1 or 2); four inks; grey of 4 bits."""
+    pixels = bytes([51, 0, 0, 51, 0, 0, 0, 0, 10, 20, 30, 255])
+    multiplied = read(tiff(pixels, 3, 1, (8,) * 4, photometric=2, t338=1))
+    assert multiplied[0].tolist() == [[255, 204, 204], WHITE, [10, 20, 30]]
+    plain = read(tiff(pixels, 3, 1, (8,) * 4, photometric=2, t338=2))
+    assert plain[0].tolist() == [[round(0.8 * 255 + 0.2 * 51), 204, 204], WHITE, [10, 20, 30]]
+    inks = bytes([0, 255, 255, 0, 0, 0, 0, 255])
+    assert read(tiff(inks, 2, 1, (8,) * 4, photometric=5))[0].tolist() == [[255, 0, 0], [0, 0, 0]]
+    for photometric, wanted in ((1, [17, 255]), (0, [238, 0])):
+        assert read(tiff(bytes([0x1F]), 2, 1, 4, photometric=photometric))[0, :, 0].tolist() == wanted
+
+
+def test_the_first_page_of_several():
+    pages = [Image.new("RGB", (2, 1), colour) for colour in ("red", "blue")]
+    content = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert read(content)[0].tolist() == [[255, 0, 0]] * 2
+
+
 def test_a_tiff_that_says_12_bits_has_them(recwarn):
     """Two values in three bytes."""
     values = [0, 0x123, 0x800, 0xFFF]

@@ -95,6 +95,13 @@ def test_older_files_of_timm_say_it_beside_the_architecture(folder, pixels):
     torch.testing.assert_close(ours(folder, pixels), wanted, rtol=0, atol=2e-5)
 
 
+def test_without_an_architecture_its_preparation_counts_all_the_same(folder, pixels):
+    timm_folder(folder, mean=MEAN, std=STD)
+    wanted = by_timm(folder, pixels)
+    (folder / "config.json").write_text(json.dumps(dict(pretrained_cfg=dict(mean=MEAN, std=STD))))
+    torch.testing.assert_close(ours(folder, pixels, num_heads=3), wanted, rtol=0, atol=2e-5)
+
+
 def test_what_only_one_of_two_numbers_says(folder, pixels):
     """timm then takes ImageNet's for the other."""
     timm_folder(folder, mean=[0.1, 0.2, 0.3])

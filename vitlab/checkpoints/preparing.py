@@ -175,7 +175,7 @@ def timm_in(folder: Path) -> dict[Path, dict]:
     if not isinstance(steps, dict):
         raise ValueError(f"{file} is damaged: pretrained_cfg is no object; copy or download it again")
     said = any(steps.get(name) is not None for name in ("mean", "std"))
-    return {file: steps} if "architecture" in config and said else {}
+    return {file: steps} if said and {"architecture", "pretrained_cfg"} & config.keys() else {}
 
 
 def of_timm(file: Path, steps: dict, channels: int) -> tuple[Tensor, Tensor]:

@@ -175,7 +175,8 @@ def in_colour(image, deep: bool):
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB"), remark_on(256 * highest + 255, 16)
+    colour = image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+    return colour, remark_on(256 * highest + 255, 16)
 
 
 def in_grey(image):
