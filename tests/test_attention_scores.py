@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vitlab import ViT, ViTConfig, data, save_checkpoint, studies
+from vitlab import ViT, ViTConfig, data, load_checkpoint, save_checkpoint, studies
 from vitlab.attention import maps as attention_maps
 from vitlab.attention.__main__ import main
 from vitlab.attention.scores import (
@@ -364,6 +364,19 @@ def test_what_is_misspelt_is_told_before_anything_runs(arguments, words, checkpo
     error = " ".join(capsys.readouterr().err.split())
     assert re.search(words, error), error
     assert not (tmp_path / "attention_scores.csv").exists()
+
+
+def test_a_checkpoint_that_numbers_the_garments_otherwise_is_refused(checkpoints, tmp_path, capsys):
+    """Maps would be asked about another class than the one in the scene."""
+    model = load_checkpoint(checkpoints[0])
+    model.class_names = data.fashion_mnist("test").classes
+    save_checkpoint(model, checkpoints[0])
+    score("--checkpoint", checkpoints[0], "--folder", str(tmp_path / "right"), "--only", "map=local_contrast")
+    model.class_names = model.class_names[::-1]
+    save_checkpoint(model, checkpoints[0])
+    with pytest.raises(SystemExit):
+        score("--checkpoint", checkpoints[0], "--folder", str(tmp_path))
+    assert "10 garments, numbered as in scenes: T-shirt/top, Trouser" in capsys.readouterr().err
 
 
 def test_a_file_of_other_images_is_left_alone(checkpoints, tmp_path, capsys):

@@ -4,6 +4,7 @@ import functools
 import math
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 
@@ -677,6 +678,24 @@ def test_classification_by_its_name_has_the_recipes_smoothing():
     model, data = unequal()
     wanted = cross_entropy(model(data.images / 127.5 - 1), data.labels, label_smoothing=0.3)
     assert losses == pytest.approx([wanted.item()] * 2, rel=1e-5)
+
+
+def test_a_stepper_alone_smooths_labels_and_cannot_weigh_classes():
+    model, data = unequal()
+    images, run = data.images / 127.5 - 1, vitlab.start(**CPU)
+    outcome = training.Stepper(model, Recipe(label_smoothing=0.3), run).step(images, data.labels, 0.0)
+    model, _ = unequal()
+    wanted = cross_entropy(model(images), data.labels, label_smoothing=0.3)
+    assert outcome.loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    with pytest.raises(ValueError, match="class weights are of a data set"):
+        training.Stepper(model, Recipe(class_weights="balanced"), run)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.array])
+def test_class_weights_may_be_any_row_of_numbers(kind):
+    recipe = Recipe(class_weights=kind([1.0, 2.0, 4.0]))
+    assert recipe.class_weights == (1.0, 2.0, 4.0)
+    assert recipe == Recipe(class_weights=(1, 2, 4))
 
 
 def test_numbers_of_nothing_are_refused():

@@ -72,9 +72,13 @@ def name_of(given: str) -> str:
 def file_of(given: str) -> Path:
     """The file of a checkpoint that can be scored on scenes; raises ValueError for another."""
     path = Path(given) if given.endswith(".safetensors") else bundled(given)
-    model, classes = load_checkpoint(path), len(GARMENTS.split(", "))
-    if not isinstance(model, ViT) or (model.config.in_chans, model.config.num_classes) != (3, classes):
-        raise ValueError(f"{given} is not a ViT for colour images of {classes} garments, which scenes are")
+    model, garments = load_checkpoint(path), GARMENTS.split(", ")
+    fits = isinstance(model, ViT) and (model.config.in_chans, model.config.num_classes) == (3, len(garments))
+    if not fits or model.class_names not in (None, garments):
+        raise ValueError(
+            f"{given} is not a ViT for colour images of {len(garments)} garments, numbered as in "
+            f"scenes: {GARMENTS}"
+        )
     return path
 
 

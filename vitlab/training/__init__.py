@@ -7,7 +7,7 @@ from vitlab.training.loop import evaluation_due, train, train_to_the_end
 from vitlab.training.recipe import Recipe, learning_rate_at, make_optimizer
 from vitlab.training.stepper import Stepper
 from vitlab.training.stopping import NonFiniteLossError
-from vitlab.training.tasks import Outcome, Task, classification, weights_of_classes
+from vitlab.training.tasks import Outcome, Task, by_recipe, classification, weights_of_classes
 
 __all__ = [
     "Evaluation",
@@ -19,6 +19,7 @@ __all__ = [
     "Stepper",
     "Task",
     "as_the_model_knows",
+    "by_recipe",
     "check_data",
     "classification",
     "evaluate",

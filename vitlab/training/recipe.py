@@ -53,10 +53,15 @@ class Recipe:
                 raise ValueError(f"{name} is at least 0; got {getattr(self, name)}")
         if not self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is below 1; got {self.label_smoothing}")
-        if self.class_weights not in (None, "balanced"):
+        if self.class_weights is not None and not is_balanced(self.class_weights):
             object.__setattr__(self, "class_weights", checked_weights(self.class_weights))
         if self.optimizer not in ("adamw", "muon", "sgd"):
             raise ValueError(f"optimizer is 'adamw', 'muon' or 'sgd'; got {self.optimizer!r}")
+
+
+def is_balanced(class_weights: str | Sequence[float]) -> bool:
+    """Whether class weights follow from how many images there are."""
+    return isinstance(class_weights, str) and class_weights == "balanced"
 
 
 def checked_weights(class_weights: Sequence[float]) -> tuple[float, ...]:

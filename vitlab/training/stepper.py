@@ -1,5 +1,7 @@
 """One training step, in one process or in several that share a batch."""
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -14,10 +16,14 @@ class Stepper:
     """Takes training steps: forward, backward, clipping and a move of the weights, in the run's precision.
 
     In several processes all begin with the first one's weights, and gradients are averaged over them. Each
-    draws random numbers of its own. `task` is what `by_recipe` made of the recipe; None is `classification`.
+    draws random numbers of its own. `task` is what `by_recipe` made of the recipe for a data set; None is
+    `classification` with the recipe's label smoothing. Raises ValueError for class weights without a task.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, run: Run, task: Task | None = None):
+        if task is None and recipe.class_weights:
+            raise ValueError("class weights are of a data set; give the task that by_recipe makes for it")
+        task = task or functools.partial(classification, label_smoothing=recipe.label_smoothing)
         self.recipe, self.run = recipe, run
         self.processes = Processes(run)
         if self.processes.index:
@@ -25,7 +31,7 @@ class Stepper:
         self.model = model.to(run.device).train()
         self.parameters = list(self.model.parameters())  # looked up once: it takes longer than to clip them
         self.optimizer = make_optimizer(self.model, recipe)
-        self.learner = self.processes.share(Learner(self.model, task or classification))
+        self.learner = self.processes.share(Learner(self.model, task))
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.precision == "fp16")
 
     def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Outcome:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.data import Dataset
-from vitlab.training.recipe import Recipe
+from vitlab.training.recipe import Recipe, is_balanced
 
 
 class Outcome(NamedTuple):
@@ -109,7 +109,7 @@ def weights_of_classes(
     if class_weights is None:
         return None
     names = dataset.classes
-    if class_weights == "balanced":
+    if is_balanced(class_weights):
         counts = dataset.labels.bincount(minlength=len(names))
         if none := [name for name, count in zip(names, counts.tolist(), strict=True) if not count]:
             raise ValueError(
@@ -123,7 +123,7 @@ def weights_of_classes(
             f"{len(class_weights)}"
         )
     else:
-        weights = torch.tensor(class_weights)
+        weights = torch.as_tensor(class_weights, dtype=torch.float32)
     if outputs is None or list(outputs) == list(names):
         return weights
     places = [names.index(name) if name in names else -1 for name in outputs]
