@@ -233,6 +233,7 @@ def test_a_folder_of_timm_whose_mean_is_over_the_class_token_too():
         dict(act_layer="quick_gelu"),
         dict(global_pool="max"),
         dict(global_pool="avgmax"),
+        dict(global_pool=""),
         dict(norm_layer="batchnorm1d"),
         dict(attn_layer="diff"),
         dict(block_fn="ResPostBlock"),

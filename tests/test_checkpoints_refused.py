@@ -182,6 +182,13 @@ def test_a_network_without_attention_is_not_attached():
     assert "attach" not in message
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.", "backbone.trunk.", "teacher/"])
+def test_names_behind_a_prefix(prefix):
+    state = {prefix + name: array for name, array in timm_model().state_dict().items()}
+    message = refused(as_safetensors(state), f"behind {prefix!r}", "with no prefix to its names", num_heads=4)
+    assert "another model of timm" not in message
+
+
 def test_what_is_left_of_a_training_may_be_taken_out():
     state = timm_model().state_dict() | {"ema.decay": torch.zeros(1)}
     refused(as_safetensors(state), "'ema.decay'", "take them out if nothing reads them", num_heads=4)

@@ -105,7 +105,10 @@ def of_hugging_face(file: Path, config: dict) -> dict:
         numbers = isinstance(ratio, int | float) and isinstance(width, int)
         said["mlp_dim"] = int(width * ratio) if numbers else ratio
     if config.get("pooler_act", "tanh") != "tanh":
-        raise ValueError(f"{file} says pooler_act={config['pooler_act']!r}; vitlab's hidden layer has tanh")
+        raise ValueError(
+            f"{file} says pooler_act={config['pooler_act']!r}; vitlab's hidden layer has tanh: "
+            f"{instead('Hugging Face')}"
+        )
     if isinstance(patch := said["patch_size"], list) and all(type(side) is int for side in patch):
         if len(patch) == 2 and patch[0] != patch[1]:
             raise ValueError(
@@ -129,7 +132,8 @@ def of_timm(file: Path, config: dict, given: dict) -> dict:
         )
     said = {k: value for k, value in told_by_name(file, architecture).items() if k not in given}
     said |= {name: arguments[name] for name in ("num_heads",) if name in arguments}
-    if pool := arguments.get("global_pool", config.get("global_pool", pretrained.get("global_pool"))):
+    pool = arguments.get("global_pool", config.get("global_pool", pretrained.get("global_pool")))
+    if pool is not None:
         if pool not in ("token", "avg"):
             raise ValueError(
                 f"{file} says global_pool={pool!r}; vitlab's ViT has 'token' and 'avg' (mean): "

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -33,7 +34,8 @@ class Foreign:
         self.path, self.arrays = path, (arrays := alone(arrays))
         self.layout = recognise(arrays)
         if self.layout is None:
-            raise ValueError(f"{path}{stranger(arrays, sorted(arrays), None, KNOWN, named(path))}")
+            what = stranger(arrays, sorted(arrays), None, KNOWN, named(path), prefix(arrays))
+            raise ValueError(f"{path}{what}")
         self.table = self.layout.table(arrays)
         known = {name: row for row in self.table.values() for name in row.names}
         rows = {name: known.get(name) or known.get(BLOCK.sub("*", name, count=1)) for name in arrays}
@@ -118,8 +120,8 @@ class Foreign:
             self.lack(list(self.table["cls_token"].names))
         if (number := self.sizes.get("t", 0)) > 1:
             raise ValueError(
-                f"{self.table['cls_token'].names[0]!r} in {self.path} has {number} class tokens, and a {library} "
-                f"ViT has one, as vitlab's; Hugging Face's Pixio has more: {instead(library)}"
+                f"{self.table['cls_token'].names[0]!r} in {self.path} has {number} class tokens, and a "
+                f"{library} ViT has one, as vitlab's; Hugging Face's Pixio has more: {instead(library)}"
             )
 
     def check_mlp(self, widths: dict[str, int]) -> None:
@@ -215,6 +217,18 @@ def without_layer_scale(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             if layer in folded:
                 folded[layer] = folded[layer] * scale.view(-1, *[1] * (folded[layer].ndim - 1))
     return folded
+
+
+def prefix(names: Iterable[str]) -> str:
+    """What stands before the names of a ViT's blocks, where a layout would fit without it.
+
+    >>> prefix(["module.blocks.0.norm1.weight"])
+    'module.'
+    """
+    parts = (
+        (name[: found.end()], name[found.end() :]) for name in names for found in re.finditer(r"[./]", name)
+    )
+    return next((before for before, rest in parts if recognise([rest])), "")
 
 
 def axes(row: Row) -> list[str]:

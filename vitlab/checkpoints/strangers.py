@@ -218,10 +218,13 @@ def listed(names: list[str]) -> str:
     return ", ".join(map(repr, names[:3])) + more
 
 
-def stranger(arrays: dict[str, Tensor], extra: list[str], layout, known: str, named: tuple | None) -> str:
+def stranger(
+    arrays: dict[str, Tensor], extra: list[str], layout, known: str, named: tuple | None, prefix: str = ""
+) -> str:
     """What to say of a file with arrays that vitlab's ViT has no place for, after the file's name.
 
-    `layout` is that of its blocks, if any is; `named` the library and what its config.json calls the model.
+    `layout` is that of its blocks, if any is; `named` the library and what its config.json calls the model;
+    `prefix` what stands before all that a layout would fit.
     """
     library = named[0] if named else library_of(arrays) or (layout and layout.library)
     whose = f" is of {library} ({named[1]}). It" if named else ""
@@ -240,6 +243,11 @@ def stranger(arrays: dict[str, Tensor], extra: list[str], layout, known: str, na
             return f"{whose}: {listed(extra)}. {load}"
         by = f" of {library}" if library != layout.library and library not in what and not named else ""
         return f"{whose}: {listed(extra)}. It seems to be {what}{by}. {load}"
+    if prefix and not found:
+        return (
+            f"{whose} has the names of a ViT behind {prefix!r}, as of a part of another model, or as "
+            "training in parallel writes them: save that part's own state dict, with no prefix to its names"
+        )
     if what:
         by = f", of {library}" if library and not named and library not in what else ""
         return f"{whose} holds {what}{by}, not a ViT that vitlab knows ({known}). {load}"
