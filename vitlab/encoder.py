@@ -215,7 +215,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, class_only: bool = False) -> Tensor:
         """All tokens, or the class token alone, after this layer: (B, T, D) -> (B, T or 1, D)."""
         own = x[:, :1] if class_only else x
-        if is_rounded(x) and is_untouched(self):  # the norms' gradients are then right at no cost
+        if (
+            is_rounded(x) and is_untouched(self) and not is_transformed()
+        ):  # the norms' gradients are then right at no cost
             x = own + self.attn(x, class_only, self.norm1)
             return x + self.mlp(x, self.norm2)
         x = own + self.attn(self.norm1(x), class_only)
