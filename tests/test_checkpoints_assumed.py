@@ -378,6 +378,17 @@ def test_a_config_json_that_claims_too_much(transformers, field, value):  # noqa
     quickly_refused("folder")
 
 
+@pytest.mark.parametrize("value", [HUGE, 10**30, float("inf"), float("nan"), -1, "4"])
+def test_a_dinov2_that_claims_too_much(transformers, value):  # noqa: F811
+    sizes = dict(hidden_size=48, num_hidden_layers=1, num_attention_heads=4, image_size=32, patch_size=8)
+    transformers.Dinov2Model(transformers.Dinov2Config(**sizes)).save_pretrained("folder")
+    file = Path("folder/config.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | dict(mlp_ratio=value)))
+    quickly_refused("folder", "mlp_dim")
+    file.write_text(json.dumps(json.loads(file.read_text()) | dict(mlp_ratio=4.0, hidden_size=10**400)))
+    quickly_refused("folder", "embed_dim")
+
+
 @pytest.mark.parametrize("value", [HUGE, 10**6, 10**30])
 def test_a_config_json_of_timm_that_claims_too_much(value):
     for arguments in (dict(num_heads=value), dict(num_heads=4, img_size=value)):

@@ -102,8 +102,8 @@ def of_hugging_face(file: Path, config: dict) -> dict:
     said = {field: config.get(name, default) for field, (name, default) in VITS[kind].items()}
     if kind == "dinov2":  # it says how many times as wide as the model the MLP is
         ratio, width = config.get("mlp_ratio", 4), said["embed_dim"]
-        numbers = isinstance(ratio, int | float) and isinstance(width, int)
-        said["mlp_dim"] = int(width * ratio) if numbers else ratio
+        numbers = isinstance(width, int) and isinstance(ratio, int | float)
+        said["mlp_dim"] = int(width * ratio) if numbers and max(width, ratio) <= MOST and ratio > 0 else ratio
     if config.get("pooler_act", "tanh") != "tanh":
         raise ValueError(
             f"{file} says pooler_act={config['pooler_act']!r}; vitlab's hidden layer has tanh: "
@@ -154,7 +154,7 @@ def of_timm(file: Path, config: dict, given: dict) -> dict:
 
 
 def check_arguments(file: Path, arguments: dict, said: dict) -> None:
-    """Raise ValueError for arguments of timm's that change what a model computes and not its arrays."""
+    """Raise ValueError for arguments of timm's that change what a model computes, if not its arrays."""
     norm, attention = (arguments.get(f"{layer}_layer") for layer in ("norm", "attn"))
     plain = {
         "norm_layer": norm is None
@@ -167,8 +167,7 @@ def check_arguments(file: Path, arguments: dict, said: dict) -> None:
     }
     for name in (name for name, fine in plain.items() if not fine):
         raise ValueError(
-            f"{file} says {name}={arguments[name]!r}, which the arrays do not show, and vitlab's ViT does "
-            f"not have it: {instead('timm')}"
+            f"{file} says {name}={arguments[name]!r}, which vitlab's ViT does not have: {instead('timm')}"
         )
 
 
