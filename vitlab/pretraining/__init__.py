@@ -8,7 +8,7 @@ from vitlab.pretraining.masked import (
     masked_patch_prediction,
     mean_colour_classes,
 )
-from vitlab.pretraining.norm_gradients import norm_gradients, take_pytorch_norms
+from vitlab.pretraining.norm_gradients import norm_gradient, norm_gradients, take_pytorch_norms
 from vitlab.pretraining.studies import (
     MATCHED_RESNET,
     STUDIES,
@@ -31,6 +31,7 @@ __all__ = [
     "masked_patch_prediction",
     "masked_patches",
     "mean_colour_classes",
+    "norm_gradient",
     "norm_gradients",
     "patch_size",
     "pooling",

@@ -1,9 +1,12 @@
 """What it is worth that the norms' gradients are summed in fp32 where all else is bf16 (`vitlab.norms`)."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from vitlab import data
 from vitlab.norms import LayerNorm
@@ -62,6 +65,25 @@ def measure_norm_gradients(settings: Row, run: Run) -> Row:
         train_accuracy=round(history.rows[-1]["accuracy"], 4),
         train_loss=round(history.rows[-1]["loss"], 4),
     )
+
+
+def norm_gradient(model: ViT, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The gradient of the first norm's scale on a CPU, (D,) fp64: exact, and in bf16 with either kind of sum.
+
+    >>> exact, *_ = norm_gradient(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), torch.tensor([0, 1])).items()
+    >>> exact[0], exact[1].shape
+    ('fp64', torch.Size([96]))
+    """
+    found, images, labels = {}, images.cpu(), labels.cpu()
+    for name in ("fp64", "bf16, sums in bf16", "bf16, sums in fp32"):
+        twin = copy.deepcopy(model).to("cpu", torch.float64 if name == "fp64" else torch.float32)
+        if name == "bf16, sums in bf16":
+            take_pytorch_norms(twin)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name != "fp64"):
+            loss = F.cross_entropy(twin(images.to(twin.norm.weight.dtype)), labels)
+        (gradient,) = torch.autograd.grad(loss, twin.blocks[0].norm1.weight)
+        found[name] = gradient.double()
+    return found
 
 
 def take_pytorch_norms(model: nn.Module) -> None:
