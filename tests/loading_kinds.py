@@ -184,20 +184,38 @@ def of_hugging_face() -> Iterator[Kind]:
 
     def like_vit(model: str, **fields):
         sizes = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=80)
-        make = getattr(transformers, f"{model}Model")
+        make = getattr(transformers, model)
         return stirred(make(make.config_class(image_size=32, patch_size=8, **sizes | fields)))
 
     for name, make, read in (
         ("ViTForImageClassification", classifier, logits),
         ("ViTModel with a pooler", alone, pooled),
         ("ViTModel without a pooler", partial(alone, add_pooling_layer=False), token),
-        ("ViTMAEModel, nothing masked", partial(like_vit, "ViTMAE", mask_ratio=0.0), token),
-        ("ViTMSNModel", partial(like_vit, "ViTMSN"), token),
+        ("ViTMAEModel, nothing masked", partial(like_vit, "ViTMAEModel", mask_ratio=0.0), token),
+        ("ViTMSNModel", partial(like_vit, "ViTMSNModel"), token),
+        ("ViTMSNForImageClassification", partial(like_vit, "ViTMSNForImageClassification"), logits),
         ("Dinov2Model", partial(dinov2, transformers), pooled),
     ):
         yield Kind("Hugging Face", name, SMALL, by_itself(make, write=as_hugging_face, read=read))
+    wrapped = by_itself(within_transformers, write=as_wrapper, read=logits)
+    yield Kind("Hugging Face", "TimmWrapperForImageClassification", SMALL, wrapped)
     lone = by_itself(classifier, read=logits)
     yield Kind("Hugging Face", "ViTForImageClassification, a lone file", SMALL, lone, dict(num_heads=4))
+
+
+def within_transformers() -> nn.Module:
+    """A model of timm's in transformers' wrapper."""
+    sizes = dict(img_size=32, patch_size=8, depth=2, embed_dim=48, num_heads=4)
+    config = dict(architecture="vit_tiny_patch16_224", model_args=sizes, num_labels=5)
+    return stirred(transformers.TimmWrapperForImageClassification(transformers.TimmWrapperConfig(**config)))
+
+
+def as_wrapper(model: nn.Module) -> Path:
+    """Its folder, with the preparation of images that timm writes."""
+    file = as_hugging_face(model) / "config.json"
+    config = json.loads(file.read_text()) | dict(pretrained_cfg=dict(mean=0.5, std=0.5))
+    file.write_text(json.dumps(config))
+    return file.parent
 
 
 def of_vit_pytorch() -> Iterator[Kind]:
