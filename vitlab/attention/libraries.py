@@ -176,13 +176,8 @@ def vit_pytorch_patches(model: nn.Module) -> Description:
 
 
 def of_transformers(model: nn.Module) -> Description:
-    config = getattr(model, "config", None)
-    if hasattr(config, "vision_config") and hasattr(config, "text_config"):
-        raise ValueError(
-            f"{type(model).__name__} looks at pictures and words; attach its model.vision_model, or a class "
-            "for pictures alone"
-        )
-    kind, name = getattr(config, "model_type", None), type(model).__name__
+    config, name = vision_config(model), type(model).__name__
+    kind = getattr(config, "model_type", None)
     if hasattr(model, "decoder") and kind == "vit_mae":
         raise ValueError(f"{name} sees a part of the patches and paints the others; attach its model.vit")
     found = Description(
@@ -191,7 +186,7 @@ def of_transformers(model: nn.Module) -> Description:
         num_prefix_tokens=transformers_prefix(kind, config),
         reads=transformers_reads(model, kind, name),
         channels=getattr(config, "num_channels", None),
-        blocks=transformers_blocks(model),
+        blocks=transformers_blocks(model, config),
         classifies="ForImageClassification" in name,
     )
     if kind == "vit_mae":
@@ -204,6 +199,19 @@ def of_transformers(model: nn.Module) -> Description:
     else:
         found.call = at_any_size
     return found
+
+
+def vision_config(model: nn.Module):
+    """The configuration of what looks at pictures; raises ValueError for a model that takes words as well."""
+    config = getattr(model, "config", None)
+    if not hasattr(config, "vision_config"):
+        return config
+    if "ForImageClassification" not in type(model).__name__:
+        raise ValueError(
+            f"{type(model).__name__} looks at pictures and words; attach its model.vision_model, or a class "
+            "for pictures alone"
+        )
+    return config.vision_config
 
 
 def transformers_prefix(kind: str | None, config) -> int | None:
@@ -256,16 +264,16 @@ def transformers_reads(model: nn.Module, kind: str | None, name: str) -> str | N
     return None
 
 
-def transformers_blocks(model: nn.Module) -> nn.ModuleList | None:
+def transformers_blocks(model: nn.Module, config) -> nn.ModuleList | None:
     """The list that has as many parts as the configuration has hidden layers."""
-    layers = getattr(getattr(model, "config", None), "num_hidden_layers", None)
+    layers = getattr(config, "num_hidden_layers", None)
     lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == layers]
     return lists[0] if lists else None
 
 
 def at_any_size(model: nn.Module, images: Tensor):
     """A call that has positions resized where the model does so on request only."""
-    size = getattr(model.config, "image_size", None)
+    size = getattr(vision_config(model), "image_size", None)
     other = size is not None and tuple(images.shape[-2:]) != tuple(Description(image_size=size).image_size)
     if other and "interpolate_pos_encoding" in inspect.signature(model.forward).parameters:
         return model(images, interpolate_pos_encoding=True)
