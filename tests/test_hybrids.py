@@ -110,7 +110,9 @@ def test_occlusion_hides_the_pixels_of_a_patch(model):
         for row in range(2):
             for column in range(3):
                 hidden = images.clone()
-                hidden[:, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = maps.GREY
+                hidden[:, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = (
+                    0.0  # grey, of images in [-1, 1]
+                )
                 wanted = whole - model(hidden).softmax(dim=-1)[0, 1]
                 torch.testing.assert_close(falls[0, row, column], wanted)
 
