@@ -4,7 +4,9 @@ import functools
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import test_training_resume
 import torch
 from test_training_resume import new_model, noise
 
@@ -100,6 +102,67 @@ def test_a_task_that_cannot_be_told_from_another_is_not_kept(tmp_path, task, sai
     assert not (tmp_path / "steps").exists()
 
 
+class Settings:
+    scale = 2.0
+
+
+def of_a_module(model, images, labels):
+    return scaled(model, images, labels, test_training_resume.SCALE)
+
+
+def of_a_class(model, images, labels):
+    return scaled(model, images, labels, Settings.scale)
+
+
+def imports_within(model, images, labels):
+    from test_training_resume import SCALE
+
+    return scaled(model, images, labels, SCALE)
+
+
+def of_an_attribute(model, images, labels):
+    return scaled(model, images, labels, of_an_attribute.scale)
+
+
+def of_a_dict(model, images, labels):
+    return scaled(model, images, labels, CHOSEN[1])
+
+
+CHOSEN = {1: 2.0, "one": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (
+            of_a_module,
+            "'test_training_resume' of the task is a module of your own.*from test_training_resume",
+        ),
+        (
+            functools.partial(scaled, shift=test_training_resume),
+            "'shift' of the task is a module of your own",
+        ),
+        (of_a_class, "'Settings' of the task is a class of your own"),
+        (imports_within, "imports from test_training_resume within.*at the head of its file"),
+        (functools.partial(scaled, shift=np.array(["a"])), "'shift' of the task is a ndarray"),
+        (functools.partial(scaled, shift=torch.eye(2).to_sparse()), "'shift' of the task is a Tensor"),
+    ],
+)
+def test_what_stands_in_a_module_or_class_of_ones_own_does_not_show(task, said):
+    with pytest.raises(ValueError, match=said):
+        fingerprint(task)
+
+
+def test_attributes_keys_and_conjugates_tell_tasks_apart(monkeypatch):
+    of_an_attribute.scale = 2.0
+    before = fingerprint(of_an_attribute), fingerprint(of_a_dict)
+    of_an_attribute.scale = 3.0
+    monkeypatch.setattr(sys.modules[__name__], "CHOSEN", {"1": 2.0, "one": 3.0})
+    assert fingerprint(of_an_attribute) != before[0] and fingerprint(of_a_dict) != before[1]
+    turned = torch.tensor([1 + 2j])
+    assert len({fingerprint(functools.partial(scaled, shift=t)) for t in (turned, turned.conj())}) == 2
+
+
 def test_without_checkpoints_any_task_will_do():
     assert train(lambda *batch: scaled(*batch), None).rows[-1]["step"] == 4
 
@@ -117,7 +180,7 @@ def test_a_cell_that_was_changed_defines_another_task(tmp_path):
     assert fingerprint(cell(plain)) == fingerprint(cell("\n\n" + body.format("'''Said.'''", "return o")))
     train(cell(plain), tmp_path)
     train(cell(plain), tmp_path)
-    with pytest.raises(ValueError, match="its task is '__main__.task .*' this one's is '__main__.task|task"):
+    with pytest.raises(ValueError, match="its task is '?__main__.task .*, this one's.*__main__.task "):
         train(cell(body.format("# of one", "return o._replace(loss=2 * o.loss)")), tmp_path)
 
 
