@@ -158,7 +158,8 @@ def test_attributes_keys_and_conjugates_tell_tasks_apart(monkeypatch):
     before = fingerprint(of_an_attribute), fingerprint(of_a_dict)
     of_an_attribute.scale = 3.0
     monkeypatch.setattr(sys.modules[__name__], "CHOSEN", {"1": 2.0, "one": 3.0})
-    assert fingerprint(of_an_attribute) != before[0] and fingerprint(of_a_dict) != before[1]
+    assert fingerprint(of_an_attribute) != before[0]
+    assert fingerprint(of_a_dict) != before[1]
     turned = torch.tensor([1 + 2j])
     assert len({fingerprint(functools.partial(scaled, shift=t)) for t in (turned, turned.conj())}) == 2
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LOW = ("torch.bfloat16", "torch.float16")
+LOW = (torch.bfloat16, torch.float16)
 
 
 def is_rounded(x: Tensor) -> bool:
@@ -20,7 +20,7 @@ def is_rounded(x: Tensor) -> bool:
     >>> is_rounded(torch.zeros(1)), is_rounded(torch.zeros(1, dtype=torch.bfloat16))
     (False, True)
     """
-    return x.device.type == "cpu" and str(x.dtype) in LOW
+    return x.device.type == "cpu" and x.dtype in LOW
 
 
 class LayerNorm(nn.LayerNorm):
