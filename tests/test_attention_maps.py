@@ -1,6 +1,7 @@
 """Maps against slow loops, finite differences, and images hidden one part after the other."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from vitlab import ViT, ViTConfig, record_attention
 from vitlab.attention import attention_rollout, maps
+from vitlab.attention.scores import deletion_curve
 from vitlab.resnet import ResNet, ResNetConfig
 
 SMALL = dict(
@@ -122,7 +124,9 @@ def test_what_does_not_fit_is_told(model, images, name):
 @pytest.mark.parametrize("classes", [5, -1, [0, 1], 1.0, True, torch.zeros(3)])
 @pytest.mark.parametrize("name", BY_CLASS)
 def test_classes_that_are_not_there(model, images, name, classes):
-    with pytest.raises(ValueError, match="0 to 4, or one for each of 3 images; got"):
+    with pytest.raises(
+        ValueError, match="0 to 4, or one for each of 3 images, or a function of the output; got"
+    ):
         maps.MAPS[name](model, images, classes)
 
 
@@ -267,6 +271,90 @@ def test_occlusion_by_hiding_one_part_after_the_other(model, images, window, str
     for place, values in falls.items():
         wanted = torch.tensor(sum(values) / len(values))
         torch.testing.assert_close(made[place], wanted, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("of", ["probability", "logit"])
+def test_occlusion_of_probabilities_and_of_logits(model, images, of):
+    made, falls = maps.occlusion(model, images, [1, 2, 3], window=1, of=of), torch.zeros(3, 2, 3)
+    model.double()
+    for row, column, (b, target) in itertools.product(range(2), range(3), enumerate((1, 2, 3))):
+        hidden = images.double()
+        hidden[b, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 0
+        with torch.no_grad():
+            before, after = model(images.double())[b].tolist(), model(hidden)[b].tolist()
+        if of == "logit":
+            falls[b, row, column] = before[target] - after[target]
+        else:
+            shares = [math.exp(each[target]) / sum(map(math.exp, each)) for each in (before, after)]
+            falls[b, row, column] = shares[0] - shares[1]
+    torch.testing.assert_close(made, falls, atol=1e-5, rtol=1e-4)
+
+
+def test_of_two_classes_probabilities_know_one_map_alone_and_logits_two(images):
+    model = far_from_the_start(num_classes=2)
+    one, other = (maps.occlusion(model, images, c) for c in (0, 1))
+    torch.testing.assert_close(one, -other, atol=1e-6, rtol=1e-4)  # what one class loses the other gains
+    one, other = (maps.occlusion(model, images, c, of="logit") for c in (0, 1))
+    apart = maps.occlusion(model, images, lambda logits: logits[:, 0] - logits[:, 1])
+    torch.testing.assert_close(one - other, apart, atol=1e-5, rtol=1e-4)
+    assert (one + other).abs().max() > 0.1 * one.abs().max()
+
+
+def test_occlusion_of_something_else(model, images):
+    with pytest.raises(ValueError, match="of is 'probability' or 'logit'; got 'logits'"):
+        maps.occlusion(model, images, of="logits")
+
+
+def test_the_probability_of_a_regression_is_refused(images):
+    """With one output alone it is 1 whatever is hidden, so a map would be nothing everywhere."""
+    model = far_from_the_start(num_classes=1)
+    with pytest.raises(ValueError, match="always 1; ask for the number itself with a function"):
+        maps.occlusion(model, images)
+    with pytest.raises(ValueError, match="always 1; ask for the number itself with a function"):
+        deletion_curve(model, images, torch.rand(3, 2, 3))
+    made = maps.occlusion(model, images, lambda output: output[:, 0])
+    torch.testing.assert_close(made, maps.occlusion(model, images, of="logit"))
+    assert made.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+def test_target_is_any_number_of_the_output(model, images, name):
+    """A logit as a function is that class; a cosine with a text by the rule for its own derivative."""
+    chosen = maps.MAPS[name](model, images, target=lambda logits: logits[:, 2])
+    of = dict(of="logit") if name == "occlusion" else {}
+    torch.testing.assert_close(chosen, maps.MAPS[name](model, images, target=2, **of))
+    made = maps.compute(model, images, target=lambda logits: logits[:, 2], names=[name], batch_size=2)[name]
+    torch.testing.assert_close(made, chosen, atol=1e-6, rtol=1e-4)
+
+
+def test_similarity_to_a_text_by_differences(model, images):
+    text = torch.tensor([1.0, -2.0, 0.5, 0.0, 1.5])
+    made = maps.input_gradient(
+        model, images[:1], target=lambda output: torch.cosine_similarity(output, text, dim=-1)
+    )
+    model.double()
+    steepest = torch.zeros(8, 12)
+
+    def cosine(shown):
+        with torch.no_grad():
+            output = model(shown)[0]
+        return float(output @ text.double() / (output @ output) ** 0.5 / (text @ text) ** 0.5)
+
+    for channel, y, x in itertools.product(range(2), range(8), range(12)):
+        change = torch.zeros(1, 2, 8, 12, dtype=torch.float64)
+        change[0, channel, y, x] = 1e-5
+        slope = (cosine(images[:1] + change) - cosine(images[:1] - change)) / 2e-5
+        steepest[y, x] = max(float(steepest[y, x]), abs(slope))
+    wanted = steepest.view(2, 4, 3, 4).mean(dim=(1, 3))
+    torch.testing.assert_close(made[0], wanted, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", GRADIENT_MAPS)
+def test_a_function_without_a_gradient_is_refused(model, images, name):
+    with pytest.raises(ValueError, match="no gradient .*; occlusion needs none"):
+        maps.MAPS[name](model, images, target=lambda logits: logits.detach()[:, 0])
+    made = maps.occlusion(model, images, target=lambda logits: logits.argmax(-1).float())
+    assert made.shape == (3, 2, 3)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(0, None), (2, 3), (2, 0)])

@@ -264,8 +264,8 @@ def test_curves_that_cannot_be_made(model, images, maps):
         deletion_curve(model, images, maps, steps=0)
     with pytest.raises(ValueError, match="one map for each image; got 5 and 4"):
         insertion_curve(model, images[:4], maps)
-    with pytest.raises(ValueError, match="0 to 3, or one for each of 5 images; got 4"):
-        deletion_curve(model, images, maps, classes=4)
+    with pytest.raises(ValueError, match="0 to 3, or one for each of 5 images, or a .*; got 4"):
+        deletion_curve(model, images, maps, target=4)
 
 
 # ------------------------------------------------------------------------------------------------- study

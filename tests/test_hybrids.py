@@ -99,14 +99,14 @@ def test_places_and_distances_are_in_pixels(model):
     got = vitlab.mean_attention_distance(uniform, SMALL.grid_size, SMALL.patch_size, cls="renormalise")
     assert got.item() == pytest.approx(mean, rel=1e-5)
     for name, make in maps.MAPS.items():
-        assert make(model, images, classes=1).shape == (2, 2, 3), name
+        assert make(model, images, target=1).shape == (2, 2, 3), name
 
 
 def test_occlusion_hides_the_pixels_of_a_patch(model):
     images = torch.randn(1, 3, 16, 24)
     with torch.no_grad():
         whole = model.eval()(images).softmax(dim=-1)[0, 1]
-        falls = maps.occlusion(model, images, classes=1, window=1)
+        falls = maps.occlusion(model, images, target=1, window=1)
         for row in range(2):
             for column in range(3):
                 hidden = images.clone()

@@ -1,7 +1,7 @@
 """Maps of what a prediction rests on, through one signature, so that they can be compared and scored.
 
-Each takes `(model, images, classes=None)`: a `ViT`, or a view of any model that `vitlab.attach` takes; images
-(B, C, H, W) as the model takes them; and the class asked about, one for all images or one each; None is the
+Each takes `(model, images, target=None)`: a `ViT`, or a view of any model that `vitlab.attach` takes; images
+(B, C, H, W) as the model takes them; and what is asked about, a class for all images or one each; None is the
 class that the model predicts, and a function of the output asks for a number of its own, (B, …) -> (B,): one
 logit minus another, a regression, the similarity to a text. Each gives one number a patch, (B, h, w) on the
 grid of these images, larger where the patch matters more, on a scale of its own. For a model that reads no
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from vitlab.attention.reading import (
-    Classes,
+    Target,
+    asked_of,
     check_reads,
     grey_of,
     in_patches,
-    logit,
     looking_at,
     patch_map,
     question,
@@ -32,13 +32,13 @@ from vitlab.attention.view import View
 from vitlab.encoder import full_precision
 from vitlab.vit import ViT
 
-Map = Callable[[ViT | View, Tensor, Classes], Tensor]
+Map = Callable[[ViT | View, Tensor, Target], Tensor]
 
 
 def rollout(
     model: ViT | View,
     images: Tensor,
-    classes: Classes = None,
+    target: Target = None,
     head_fusion: str = "mean",
     discard_ratio: float = 0.0,
 ) -> Tensor:
@@ -56,7 +56,7 @@ def rollout(
     return read_out(rolled, view, view.grid_of(tuple(images.shape[-2:])), pooling_of(record))
 
 
-def class_attention(model: ViT | View, images: Tensor, classes: Classes = None) -> Tensor:
+def class_attention(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
     """What the class token attends to in the last layer, mean over heads; the class asked about is ignored.
 
     Of a model that pools by attention, what the pooling attends to.
@@ -73,33 +73,33 @@ def class_attention(model: ViT | View, images: Tensor, classes: Classes = None) 
     return read_out(record.weights[0].mean(dim=1), view, grid)
 
 
-def attention_gradient(model: ViT | View, images: Tensor, classes: Classes = None) -> Tensor:
+def attention_gradient(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
     """Attention × gradient in the last layer: E_h[(A ⊙ ∂y/∂A)⁺], the class token's row.
 
     y is the logit of the class; the rule of `relevance` for one layer alone.
 
     >>> from vitlab import ViTConfig
-    >>> attention_gradient(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), classes=3).shape
+    >>> attention_gradient(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), target=3).shape
     torch.Size([2, 7, 7])
     """
     with looking_at(model, images) as view:
-        (weighted,), pooling = weighted_attention(view, images, classes, layers=[-1])
+        (weighted,), pooling = weighted_attention(view, images, target, layers=[-1])
     grid = view.grid_of(tuple(images.shape[-2:]))
     return read_out(weighted, view, grid) if pooling is None else patch_map(pooling, grid)
 
 
-def relevance(model: ViT | View, images: Tensor, classes: Classes = None) -> Tensor:
+def relevance(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
     """Chefer, Gur & Wolf 2021 (arXiv 2103.15679, equations 5 and 6), the class token's row.
 
     Ā = E_h[(∂y/∂A ⊙ A)⁺] with y the logit of the class; from the first layer to the last R ← R + Ā·R, where R
     starts as the identity.
 
     >>> from vitlab import ViTConfig
-    >>> relevance(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), classes=[3, 5]).shape
+    >>> relevance(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), target=[3, 5]).shape
     torch.Size([2, 7, 7])
     """
     with looking_at(model, images) as view:
-        layers, pooling = weighted_attention(view, images, classes)
+        layers, pooling = weighted_attention(view, images, target)
     relevances = torch.eye(layers[0].shape[-1], dtype=layers[0].dtype, device=images.device)
     with full_precision(images.device):
         for weighted in layers:
@@ -107,7 +107,7 @@ def relevance(model: ViT | View, images: Tensor, classes: Classes = None) -> Ten
     return read_out(relevances, view, view.grid_of(tuple(images.shape[-2:])), pooling)
 
 
-def input_gradient(model: ViT | View, images: Tensor, classes: Classes = None) -> Tensor:
+def input_gradient(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
     """Saliency (Simonyan et al. 2013, section 3): max over channels of |∂y/∂x|, mean over a patch's pixels.
 
     y is the logit of the class.
@@ -117,23 +117,30 @@ def input_gradient(model: ViT | View, images: Tensor, classes: Classes = None) -
     torch.Size([2, 7, 7])
     """
     with looking_at(model, images) as view, differentiable(images) as inputs:
-        chosen = logit(view, inputs, classes)
+        chosen = asked_of(view, inputs, target)
         (gradient,) = torch.autograd.grad(chosen.sum(), inputs)
     return in_patches(gradient.abs().amax(dim=1), view).mean(dim=-1)
 
 
 @torch.no_grad()
 def occlusion(
-    model: ViT | View, images: Tensor, classes: Classes = None, window: int = 2, stride: int | None = None
+    model: ViT | View,
+    images: Tensor,
+    target: Target = None,
+    window: int = 2,
+    stride: int | None = None,
+    of: str = "probability",
 ) -> Tensor:
     """How far the class's probability, or a function's number, falls where a grey square hides a part.
 
     Zeiler & Fergus 2013 (arXiv 1311.2901, section 4.2). The square is `window` patches wide and moves by
     `stride` (default: as much), so that a grid of h x w patches takes about h·w / stride² forward passes. A
-    patch gets the mean of the squares that hide it.
+    patch gets the mean of the squares that hide it. Probabilities sum to 1, so what one class loses others
+    gain, and the maps of two classes oppose each other; with `of="logit"` the class's logit is looked at,
+    which the others do not move. A function's number is taken as it is.
 
     >>> from vitlab import ViTConfig
-    >>> occlusion(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), classes=0).shape
+    >>> occlusion(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), target=0).shape
     torch.Size([2, 7, 7])
     """
     stride = window if stride is None else stride
@@ -141,7 +148,7 @@ def occlusion(
         raise ValueError(f"window is at least 1 patch and stride 1 to window; got {window} and {stride}")
     with looking_at(model, images) as view:
         output = view(images)
-        ask = question(view, classes, output)
+        ask = question(view, target, output, of)
         whole = ask(output)  # (B,)
         rows, columns = view.grid_of(tuple(images.shape[-2:]))
         falls = images.new_zeros(len(images), rows, columns, dtype=whole.dtype)
@@ -162,7 +169,7 @@ def occlusion(
     return falls / covers
 
 
-def centred_gaussian(model: ViT | View, images: Tensor, classes: Classes = None) -> Tensor:
+def centred_gaussian(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
     """A baseline that sees no image: a Gaussian at the centre, its deviation a quarter of each side.
 
     >>> from vitlab import ViTConfig
@@ -178,7 +185,7 @@ def centred_gaussian(model: ViT | View, images: Tensor, classes: Classes = None)
     return torch.outer(*bells).expand(len(images), rows, columns)
 
 
-def local_contrast(model: ViT | View, images: Tensor, classes: Classes = None) -> Tensor:
+def local_contrast(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
     """A baseline that sees no model: the deviation of a patch's pixels, mean over channels.
 
     >>> from vitlab import ViTConfig
@@ -199,7 +206,7 @@ MAPS: dict[str, Map] = {
 def compute(
     model: ViT | View,
     images: Tensor,
-    classes: Classes = None,
+    target: Target = None,
     names: Sequence[str] = tuple(MAPS),
     batch_size: int = 50,
 ) -> dict[str, Tensor]:
@@ -216,12 +223,12 @@ def compute(
         if name not in MAPS:
             raise ValueError(f"the maps are {', '.join(MAPS)}; got {name!r}")
     batches = images.split(batch_size)
-    if classes is None or callable(classes) or torch.as_tensor(classes).ndim == 0:
-        asked = [classes] * len(batches)
-    elif len(classes) != len(images):
-        raise ValueError(f"there are {len(images)} images, but {len(classes)} classes")
+    if target is None or callable(target) or torch.as_tensor(target).ndim == 0:
+        asked = [target] * len(batches)
+    elif len(target) != len(images):
+        raise ValueError(f"there are {len(images)} images, but {len(target)} classes")
     else:
-        asked = torch.as_tensor(classes).split(batch_size)
+        asked = torch.as_tensor(target).split(batch_size)
     return {
         name: torch.cat([MAPS[name](model, *batch) for batch in zip(batches, asked, strict=True)])
         for name in names
@@ -236,7 +243,7 @@ def differentiable(images: Tensor) -> Iterator[Tensor]:
 
 
 def weighted_attention(
-    view: View, images: Tensor, classes: Classes, layers: Sequence[int] | None = None
+    view: View, images: Tensor, target: Target, layers: Sequence[int] | None = None
 ) -> tuple[list[Tensor], Tensor | None]:
     """E_h[(A ⊙ ∂y/∂A)⁺] of some layers, each (B, T, T), and of a pooling's row, (B, keys), or None."""
     check_reads(view)
@@ -247,7 +254,7 @@ def weighted_attention(
         )
     with differentiable(images) as inputs:
         with record_attention(view, layers) as record:
-            chosen = logit(view, inputs, classes)
+            chosen = asked_of(view, inputs, target)
         weights = [passes[0] for passes in record.layers]
         if "pooling" in record.passes:
             weights += record.passes["pooling"][0]

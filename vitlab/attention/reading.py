@@ -15,7 +15,7 @@ from vitlab.patches import as_pair
 from vitlab.vit import ViT, evaluating
 
 GREY = 0.0  # of images in [-1, 1], and the mean of images that are normalised by one
-Classes = int | Sequence[int] | Tensor | Callable[[Tensor], Tensor] | None
+Target = int | Sequence[int] | Tensor | Callable[[Tensor], Tensor] | None
 
 
 def view_of(model: nn.Module | View) -> View:
@@ -52,7 +52,7 @@ def looking_at(model: nn.Module | View, images: Tensor) -> Iterator[View]:
         yield view
 
 
-def check_classes(model: nn.Module | View, classes: Classes, logits: Tensor) -> Tensor:
+def check_classes(model: nn.Module | View, target: Target, logits: Tensor) -> Tensor:
     """One class for each image, (B,) int64: those given, or those predicted."""
     without = model.classifies is False if isinstance(model, View) else not model.config.num_classes
     if without or logits.ndim != 2:
@@ -60,24 +60,28 @@ def check_classes(model: nn.Module | View, classes: Classes, logits: Tensor) -> 
             "this model has no classes to ask about; give it a head (num_classes) first, or ask for a number "
             "with a function of its output, (B, …) -> (B,)"
         )
-    if classes is None:
+    if target is None:
         return logits.argmax(dim=-1)
-    given, (images, n) = torch.as_tensor(classes, device=logits.device), logits.shape
+    given, (images, n) = torch.as_tensor(target, device=logits.device), logits.shape
     whole = not given.is_floating_point() and given.dtype != torch.bool
     if not whole or given.shape not in ((), (images,)) or bool(((given < 0) | (given >= n)).any()):
         raise ValueError(
-            f"classes is None, a whole number from 0 to {n - 1}, or one for each of {images} images; "
-            f"got {classes!r}"
+            f"target is None, a whole number from 0 to {n - 1}, or one for each of {images} images, "
+            f"or a function of the output; got {target!r}"
         )
     return given.long().expand(images)
 
 
-def logit(view: View, images: Tensor, classes: Classes) -> Tensor:
-    """The logit of one class of each image, or what a function makes of the output, (B,)."""
+def asked_of(view: View, images: Tensor, target: Target) -> Tensor:
+    """The logit of one class of each image, or what a function makes of the output, (B,), with a gradient."""
     output = view(images)
-    if callable(classes):
-        return number_each(classes, output)
-    return output.gather(1, check_classes(view, classes, output)[:, None])[:, 0]
+    answer = question(view, target, output, "logit")(output)
+    if not answer.requires_grad:
+        raise ValueError(
+            "the function's numbers have no gradient (detach, argmax, NumPy?), which this map is made of; "
+            "occlusion needs none"
+        )
+    return answer
 
 
 def number_each(function: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
@@ -89,16 +93,34 @@ def number_each(function: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
     return made
 
 
+def logit(logits: Tensor, classes: Tensor) -> Tensor:
+    """The logit of one class each: (B, classes) -> (B,)."""
+    return logits.gather(1, classes[:, None])[:, 0]
+
+
 def probability(logits: Tensor, classes: Tensor) -> Tensor:
     """The probability of one class each: (B, classes) -> (B,)."""
-    return logits.softmax(dim=-1).gather(1, classes[:, None])[:, 0]
+    return logit(logits.softmax(dim=-1), classes)
 
 
-def question(model: nn.Module | View, classes: Classes, output: Tensor) -> Callable[[Tensor], Tensor]:
-    """What is asked of outputs, as a function of them, (B,): a class's probability, or one's own number."""
-    if callable(classes):
-        return partial(number_each, classes)
-    return partial(probability, classes=check_classes(model, classes, output))
+ANSWERS = {"probability": probability, "logit": logit}
+
+
+def question(
+    model: nn.Module | View, target: Target, output: Tensor, of: str = "probability"
+) -> Callable[[Tensor], Tensor]:
+    """What is asked of outputs, as a function of them, (B,): `of` a class, or one's own number."""
+    if of not in ANSWERS:
+        raise ValueError(f"of is {' or '.join(map(repr, ANSWERS))}; got {of!r}")
+    if callable(target):
+        return partial(number_each, target)
+    classes = check_classes(model, target, output)
+    if of == "probability" and output.shape[1] == 1:
+        raise ValueError(
+            "a single output's probability is always 1; ask for the number itself with a function, "
+            "target=lambda output: output[:, 0]"
+        )
+    return partial(ANSWERS[of], classes=classes)
 
 
 def grey_of(model: nn.Module | View, images: Tensor) -> Tensor:

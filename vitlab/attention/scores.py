@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitlab.attention.reading import Classes, grey_of, question
+from vitlab.attention.reading import Target, grey_of, question
 from vitlab.attention.view import View
 from vitlab.vit import evaluating
 
@@ -111,7 +111,7 @@ def similarity(maps: Tensor, others: Tensor) -> Tensor:
 
 
 def deletion_curve(
-    model: nn.Module, images: Tensor, maps: Tensor, classes: Classes = None, steps: int = 8
+    model: nn.Module, images: Tensor, maps: Tensor, target: Target = None, steps: int = 8
 ) -> Tensor:
     """The class's probability while pixels turn grey, the most important first: (B, steps + 1).
 
@@ -122,11 +122,11 @@ def deletion_curve(
     torch.Size([2, 5])
     """
     grey = torch.zeros_like(images) + grey_of(model, images)
-    return replacing(model, images, images, grey, maps, classes, steps)
+    return replacing(model, images, images, grey, maps, target, steps)
 
 
 def insertion_curve(
-    model: nn.Module, images: Tensor, maps: Tensor, classes: Classes = None, steps: int = 8
+    model: nn.Module, images: Tensor, maps: Tensor, target: Target = None, steps: int = 8
 ) -> Tensor:
     """The class's probability while a blurred image gets its pixels back, the most important first.
 
@@ -136,7 +136,7 @@ def insertion_curve(
     >>> insertion_curve(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), torch.rand(2, 7, 7), steps=4).shape
     torch.Size([2, 5])
     """
-    return replacing(model, images, blurred(images), images, maps, classes, steps)
+    return replacing(model, images, blurred(images), images, maps, target, steps)
 
 
 def area_under(curves: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def replacing(
     before: Tensor,
     after: Tensor,
     maps: Tensor,
-    classes: Classes,
+    target: Target,
     steps: int,
 ) -> Tensor:
     """The class's probability from `before` to `after`, the maps' largest values first: (B, steps + 1)."""
@@ -167,7 +167,7 @@ def replacing(
     curve = []
     with evaluating(model.model if isinstance(model, View) else model):
         output = model(images)
-        ask = question(model, classes, output)
+        ask = question(model, target, output)
         for step in range(steps + 1):
             mixed = torch.where(places < round(places[0].numel() * step / steps), after, before)
             known = (step == 0 and before is images) or (step == steps and after is images)
