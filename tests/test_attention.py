@@ -426,6 +426,22 @@ def test_class_map_by_loop():
         assert torch.equal(shown[..., row, column], attention[:, :, 0, 1 + row * 4 + column])
 
 
+def test_class_map_and_share_with_registers():
+    weights = random_weights(2, 3, 4, 17, 17)
+    shown, share = class_map(weights, (3, 4), num_prefix_tokens=5), class_token_share(weights, "patches", 5)
+    for row, column in itertools.product(range(3), range(4)):
+        assert torch.equal(shown[..., row, column], weights[..., 0, 5 + row * 4 + column])
+    wanted = sum(weights[:, b, :, query, 0] for b in range(3) for query in range(5, 17)) / 36
+    torch.testing.assert_close(share, wanted)
+    with pytest.raises(ValueError, match="5 prefix tokens and a 3 x 4 grid make 17 tokens; got 13"):
+        class_map(torch.zeros(1, 13, 13), (3, 4), 5)
+    for prefix in (0, 17):
+        with pytest.raises(ValueError, match=f"it is from 1 to 16; got {prefix}"):
+            class_token_share(weights, num_prefix_tokens=prefix)
+    with pytest.raises(ValueError, match="first is a class token"):
+        class_map(torch.zeros(1, 12, 12), (3, 4), 0)
+
+
 @pytest.mark.parametrize("tokens", [12, 14])
 def test_class_map_needs_one_class_token(tokens):
     with pytest.raises(ValueError, match=f"3 x 4 grid make 13 tokens; got {tokens}"):

@@ -67,19 +67,25 @@ def uniform_attention_distance(grid_size: tuple[int, int], patch_size: int | tup
     return float(patch_distances(grid_size, patch_size).double().mean())
 
 
-def class_token_share(weights: Tensor, queries: str = "patches") -> Tensor:
+def class_token_share(weights: Tensor, queries: str = "patches", num_prefix_tokens: int = 1) -> Tensor:
     """The share of attention that goes to the class token: (L, B, heads, T, T) -> (L, heads), in [0, 1].
 
     Mean over images and over queries: "patches", whose distances the share confounds (`cls="drop"`), "class",
-    the token itself, or "all". For weights recorded with a class token, which is the first token. Attention
-    that is uniform has the share 1/T. Raises ValueError for other shapes or queries.
+    the token itself, or "all". For weights recorded with a class token, which is the first of
+    `num_prefix_tokens` before the patches. Attention that is uniform has the share 1/T. Raises ValueError for
+    other shapes or queries.
 
     >>> class_token_share(torch.full((4, 2, 3, 5, 5), 0.2))[0]
     tensor([0.2000, 0.2000, 0.2000])
     """
     if weights.ndim != 5 or weights.shape[-1] != weights.shape[-2] or weights.shape[-1] < 2:
         raise ValueError(f"weights have the shape (L, B, heads, T, T); got {tuple(weights.shape)}")
-    rows = dict(patches=slice(1, None), all=slice(None)) | {"class": slice(0, 1)}
+    if not 1 <= num_prefix_tokens < weights.shape[-1]:
+        raise ValueError(
+            "num_prefix_tokens counts the class token, and patches follow: it is from 1 to "
+            f"{weights.shape[-1] - 1}; got {num_prefix_tokens}"
+        )
+    rows = dict(patches=slice(num_prefix_tokens, None), all=slice(None)) | {"class": slice(0, 1)}
     if queries not in rows:
         raise ValueError(f"queries is 'patches', 'class' or 'all'; got {queries!r}")
     return weights[..., rows[queries], 0].mean(dim=(1, 3))

@@ -106,9 +106,12 @@ def planned(
     for blocks in lists:
         if len(blocks) and len({type(block) for block in blocks}) == 1:
             try:
-                return by_block(blocks, description.parallel, seen)
+                plan = by_block(blocks, description.parallel, seen)
             except ValueError as error:
                 problems.append((sum(owner != POOLING for owner in owners(blocks, seen)), error))
+            else:
+                description.blocks = blocks  # known from here on
+                return plan
     if problems:
         raise max(problems, key=lambda problem: problem[0])[1]
     raise ValueError(

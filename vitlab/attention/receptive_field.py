@@ -1,14 +1,19 @@
 """How far a unit sees (claim 7): the effective receptive field of a ViT and of a CNN, in the same pixels."""
 
+from contextlib import ExitStack
+
 import torch
 from torch import Tensor, nn
 
 from vitlab.attention.maps import differentiable
+from vitlab.attention.reading import looking_at, view_of
+from vitlab.attention.view import View
+from vitlab.attention.watching import Hook
 from vitlab.resnet import ResNet
 from vitlab.vit import ViT, evaluating
 
 
-def effective_receptive_field(model: nn.Module, images: Tensor) -> Tensor:
+def effective_receptive_field(model: nn.Module | View, images: Tensor) -> Tensor:
     """What each pixel does to a unit at the centre, at each depth: (B, C, H, W) -> (depths, H, W).
 
     Luo et al. 2016 (arXiv 1701.04128, section 3): the gradient of the unit, here the sum of its channels,
@@ -23,9 +28,12 @@ def effective_receptive_field(model: nn.Module, images: Tensor) -> Tensor:
     tensor([0.0000, 0.1111, 0.1111, 0.1111, 0.0000])
     """
     fields = []
-    with evaluating(model), differentiable(images) as inputs:
+    if isinstance(model, View) and isinstance(model.model, ViT):
+        model = model.model
+    looking = looking_at(model, images) if isinstance(model, View) else evaluating(model)
+    with looking, differentiable(images) as inputs:
         for output in outputs_by_depth(model, inputs):
-            unit = central_unit(output, model)  # (B, channels)
+            unit = central_unit(output, model, images)  # (B, channels)
             (gradient,) = torch.autograd.grad(unit.sum(), inputs, retain_graph=True)
             field = gradient.abs().sum(dim=1)  # (B, H, W)
             total = field.sum(dim=(1, 2), keepdim=True)
@@ -53,8 +61,10 @@ def field_radius(fields: Tensor) -> Tensor:
     return (weights * distances).sum(dim=(-2, -1)).to(fields)
 
 
-def outputs_by_depth(model: nn.Module, images: Tensor) -> list[Tensor]:
+def outputs_by_depth(model: nn.Module | View, images: Tensor) -> list[Tensor]:
     """What the parts of a model make one after the other."""
+    if isinstance(model, View):
+        return tokens_by_depth(model, images)
     if isinstance(model, ViT):
         outputs, parts = [model.embed(images)], model.blocks
     elif isinstance(model, ResNet):
@@ -63,17 +73,51 @@ def outputs_by_depth(model: nn.Module, images: Tensor) -> list[Tensor]:
         outputs, parts = [model[0](images)], model[1:]
     else:
         raise ValueError(
-            f"effective_receptive_field takes a vitlab ViT or ResNet, or an nn.Sequential; got a "
-            f"{type(model).__name__}"
+            f"effective_receptive_field takes a vitlab ViT or ResNet, an nn.Sequential, or a view of another "
+            f"ViT, attach(model); got a {type(model).__name__}"
         )
     for part in parts:
         outputs.append(part(outputs[-1]))
     return outputs
 
 
-def central_unit(output: Tensor, model: nn.Module) -> Tensor:
+def tokens_by_depth(view: View, images: Tensor) -> list[Tensor]:
+    """What the first block of a view's model is given, and what each block makes: each (B, T, D)."""
+    blocks = list(dict.fromkeys(view.description.blocks))  # one may be used again and again
+    outputs: list[Tensor] = []
+
+    def before(block: nn.Module, args: tuple, kwargs: dict) -> None:
+        if not outputs:
+            given = (*args, *kwargs.values())
+            outputs.append(next(each for each in given if isinstance(each, Tensor)))
+
+    def after(block: nn.Module, args: tuple, output) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    with ExitStack() as undo:
+        for block in blocks:
+            undo.enter_context(block.register_forward_pre_hook(Hook(before), with_kwargs=True))
+            undo.enter_context(block.register_forward_hook(Hook(after)))
+        view(images)
+    (rows, columns), name = view.grid_of(tuple(images.shape[-2:])), type(view.model).__name__
+    if len(outputs) != view.num_layers + 1:
+        raise ValueError(
+            f"the blocks of this {name} are not called as a whole, so what each makes is not seen: of "
+            f"{view.num_layers}, {max(len(outputs) - 1, 0)} were"
+        )
+    expected = (len(images), view.num_prefix_tokens + rows * columns)
+    for output in outputs:
+        if output.ndim != 3 or output.shape[:2] != expected:
+            raise ValueError(
+                f"a block of this {name} makes {tuple(output.shape)}, where tokens are {expected} and a width"
+            )
+    return outputs
+
+
+def central_unit(output: Tensor, model: nn.Module | View, images: Tensor) -> Tensor:
     """The unit in the middle of a ViT's tokens (B, T, D) or a feature map (B, channels, h, w)."""
-    if isinstance(model, ViT):
-        rows, columns = model.config.grid_size
-        return output[:, model.config.num_prefix_tokens + rows // 2 * columns + columns // 2]
+    if isinstance(model, ViT | View):
+        view = view_of(model)
+        rows, columns = view.grid_of(tuple(images.shape[-2:]))
+        return output[:, view.num_prefix_tokens + rows // 2 * columns + columns // 2]
     return output[:, :, output.shape[2] // 2, output.shape[3] // 2]

@@ -61,18 +61,21 @@ def discard_smallest(maps: Tensor, ratio: float) -> Tensor:
     return kept.view_as(maps)
 
 
-def class_map(attention: Tensor, grid_size: tuple[int, int]) -> Tensor:
-    """The class token's row without its own entry, on the grid: (..., T, T) -> (..., h, w).
+def class_map(attention: Tensor, grid_size: tuple[int, int], num_prefix_tokens: int = 1) -> Tensor:
+    """The class token's row on the grid, without the tokens before the patches: (..., T, T) -> (..., h, w).
 
-    Raises ValueError where the tokens are not one class token and the grid's patches.
+    The class token is the first of `num_prefix_tokens`; what a row gives them, as to registers, is left out,
+    and it is not divided by what remains. Raises ValueError where the tokens are not these and the grid's
+    patches.
 
     >>> class_map(torch.full((2, 13, 13), 1 / 13), (3, 4)).shape
     torch.Size([2, 3, 4])
     """
     rows, columns = grid_size
-    if attention.shape[-1] != rows * columns + 1:
+    if num_prefix_tokens < 1 or attention.shape[-1] != rows * columns + num_prefix_tokens:
+        before = "a class token" if num_prefix_tokens == 1 else f"{num_prefix_tokens} prefix tokens"
         raise ValueError(
-            f"a class token and a {rows} x {columns} grid make {rows * columns + 1} tokens; "
-            f"got {attention.shape[-1]}"
+            f"{before} and a {rows} x {columns} grid make {rows * columns + num_prefix_tokens} tokens; got "
+            f"{attention.shape[-1]}. The first is a class token; of more before patches say num_prefix_tokens"
         )
-    return rearrange(attention[..., 0, 1:], "... (h w) -> ... h w", h=rows)
+    return rearrange(attention[..., 0, num_prefix_tokens:], "... (h w) -> ... h w", h=rows)
