@@ -177,6 +177,22 @@ def test_a_task_of_ones_own_has_its_labels_by_name_too():
         vitlab.train(model, pictures(list(COLOURS)), pictures(["dune"]), recipe, **options)
 
 
+def test_names_of_another_head_are_not_those_of_this_one():
+    model, run = small(), vitlab.start(**CPU)
+    model.class_names = list(COLOURS)
+    model.head = torch.nn.Linear(model.head.in_features, 2)
+    some, recipe = pictures(["cloud", "apple"]), Recipe(steps=1, batch_size=8)
+    for use in (
+        lambda: vitlab.evaluate(model, some, run),
+        lambda: vitlab.train(model, some, None, recipe, run, progress=False),
+    ):
+        with pytest.raises(ValueError, match="has 2 outputs, but class_names has 3 names .*to None where"):
+            use()
+    model.class_names = None
+    vitlab.train(model, some, some, recipe, run, progress=False)
+    assert model.class_names == ["cloud", "apple"]
+
+
 def test_where_labels_are_no_classes_names_do_not_matter():
     """Numbers to be predicted, and masked patches, for which labels are not used at all."""
 
@@ -188,6 +204,13 @@ def test_where_labels_are_no_classes_names_do_not_matter():
     recipe, run = Recipe(steps=1, batch_size=8), vitlab.start(**CPU)
     numbers = [some._replace(labels=torch.rand(8)) for some in (one, other)]
     vitlab.train(small(), *numbers, recipe, run, progress=False, task=brightness)
+    numbers = [some._replace(labels=100 * torch.rand(8)) for some in (one, other)]
+    vitlab.train(small(), *numbers, recipe, run, progress=False, task=brightness)
+    named = small()
+    named.class_names = list(COLOURS)
+    counts = [some._replace(labels=torch.arange(8) - 2, classes=[]) for some in (one, other)]
+    vitlab.train(named, *counts, recipe, run, progress=False, task=brightness)
+    assert named.class_names == list(COLOURS)
     masked = vitlab.pretraining.MaskedPatchViT(ViTConfig(16, 8, 3, 0, embed_dim=16, depth=1, num_heads=2))
     task = vitlab.pretraining.masked_patch_prediction
     history = vitlab.train(masked, one, other, recipe, run, progress=False, task=task)
@@ -211,6 +234,8 @@ def test_the_probe_compares_names_however_it_is_told_them():
     other = pictures(["apple", "dune"])
     with pytest.raises(ValueError, match="the test set " + UNKNOWN.format("the training set")):
         fine_tuning.linear_probe(x, train, fine_tuning.features(trained(), other, run), other)
+    with pytest.raises(ValueError, match="labels of 3 classes are 0 to 2; got -1"):
+        fine_tuning.linear_probe(x, train, far, test._replace(labels=test.labels - 1, classes=list(COLOURS)))
     with pytest.raises(ValueError, match="test labels run to 2, those of the training set only to 1"):
         fine_tuning.linear_probe(far_pixels, test.labels, pixels, train.labels)
 

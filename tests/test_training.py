@@ -637,8 +637,9 @@ def test_more_outputs_than_classes_may_be_weighted():
 
 
 @pytest.mark.parametrize(
-    "wrong", [[1.0, -1.0], [0.0, 1.0], [1.0, math.nan], [math.inf, 1.0], "even", "11", [], ["a", "b"], 3.0]
-)
+    "wrong", [[1.0, -1.0], [0.0, 1.0], [1.0, math.nan], [math.inf, 1.0], "even", "11", [], ["a", "b"], 3.0,
+              {1: 5.0, 2: 3.0}, {5.0, 1.0}]
+)  # fmt: skip
 def test_class_weights_that_are_no_weights_are_refused(wrong):
     with pytest.raises(ValueError, match="class_weights is None, 'balanced', or a number above 0 for each"):
         Recipe(class_weights=wrong)
@@ -654,6 +655,20 @@ def test_class_weights_that_do_not_fit_the_data_are_refused():
         recipe = Recipe(steps=1, batch_size=9, class_weights=class_weights)
         with pytest.raises(ValueError, match=said):
             vitlab.train(model, some, None, recipe, vitlab.start(**CPU), progress=False)
+
+
+def test_where_gradients_are_off_training_says_so():
+    model, data = unequal()
+    with torch.no_grad(), pytest.raises(ValueError, match="gradients are off here: leave torch.no_grad"):
+        vitlab.train(model, data, None, Recipe(steps=1, batch_size=9), vitlab.start(**CPU), progress=False)
+
+
+def test_labels_that_the_model_lacks_are_refused_however_classification_is_given():
+    model, data = unequal()
+    task = functools.partial(training.classification, label_smoothing=0.1)
+    wrong = data._replace(labels=data.labels + 1)
+    with pytest.raises(ValueError, match="run from 1 to 3, but the model knows 3 classes"):
+        vitlab.evaluate(model, wrong, vitlab.start(**CPU), task=task)
 
 
 # --- settings that would not be used ------------------------------------------------------------------------

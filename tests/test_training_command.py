@@ -131,6 +131,7 @@ def test_a_broken_loss_ends_with_its_causes_and_without_a_checkpoint(tmp_path):
         ("--class_weights even", "invalid balanced_or_number value: 'even'"),
         ("--class_weights 1 0", "a number above 0 for each class; got [1.0, 0.0]"),
         ("--class_weights balanced 2", "class_weights is None, 'balanced', or a number above 0"),
+        ("--stem 2 2 --patch_size 7", "a feature stands for 8 pixels"),
         ("--num_heads 5", "96 is not divisible by num_heads 5"),
         ("--model resnet --depth 3", "--depth is of --model vit; this is --model resnet"),
         ("--model resnet --start fashion_mnist_vit", "goes on from a ViT"),

@@ -143,6 +143,35 @@ def test_hooks_get_all_tokens(name, kind, model, images):
     torch.testing.assert_close(model(images), plain, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", WATCHED)
+@pytest.mark.parametrize("low", [False, True], ids=["exact", "bf16"])
+def test_a_forward_that_somebody_has_put_in_place_is_called(name, low, model, images):
+    """What tools that know no hooks do: no shortcut leads past it, and it gets all tokens."""
+    model, images, seen = model.float(), images.float(), []
+    part = model.get_submodule(name)
+    inner = part.forward
+    part.forward = lambda *given, **options: seen.append(given[0]) or inner(*given, **options)
+    with torch.autocast("cpu", torch.bfloat16, enabled=low):
+        model(images)
+    assert seen[0].shape[:2] == (3, model.config.num_tokens)
+
+
+class MeanOfPatches(ViT):
+    def pool(self, tokens):
+        return tokens[:, 1:].mean(dim=1)
+
+
+def test_a_pooling_of_ones_own_gets_all_tokens(images):
+    model = MeanOfPatches(ViTConfig(**SMALL)).double()
+    nn.init.normal_(model.head.weight)
+    right = model.head(model.forward_features(images)[:, 1:].mean(dim=1))
+    torch.testing.assert_close(model(images), right)
+    plain = ViT(model.config).double()
+    plain.load_state_dict(model.state_dict())
+    plain.pool = model.pool
+    torch.testing.assert_close(plain(images), right)
+
+
 def test_a_hook_sees_what_the_layer_makes_of_all_tokens(model, images):
     tokens = model.embed(images)
     for block in model.blocks:

@@ -205,6 +205,7 @@ def test_attention_bytes_are_those_of_a_recording():
         (dict(norm_eps=0.0), "norm_eps is above 0"),
         (dict(head_dim=0), "head_dim is None or a whole number of at least 1; got 0"),
         (dict(unread_class_token=True), "reads the class token; unread_class_token goes with pool='mean'"),
+        (dict(stem=3), "at least one bottleneck for each stage; got 3"),
         (dict(stem=(1, 0), patch_size=14), r"at least one bottleneck for each stage; got \(1, 0\)"),
         (dict(stem=(1,), stem_width=48), "stem_width is a multiple of 32, the groups of a norm; got 48"),
         (dict(stem=(1, 1)), "a feature stands for 8 pixels, of which patch_size is a multiple; got 4"),

@@ -215,9 +215,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, class_only: bool = False) -> Tensor:
         """All tokens, or the class token alone, after this layer: (B, T, D) -> (B, T or 1, D)."""
         own = x[:, :1] if class_only else x
-        if (
-            is_rounded(x) and is_untouched(self) and not is_transformed()
-        ):  # the norms' gradients are then right at no cost
+        # folded, the norms' gradients are right in low precision at no cost
+        if is_rounded(x) and is_untouched(self) and not is_transformed():
             x = own + self.attn(x, class_only, self.norm1)
             return x + self.mlp(x, self.norm2)
         x = own + self.attn(self.norm1(x), class_only)
@@ -225,7 +224,7 @@ class Block(nn.Module):
 
 
 def is_untouched(part: nn.Module) -> bool:
-    """Whether a part of the model is as it was made: no layer of another kind in it, and nobody's hook.
+    """Whether a part of the model is as it was made: no layer or `forward` of another's, and nobody's hook.
 
     Only then may it take a shortcut past its own layers. Hooks on all modules of the process, as PyTorch's
     counters and profilers have them, are to see what is computed, and change nothing.
@@ -239,9 +238,10 @@ def is_untouched(part: nn.Module) -> bool:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a hook waits on this very module."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
-    return any(hooks) or bool(module._backward_pre_hooks)
+    """Whether a hook waits on this very module, or somebody has put another `forward` in its place."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks)
+    hooks += (module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or "forward" in vars(module)
 
 
 LAYERS = {Block, LayerNorm, Attention, MLP, nn.Linear, nn.GELU, nn.Dropout}

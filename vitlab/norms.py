@@ -59,9 +59,8 @@ class Fold(torch.autograd.Function):
     def forward(ctx, weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor):
         ctx.save_for_backward(weight, scale, shift)
         ctx.biased = bias is not None
-        with torch.autocast(
-            weight.device.type, enabled=False
-        ):  # these are the layer's numbers, not a token's
+        # these are the layer's own numbers, which nothing rounds
+        with torch.autocast(weight.device.type, enabled=False):
             return weight * scale, torch.mv(weight, shift) if bias is None else bias.addmv(weight, shift)
 
     @staticmethod

@@ -125,9 +125,10 @@ class ViTConfig:
         """Raise ValueError where the stem of a hybrid does not fit."""
         if self.stem is None:
             return
-        object.__setattr__(self, "stem", tuple(self.stem))
-        if not all(isinstance(blocks, int) and blocks > 0 for blocks in self.stem):
+        given = self.stem if isinstance(self.stem, (tuple, list)) else [None]
+        if not all(isinstance(blocks, int) and blocks > 0 for blocks in given):
             raise ValueError(f"stem has at least one bottleneck for each stage; got {self.stem}")
+        object.__setattr__(self, "stem", tuple(self.stem))
         if not isinstance(self.stem_width, int) or self.stem_width < 1 or self.stem_width % STEM_GROUPS:
             raise ValueError(
                 f"stem_width is a multiple of {STEM_GROUPS}, the groups of a norm; got {self.stem_width!r}"
@@ -341,8 +342,10 @@ class ViT(nn.Module):
         return pooled.to(self.norm.weight.dtype)
 
     def reads_one_token(self) -> bool:
-        """Whether nobody sees what the last block makes of the patches: the head, a hook, a foreign layer."""
+        """Whether nobody sees what the last block makes of the patches: a hook, or what is another's."""
         if self.config.pool != "token" or type(self.blocks) is not Encoder:
+            return False
+        if getattr(self.pool, "__func__", None) is not ViT.pool:
             return False
         return is_untouched(self.blocks[-1]) and not is_hooked(self.blocks) and not is_hooked(self.norm)
 

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 GRACE = 5  # seconds that an interrupted cell has to come to its end
 STARTING = 60  # seconds that a kernel has to start, on a busy machine
-EXITS = {
-    "exits": '__import__("IPython").get_ipython().exit_now'
-}  # it does so a moment later, in another cell
+# IPython exits a moment after it was told to, when another cell may be running
+EXITS = {"exits": '__import__("IPython").get_ipython().exit_now'}
 KEPT = 20_000  # characters of what a cell prints; a verdict is one line
 
 
@@ -95,9 +94,7 @@ def fresh_kernel(folder: Path) -> Iterator[Kernel]:
 
     manager = KernelManager(kernel_spec_manager=_this_python())
     client = None
-    home = dict.fromkeys(
-        ("VITLAB_HOME", "IPYTHONDIR"), str(folder)
-    )  # no history and no start-up files either
+    home = dict.fromkeys(("VITLAB_HOME", "IPYTHONDIR"), str(folder))  # nor IPython's history and start-up
     environment = os.environ | home | {"VITLAB_QUICK": "1"}
     environment.pop("MPLBACKEND", None)  # the teacher's own might open windows
     try:
@@ -110,9 +107,8 @@ def fresh_kernel(folder: Path) -> Iterator[Kernel]:
         except RuntimeError as error:
             raise NoKernel(f"no kernel started: {error}") from error
         kernel = Kernel(manager, client)
-        imported = kernel.run(
-            '__import__("vitlab.checks")', STARTING, silent=True
-        )  # no cell's time is spent on it
+        # here, so that no cell's time is spent on it
+        imported = kernel.run('__import__("vitlab.checks")', STARTING, silent=True)
         if imported.ended or imported.error:
             raise NoKernel(f"the kernel could not import vitlab: {imported.ended or imported.error}")
         yield kernel

@@ -96,7 +96,8 @@ class Batches:
             raise ValueError(f"batch_size is at least 1; got {batch_size}")
         if not len(dataset.labels):
             raise ValueError("the data set is empty; batches need at least one image")
-        check_labels(dataset.labels, len(dataset.classes))
+        if len(dataset.classes) and dataset.labels.dtype == torch.long:  # else they are no numbers of classes
+            check_labels(dataset.labels, len(dataset.classes))
         which, parts = part
         if batch_size % parts:
             below = batch_size - batch_size % parts

@@ -9,6 +9,7 @@ from torch import Tensor
 from vitlab import data
 from vitlab.data import Dataset
 from vitlab.data.classes import numbers_by_name
+from vitlab.data.dataset import check_labels
 from vitlab.runtime import Run, here
 from vitlab.vit import ViT, evaluating
 
@@ -68,6 +69,8 @@ def linear_probe(
             f"ridge is above 0, or features that outnumber images have no one answer; got {ridge}"
         )
     train_labels, test_labels = train_labels.cpu(), test_labels.cpu()
+    for labels, names in ((train_labels, classes), (test_labels, others)):
+        check_labels(labels, int(labels.max()) + 1 if names is None else len(names))
     if classes is not None and others is not None and classes != others:
         numbers = numbers_by_name(others, classes, "the test set", "the training set")
         test_labels = torch.tensor(numbers)[test_labels]

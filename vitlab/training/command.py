@@ -30,6 +30,7 @@ BY_THE_DATA = ("image_size", "in_chans", "num_classes")  # fields that the data 
 NONE = {  # what None means, as a default
     "warmup_steps": "a tenth of the steps",
     "class_weights": "all alike; balanced, or one number for each class",
+    "stem": "none; the bottlenecks in each stage of a hybrid's ResNet, such as 3 4 9",
     "representation_size": "no hidden layer in the head",
     "head_dim": "embed_dim / num_heads",
 }
@@ -133,7 +134,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--start",
         help="go on from this ViT, a shipped checkpoint's name, a file or a folder, resized to the images; "
-        "its head is kept where the number of classes is the same",
+        "its head is kept where the classes are the same by name, or by number where it has no names",
     )
     parser.add_argument(
         "--checkpoint_dir",
@@ -158,14 +159,17 @@ def argument_options(option: Field) -> dict:
         return options | {"action": argparse.BooleanOptionalAction}
     if isinstance(default, tuple):
         return options | {"type": type(default[0]), "nargs": "+"}
-    if option.name == "class_weights":
-        return options | {"type": balanced_or_number, "nargs": "+"}
+    if option.name in SEVERAL:
+        return options | {"type": SEVERAL[option.name], "nargs": "+"}
     return options | {"type": int if default is None else type(default)}
 
 
 def balanced_or_number(text: str) -> str | float:
     """One of the words after --class_weights."""
     return text if text == "balanced" else float(text)
+
+
+SEVERAL = {"class_weights": balanced_or_number, "stem": int}  # None by default, else a row of these
 
 
 def unknown_option(unknown: list[str], parser: argparse.ArgumentParser) -> str:

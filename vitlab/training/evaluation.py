@@ -145,7 +145,7 @@ def as_the_model_knows(model: nn.Module, dataset: Dataset, task: Task | None = N
     """
     if not names_classes(task, dataset):
         return dataset
-    if names := getattr(model, "class_names", None):
+    if names := known_names(model):
         return data.match_classes(dataset, names, "the data set", "the model")
     outputs = outputs_of(model, dataset)
     if is_classification(task) and outputs != len(dataset.classes):
@@ -170,9 +170,33 @@ def refuse_other_order(model: nn.Module, names: Sequence[str]) -> None:
         )
 
 
+def known_names(model: nn.Module) -> list[str]:
+    """The names of a model's outputs, from the first one on; none where it has no names.
+
+    Raises ValueError where there are fewer outputs than names, as when the model has got another head.
+    """
+    names = list(getattr(model, "class_names", None) or [])
+    outputs = said_outputs(model)
+    if outputs is not None and outputs < len(names):
+        raise ValueError(
+            f"the model has {outputs} outputs, but class_names has {len(names)} names ({listed(names)}): set "
+            "model.class_names to the names of the outputs, or to None where the head is new"
+        )
+    return names
+
+
 def outputs_of(model: nn.Module, dataset: Dataset) -> int:
     """How many classes a model knows; of a model that does not say it, as many as the data has."""
-    return getattr(getattr(model, "config", None), "num_classes", len(dataset.classes))
+    said = said_outputs(model)
+    return len(dataset.classes) if said is None else said
+
+
+def said_outputs(model: nn.Module) -> int | None:
+    """How many outputs a model has by its head, else by its config."""
+    head = getattr(model, "head", None)
+    if isinstance(head, nn.Linear):  # which may be another one than the config tells of
+        return head.out_features
+    return getattr(getattr(model, "config", None), "num_classes", None)
 
 
 def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None = None) -> None:
@@ -182,7 +206,7 @@ def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None 
     """
     wanted = {"images": (torch.uint8, 4), "labels": (torch.long, 1)}
     shapes = {"images": "uint8 (n, C, H, W)", "labels": "int64 (n,), the number of a class for each image"}
-    if task not in (None, classification):
+    if not is_classification(task):
         del wanted["labels"]
     for name, kind in wanted.items():
         values = getattr(dataset, name)
@@ -194,7 +218,7 @@ def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None 
         raise ValueError(f"{what} has {len(dataset.images)} images but {len(dataset.labels)} labels")
     if not len(dataset.labels):
         raise ValueError(f"{what} is empty")
-    if task not in (None, classification):
+    if not is_classification(task):
         return
     lowest, highest = int(dataset.labels.min()), int(dataset.labels.max())
     classes = outputs_of(model, dataset)

@@ -95,8 +95,8 @@ def described_function(function: FunctionType, what: str, within: tuple[Function
         raise ValueError(f"{what}, {name}, changes global values, which checkpoints do not keep: {REMEDY}")
     if own := [module for module in imported(function.__code__) if not is_installed(module)]:
         raise ValueError(
-            f"{what}, {name}, imports from {own[0] or 'its package'} within, which {UNKNOWN}: have the import "
-            "at the head of its file, or leave checkpoint_dir out"
+            f"{what}, {name}, imports from {own[0] or 'its package'} within, which {UNKNOWN}: have the "
+            "import at the head of its file, or leave checkpoint_dir out"
         )
     defaults = {**dict(enumerate(function.__defaults__ or ())), **(function.__kwdefaults__ or {})}
     there = {n: function.__globals__[n] for n in looked_up(function.__code__) if n in function.__globals__}

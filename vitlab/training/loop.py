@@ -11,7 +11,7 @@ from vitlab import data
 from vitlab.data import Dataset
 from vitlab.data.batching import Batches
 from vitlab.runtime import Run, here
-from vitlab.training.evaluation import check_data, evaluate, outputs_of
+from vitlab.training.evaluation import check_data, evaluate, known_names, outputs_of
 from vitlab.training.fingerprint import fingerprint
 from vitlab.training.history import Evaluation, History, Meter, summary
 from vitlab.training.recipe import Recipe, learning_rate_at
@@ -115,7 +115,7 @@ def by_name(
     """
     if not names_classes(task, train_data):
         return train_data, test_data
-    names = getattr(model, "class_names", None) or []
+    names = known_names(model)
     if set(train_data.classes) <= set(names):
         train_data = data.match_classes(train_data, names, "train_data", "the model")
     if test_data is not None:

@@ -1,7 +1,7 @@
 """How to train: the numbers of tables 3 and 4, the schedule, and the optimizer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -66,11 +66,12 @@ def is_balanced(class_weights: str | Sequence[float]) -> bool:
 
 def checked_weights(class_weights: Sequence[float]) -> tuple[float, ...]:
     """The numbers as a tuple of floats. Raises ValueError unless each is finite and above 0."""
+    in_a_row = not isinstance(class_weights, (str, Mapping, Set))
     try:
-        weights = tuple(map(float, class_weights))
+        weights = tuple(map(float, class_weights)) if in_a_row else ()
     except (TypeError, ValueError):
         weights = ()
-    if isinstance(class_weights, str) or not weights or not all(0 < w < math.inf for w in weights):
+    if not weights or not all(0 < w < math.inf for w in weights):
         raise ValueError(
             f"class_weights is None, 'balanced', or a number above 0 for each class; got {class_weights!r}"
         )

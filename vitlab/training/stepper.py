@@ -47,6 +47,8 @@ class Stepper:
         """The step at the learning rate that is set."""
         with self.run.autocast():
             outcome = self.learner(images, labels)
+        if not torch.is_grad_enabled():
+            raise ValueError("gradients are off here: leave torch.no_grad and its like before training")
         if not outcome.loss.requires_grad:
             raise ValueError("the task's loss depends on no weight that can be trained; was it detached?")
         loss = outcome.loss * self.processes.share_of(outcome.divided_by)

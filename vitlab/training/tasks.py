@@ -63,9 +63,12 @@ def classification(
 def names_classes(task: Task | None, dataset: Dataset) -> bool:
     """Whether the labels of a data set are numbers of classes, as far as the task and their type say.
 
-    A task that makes no use of labels says so by its attribute `uses_labels`, False.
+    A task that makes no use of labels says so by its attribute `uses_labels`, False. Those of a data set
+    without names of classes are what a task of one's own takes them for.
     """
     labels, function = dataset.labels, getattr(task, "func", task)
+    if not len(dataset.classes) and not is_classification(task):
+        return False
     return labels.dtype == torch.long and labels.ndim == 1 and getattr(function, "uses_labels", True)
 
 
