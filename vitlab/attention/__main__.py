@@ -1,10 +1,18 @@
-"""`python -m vitlab.attention score`: the table of lesson 06 from a shell."""
+"""`python -m vitlab.attention`: an album of maps of any ViT, and the table of lesson 06, from a shell."""
 
 import argparse
+import sys
 from pathlib import Path
 
+from torch import nn
+
 from vitlab import studies
+from vitlab.attention.album import INDEX, Album, make_album, pictures_in, usual_maps
+from vitlab.attention.by_name import FORMS, model_called
+from vitlab.attention.describing import READS
+from vitlab.attention.maps import MAPS
 from vitlab.attention.study import attention_scores, fingerprint
+from vitlab.attention.view import View, attach
 from vitlab.checkpoints import bundled, load_checkpoint
 from vitlab.data.sources import GARMENTS
 from vitlab.runtime import here
@@ -14,13 +22,96 @@ PROGRAM = "python -m vitlab.attention"
 CHECKPOINTS = ["scenes_vit", "scenes_vit_2", "scenes_vit_3"]  # seeds 1, 2 and 3
 
 
+KEYWORDS = ("image_size", "patch_size", "num_prefix_tokens", "reads", "channels", "mean", "std")
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Score maps of what a prediction rests on against the true masks of scenes."""
+    """Maps of what a prediction rests on: of your pictures by any ViT, or scored against true masks."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=main.__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, dest="command")
+    add_maps(commands)
+    add_score(commands)
+    options = parser.parse_args(arguments)
+    try:
+        status = options.do(options)
+    except (ValueError, FileNotFoundError) as error:
+        commands.choices[options.command].error(str(error))
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from there")
+    if status:
+        sys.exit(status)
+
+
+def add_maps(commands: argparse._SubParsersAction) -> None:
+    """The options of `maps`."""
+    words = "an album of maps: a PNG and an .npz a picture, and a page to look through"
+    maps = commands.add_parser("maps", help=words, description=words, allow_abbrev=False)
+    maps.set_defaults(do=make_maps)
+    maps.add_argument("model", metavar="MODEL", help=FORMS)
+    maps.add_argument(
+        "pictures", nargs="+", type=Path, metavar="PICTURES", help="files, or folders with all below them"
+    )
+    maps.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the album is")
+    maps.add_argument(
+        "--maps",
+        nargs="+",
+        choices=MAPS,
+        metavar="NAME",
+        help=f"of {', '.join(MAPS)} (default: the first two, of a classifier the first four)",
+    )
+    maps.add_argument(
+        "--random", action="store_true", help="a library's model with random weights, not the published ones"
+    )
+    keywords = maps.add_argument_group("what the model does not say of itself")
+    for name in ("image_size", "patch_size"):
+        keywords.add_argument(f"--{name}", nargs="+", type=int, metavar="PIXELS", help="a side, or two: H W")
+    keywords.add_argument("--num_prefix_tokens", type=int, help="class, distillation, registers")
+    keywords.add_argument("--reads", choices=READS, help="what the output is made of")
+    keywords.add_argument("--channels", type=int, help="3 for colour, 1 for grey")
+    for name in ("mean", "std"):
+        keywords.add_argument(f"--{name}", nargs="+", type=float, help="of the images, for values in [0, 1]")
+
+
+def make_maps(options: argparse.Namespace) -> int:
+    """Make the album; 1 where pictures had to be skipped, which are named, and 0 otherwise."""
+    pictures = pictures_in(options.pictures, options.out)
+    named = model_called(options.model, options.random)
+    label = f"{options.model}, random weights" if options.random else options.model
+    view = seen(named.model, named.keywords | given_keywords(options))
+    chosen = tuple(options.maps or usual_maps(view))
+    album = Album(options.out, view, label, chosen, named.class_names, named.source)
+    shown, skipped = make_album(album, pictures)
+    print(f"{len(shown)} of {len(pictures)} pictures are in {options.out / INDEX}")
+    for name, why in skipped.items():
+        print(f"skipped {name}: {why}", file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def given_keywords(options: argparse.Namespace) -> dict:
+    """The keywords of `attach` that were given."""
+    given = {name: getattr(options, name) for name in KEYWORDS if getattr(options, name) is not None}
+    for name in {"image_size", "patch_size"} & given.keys():
+        if len(given[name]) > 2:
+            raise ValueError(f"--{name} is a side, or height and width; got {given[name]}")
+        given[name] = tuple(given[name]) if len(given[name]) == 2 else given[name][0]
+    return given
+
+
+def seen(model: nn.Module | View, keywords: dict) -> View:
+    """A view in fp32 on the device that is here, of a model, or of what a view was made of."""
+    if isinstance(model, View) and keywords:
+        raise ValueError(f"the function gives a view, which says all; leave out --{next(iter(keywords))}")
+    inner = model.model if isinstance(model, View) else model
+    inner.float().eval().to(here(precision="fp32").device)
+    return model if isinstance(model, View) else attach(model, **keywords)
+
+
+def add_score(commands: argparse._SubParsersAction) -> None:
+    """The options of `score`."""
     score = commands.add_parser(
         "score", help="score the maps of some checkpoints, or go on with it", allow_abbrev=False
     )
+    score.set_defaults(do=make_table)
     score.add_argument(
         "--checkpoint",
         nargs="+",
@@ -31,11 +122,6 @@ def main(arguments: list[str] | None = None) -> None:
     score.add_argument("--images", type=int, default=2_000, help="test scenes (default: %(default)s)")
     score.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")
     studies.add_options(score)
-    options = parser.parse_args(arguments)
-    try:
-        make_table(options)
-    except (ValueError, FileNotFoundError) as error:
-        score.error(str(error))
 
 
 def make_table(options: argparse.Namespace) -> None:
