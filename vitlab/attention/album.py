@@ -154,21 +154,20 @@ def pictures_in(given: Iterable[Path], out: Path) -> dict[str, Path]:
     A name is the file's, after those of the folders below the one that was given. Raises ValueError for two
     files of a name, for no file, and for an album in the folder of its pictures.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, tuple[str, Path]] = {}
     for place in given:
         if place.is_dir() and place.resolve() == out.resolve():
             raise ValueError(f"--out {out} is the folder of the pictures; give the album one of its own")
         for path in below(place, out) if place.is_dir() else [place]:
             name = "--".join(path.relative_to(place).parts) if place.is_dir() else path.name
-            other = next((known for known in found if known.casefold() == name.casefold()), None)
-            if other is not None and found[other].resolve() != path.resolve():
+            _, other = found.setdefault(name.casefold(), (name, path))  # some systems tell no case apart
+            if other.resolve() != path.resolve():
                 raise ValueError(
-                    f"{found[other]} and {path} would both be called {name}; give each an album of its own"
+                    f"{other} and {path} would both be called {name}; give each an album of its own"
                 )
-            found.setdefault(other or name, path)
     if not found:
         raise ValueError(f"there is no file in {', '.join(map(str, given))}")
-    return found
+    return dict(found.values())
 
 
 def below(folder: Path, out: Path) -> Iterable[Path]:
