@@ -436,6 +436,13 @@ def test_a_model_of_no_numbers_makes_no_picture(pictures, tmp_path, capsys):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_flat_map_has_no_largest_value():
+    """As those about a class of a head that is zero, with which torchvision's models begin."""
+    made = dict(rollout=np.arange(6.0).reshape(2, 3), relevance=np.zeros((2, 3)))
+    words = album.in_words("x.png", made)
+    assert words.endswith("in row and column: rollout 2 and 3, relevance nowhere, as it is flat")
+
+
 def test_all_maps_fit_a_figure(tmp_path):
     made = {name: np.random.default_rng(0).random((3, 4)) for name in all_maps.MAPS}
     figure = album.drawn(torch.zeros(3, 24, 32, dtype=torch.uint8), made, "x.png", "$cat$ 50 %")

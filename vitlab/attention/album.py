@@ -233,7 +233,7 @@ def drawn(picture: Tensor, made: dict[str, np.ndarray], name: str, answer: str):
 
 
 def in_words(name: str, made: dict[str, np.ndarray]) -> str:
-    """Where the largest value of each map is.
+    """Where the largest value of each map is, if not everywhere.
 
     >>> in_words("cat.jpg", {"rollout": np.eye(2, 3)[::-1]})
     'cat.jpg and maps of its 2 × 3 patches, largest in row and column: rollout 1 and 2'
@@ -242,7 +242,8 @@ def in_words(name: str, made: dict[str, np.ndarray]) -> str:
     places = []
     for kind, values in made.items():
         row, column = np.unravel_index(values.argmax(), values.shape)
-        places.append(f"{kind.replace('_', ' ')} {row + 1} and {column + 1}")
+        where = f"{row + 1} and {column + 1}" if np.ptp(values) else "nowhere, as it is flat"
+        places.append(f"{kind.replace('_', ' ')} {where}")
     words = f"{name} and maps of its {rows} × {columns} patches, largest in row and column: "
     return words + ", ".join(places)
 
