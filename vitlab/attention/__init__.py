@@ -7,6 +7,7 @@ from vitlab.attention.distance import (
     patch_distances,
     uniform_attention_distance,
 )
+from vitlab.attention.features import pooled_features
 from vitlab.attention.receptive_field import effective_receptive_field, field_radius
 from vitlab.attention.recording import AttentionRecord, record_attention, recording_bytes
 from vitlab.attention.rollout import attention_rollout, class_map, discard_smallest
@@ -25,6 +26,7 @@ __all__ = [
     "maps",
     "mean_attention_distance",
     "patch_distances",
+    "pooled_features",
     "record_attention",
     "recording_bytes",
     "scores",

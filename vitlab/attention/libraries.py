@@ -36,6 +36,8 @@ def of_vitlab(model: nn.Module) -> Description:
         num_prefix_tokens=config.num_prefix_tokens,
         reads=config.pool,
         channels=config.in_chans,
+        mean=(0.5,) * config.in_chans,  # its images are in [-1, 1]
+        std=(0.5,) * config.in_chans,
         blocks=model.blocks,
         classifies=bool(config.num_classes),
     )

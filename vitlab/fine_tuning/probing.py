@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitlab import data
+from vitlab.attention import View, pooled_features
+from vitlab.attention.reading import view_of
 from vitlab.data import Dataset
 from vitlab.data.classes import numbers_by_name
 from vitlab.data.dataset import check_labels
@@ -15,8 +16,11 @@ from vitlab.vit import ViT, evaluating
 
 
 @torch.no_grad()  # not inference_mode: a head may be trained on what this returns
-def features(model: ViT, dataset: Dataset, run: Run | None = None, batch_size: int = 500) -> Tensor:
+def features(model: ViT | View, dataset: Dataset, run: Run | None = None, batch_size: int = 500) -> Tensor:
     """What the head would read for every image: (n, D), fp32, on the run's device.
+
+    Of a `ViT`, or a view of any model that `attach` takes: `vitlab.attention.pooled_features` says what is
+    read, and images are prepared by the view, which has to know their mean and deviation.
 
     The tensor remembers, as its attribute `labelled`, the data's labels and the names of their classes, by
     which `linear_probe` knows these labels.
@@ -27,11 +31,12 @@ def features(model: ViT, dataset: Dataset, run: Run | None = None, batch_size: i
     torch.Size([3, 96])
     """
     run = run or here()
-    model.to(run.device)
+    view = view_of(model)
+    view.model.to(run.device)
     pooled = []
-    with evaluating(model), run.autocast():
+    with evaluating(view.model), run.autocast():
         for images in dataset.images.split(batch_size):
-            pooled.append(model.pooled_features(data.normalise(images.to(run.device))))
+            pooled.append(pooled_features(view, view.prepare(images.to(run.device))).float())
     together = torch.cat(pooled)
     together.labelled = dataset.labels, list(dataset.classes)
     return together
