@@ -49,29 +49,6 @@ class Affine(NamedTuple):
         return F.linear(x, self.weight, self.bias)
 
 
-class Fold(torch.autograd.Function):
-    """Weight (D', D) and bias of a linear layer with a norm's scale γ and shift β in them: W·γ, and b + W β.
-
-    Its gradient is written out, as what autograd makes of it goes through the weights twice as often.
-    """
-
-    @staticmethod
-    def forward(ctx, weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor):
-        ctx.save_for_backward(weight, scale, shift)
-        ctx.biased = bias is not None
-        # these are the layer's own numbers, which nothing rounds
-        with torch.autocast(weight.device.type, enabled=False):
-            return weight * scale, torch.mv(weight, shift) if bias is None else bias.addmv(weight, shift)
-
-    @staticmethod
-    def backward(ctx, grad_weight: Tensor, grad_bias: Tensor):
-        weight, scale, shift = ctx.saved_tensors
-        with torch.autocast(weight.device.type, enabled=False):
-            of_weight = (grad_weight * scale).addr(grad_bias, shift)
-            of_scale, of_shift = (grad_weight * weight).sum(dim=0), weight.T.mv(grad_bias)
-        return of_weight, grad_bias if ctx.biased else None, of_scale, of_shift
-
-
 def fold(norm: LayerNorm, linear: nn.Linear, x: Tensor) -> tuple[Tensor, Affine]:
     """x normalised without scale γ and shift β, and a linear layer W that has taken them in.
 
@@ -83,5 +60,6 @@ def fold(norm: LayerNorm, linear: nn.Linear, x: Tensor) -> tuple[Tensor, Affine]
     >>> torch.allclose(folded(normalised), linear(norm(x)), atol=1e-6)
     True
     """
-    folded = Fold.apply(linear.weight, linear.bias, norm.weight, norm.bias)
-    return F.layer_norm(x, norm.normalized_shape, eps=norm.eps), Affine(*folded)
+    bias = (linear.weight * norm.bias).sum(dim=1)  # not a product of matrices, which autocast would round
+    bias = bias if linear.bias is None else linear.bias + bias
+    return F.layer_norm(x, norm.normalized_shape, eps=norm.eps), Affine(linear.weight * norm.weight, bias)
