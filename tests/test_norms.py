@@ -13,6 +13,13 @@ from vitlab.pretraining import MaskedPatchViT, draw_corruption, take_pytorch_nor
 
 BF16 = dict(device_type="cpu", dtype=torch.bfloat16)
 SMALL = dict(image_size=16, patch_size=4, embed_dim=32, depth=2, num_heads=2, mlp_dim=48)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
 KINDS = {
     "class token": dict(),
     "mean": dict(pool="mean"),

@@ -216,7 +216,7 @@ class Block(nn.Module):
         """All tokens, or the class token alone, after this layer: (B, T, D) -> (B, T or 1, D)."""
         own = x[:, :1] if class_only else x
         # folded, the norms' gradients are right in low precision at no cost
-        if is_rounded(x) and is_untouched(self) and not is_transformed():
+        if is_rounded(x) and is_untouched(self):
             x = own + self.attn(x, class_only, self.norm1)
             return x + self.mlp(x, self.norm2)
         x = own + self.attn(self.norm1(x), class_only)
