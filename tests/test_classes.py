@@ -230,7 +230,12 @@ def test_the_probe_compares_names_however_it_is_told_them():
     assert fine_tuning.linear_probe(pixels, train, far_pixels, test) == 1
     right = match_classes(test, list(COLOURS)).labels
     assert fine_tuning.linear_probe(pixels, train.labels, far_pixels, right) == 1
-    assert fine_tuning.linear_probe(x, train.labels, far, right) == 1  # numbered anew: no longer the data's
+    with pytest.warns(
+        UserWarning, match="names in the training set alone.*the test Dataset"
+    ):  # numbered anew
+        assert fine_tuning.linear_probe(x, train.labels, far, right) == 1
+    with pytest.warns(UserWarning, match="names in the training set alone"):  # a copy is not what was read
+        fine_tuning.linear_probe(x, train.labels, far.clone(), test.labels)
     other = pictures(["apple", "dune"])
     with pytest.raises(ValueError, match="the test set " + UNKNOWN.format("the training set")):
         fine_tuning.linear_probe(x, train, fine_tuning.features(trained(), other, run), other)

@@ -122,6 +122,15 @@ def test_a_training_goes_on_in_another_layout_than_it_began(before, noise, tmp_p
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+def test_a_model_with_another_layer_does_not_go_on(noise, tmp_path):
+    with pytest.raises(PowerCutError):
+        train(new("vit"), noise, checkpoint_dir=tmp_path, on_step=cut)
+    changed = new("vit")
+    changed.blocks[0].mlp.act = nn.ReLU()
+    with pytest.raises(ValueError, match="is of another training: its modules"):
+        train(changed, noise, checkpoint_dir=tmp_path)
+
+
 def with_gaps(tensor: torch.Tensor) -> torch.Tensor:
     """The same numbers, every other one of a larger tensor's."""
     wide = torch.full((*tensor.shape, 2), 7.0)

@@ -1,6 +1,7 @@
 """The linear probe: what can be read off features that nothing has changed (section 4.1)."""
 
 import math
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -57,8 +58,8 @@ def linear_probe(
 
     Labels are compared by the names of their classes, which are known where a `Dataset` is given in their
     place, and where they are the very ones of the data that `features` read. Labels without names have the
-    same numbers in both sets. Raises ValueError where features and labels differ in number, and for classes
-    that the training set does not have.
+    same numbers in both sets; a warning says so where only one set's have names. Raises ValueError where
+    features and labels differ in number, and for classes that the training set does not have.
 
     >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.1, 0.9], [0.9, 0.2]])
     >>> linear_probe(x, torch.tensor([0, 1, 0, 1]), x, torch.tensor([0, 1, 0, 1]))
@@ -79,6 +80,13 @@ def linear_probe(
     if classes is not None and others is not None and classes != others:
         numbers = numbers_by_name(others, classes, "the test set", "the training set")
         test_labels = torch.tensor(numbers)[test_labels]
+    if (classes is None) != (others is None):
+        known, unknown = ("test", "training") if classes is None else ("training", "test")
+        warnings.warn(
+            f"classes have names in the {known} set alone, so labels are compared by number; to compare by "
+            f"name, give the {unknown} Dataset in place of its labels",
+            stacklevel=2,
+        )
     known = len(classes) if classes is not None else int(train_labels.max()) + 1
     if (highest := int(test_labels.max())) >= known:
         raise ValueError(

@@ -120,7 +120,7 @@ def identity(
 ) -> dict:
     """What decides a training's course, but for its initial weights, as plain values by name."""
     config = getattr(model, "config", None)
-    fields = asdict(config) if is_dataclass(config) else {"modules": digest(repr(model).encode())}
+    fields = asdict(config) if is_dataclass(config) else {}
     images, labels = (tensor.cpu().contiguous() for tensor in (train_data.images, train_data.labels))
     n, *shape = images.shape
     content = hashlib.sha256(images.numpy())
@@ -128,6 +128,7 @@ def identity(
     return {
         "model": f"{type(model).__name__} with {count_parameters(model):,} parameters",
         **fields,
+        "modules": digest(repr(model).encode()),  # a layer may have been replaced
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad] or None,
         **asdict(recipe),
         "task": task,
