@@ -1,7 +1,8 @@
 # `make` lists what there is. Everything is installed into .venv, on first use; another Python: make lab PYTHON=python3.12
 PYTHON ?= python3
-# A notebook's kernel takes 1.2 GB, and so do JupyterLab, Chromium and what drives them: two workers fit the limit.
+# A notebook's kernel takes up to 1.6 GB, and so do JupyterLab, Chromium and what drives them.
 MEASURED := OMP_NUM_THREADS=1 .venv/bin/python tests/peak_memory.py --limit 6 .venv/bin/python
+# For unit tests alone: two processes of the whole suite, each with kernels of its own, take 6.5 GB.
 PYTEST := $(MEASURED) -m pytest -n auto --maxprocesses 2
 
 .PHONY: help lab test quick bench site colab colab-check record
@@ -14,7 +15,7 @@ lab: .venv/lab.installed ## JupyterLab with the first notebook; arguments for it
 	  --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
 
 test: .venv/test.installed ## the whole suite: package, notebooks, browser
-	$(PYTEST)
+	$(MEASURED) -m pytest
 
 quick: .venv/test.installed ## the inner loop: lint and unit tests
 	.venv/bin/ruff check .
