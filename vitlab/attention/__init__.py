@@ -1,6 +1,7 @@
 """What a ViT attends to (section 4.5, appendices D.7, D.8): recording, maps, distances, scores of maps."""
 
-from vitlab.attention import maps, scores
+from vitlab.attention import baselines, maps, scores
+from vitlab.attention.bootstrap import best_of, paired_bootstrap
 from vitlab.attention.distance import (
     class_token_share,
     mean_attention_distance,
@@ -18,6 +19,8 @@ __all__ = [
     "View",
     "attach",
     "attention_rollout",
+    "baselines",
+    "best_of",
     "class_map",
     "class_token_share",
     "discard_smallest",
@@ -25,6 +28,7 @@ __all__ = [
     "field_radius",
     "maps",
     "mean_attention_distance",
+    "paired_bootstrap",
     "patch_distances",
     "pooled_features",
     "record_attention",

@@ -6,7 +6,8 @@ class that the model predicts, and a function of the output asks for a number of
 logit minus another, a regression, the similarity to a text. Each gives one number a patch, (B, h, w) on the
 grid of these images, larger where the patch matters more, on a scale of its own. For a model that reads no
 class token, `read_out` says which rows stand for the class token's. Parameters, gradients and the mode of the
-model stay as they were. All raise ValueError for a model or images that do not fit.
+model stay as they were. All raise ValueError for a model or images that do not fit. More baselines, of
+pictures and without a model, are in `vitlab.attention.baselines`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from vitlab.attention.baselines import deviation, gaussian
 from vitlab.attention.reading import (
     Target,
     asked_of,
@@ -177,12 +179,8 @@ def centred_gaussian(model: ViT | View, images: Tensor, target: Target = None) -
     tensor(1.)
     """
     with looking_at(model, images) as view:
-        rows, columns = view.grid_of(tuple(images.shape[-2:]))
-    bells = []
-    for n in (rows, columns):
-        places = (torch.arange(n, device=images.device) + 0.5) / n - 0.5  # in sides from the centre
-        bells.append((-(places**2) / (2 * 0.25**2)).exp())
-    return torch.outer(*bells).expand(len(images), rows, columns)
+        bell = gaussian(view.grid_of(tuple(images.shape[-2:])))
+    return bell.to(images.device).expand(len(images), -1, -1)
 
 
 def local_contrast(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
@@ -193,7 +191,7 @@ def local_contrast(model: ViT | View, images: Tensor, target: Target = None) -> 
     tensor(0.)
     """
     with looking_at(model, images) as view:
-        return in_patches(images, view).std(dim=-1, correction=0).mean(dim=1)
+        return deviation(in_patches(images, view))
 
 
 BASELINES: dict[str, Map] = {each.__name__: each for each in (centred_gaussian, local_contrast)}

@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from vitlab.attention import baselines
 from vitlab.attention.libraries import describe
 from vitlab.attention.view import View
 from vitlab.encoder import full_precision
@@ -174,12 +175,10 @@ def patch_map(rows: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def in_patches(pixels: Tensor, view: View) -> Tensor:
     """The pixels of each patch, without what no patch holds: (…, H, W) -> (…, h, w, pixels)."""
-    rows, columns = view.grid_of(tuple(pixels.shape[-2:]))
-    height, width = view.description.patch_size
-    if rows * height > pixels.shape[-2] or columns * width > pixels.shape[-1]:
+    size, patch_size = tuple(pixels.shape[-2:]), view.description.patch_size
+    if any(n * side > whole for n, side, whole in zip(view.grid_of(size), patch_size, size, strict=True)):
         raise ValueError(
-            f"pictures of {tuple(pixels.shape[-2:])} pixels have no whole number of {height} x {width} "
-            "patches; cut or pad them first"
+            f"pictures of {size} pixels have no whole number of {patch_size[0]} x {patch_size[1]} patches; "
+            "cut or pad them first"
         )
-    pixels = pixels[..., : rows * height, : columns * width]
-    return rearrange(pixels, "... (h p) (w q) -> ... h w (p q)", h=rows, w=columns)
+    return baselines.in_patches(pixels, patch_size)
