@@ -1,13 +1,17 @@
 """What all tests share: slow tests start first, so that a parallel run does not end on a long one."""
 
+import ast
 import ctypes
+import functools
 import gc
 import os
+import re
 import signal
 import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,6 +20,7 @@ REMEMBER = [
     ("vitlab.fine_tuning.studies", "datasets"),
     ("vitlab.pretraining.studies", "masked_pretraining"),
 ]
+MUCH = 300_000_000  # bytes by which one test may leave the process larger
 
 
 def pytest_configure(config):
@@ -39,23 +44,53 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
-    """One worker has all browser tests, which share a JupyterLab and a Chromium; the rest goes one by one."""
+    """One worker has all tests that take much memory, as those with kernels and browsers do.
+
+    The marks are read from the files, as a scheduler knows no more than names.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneForTheBrowser(LoadScopeScheduling):
+    class OneForTheLarge(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "browser" if "/browser/" in nodeid else nodeid
+            path, _, name = nodeid.partition("::")
+            return "large" if name.partition("[")[0] in large_tests(config.rootpath / path) else nodeid
 
-    return OneForTheBrowser(config, log)
+    return OneForTheLarge(config, log)
+
+
+@functools.cache
+def large_tests(path: Path) -> set[str]:
+    """The names of a file's tests that are marked as slow or large; all of them where the file is."""
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    tests = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+    marked = {name for name, node in tests.items() if is_large(*node.decorator_list)}
+    return set(tests) if any(is_large(node) for node in nodes if isinstance(node, ast.Assign)) else marked
+
+
+def is_large(*nodes: ast.AST) -> bool:
+    return any(re.search(r"pytest\.mark\.(slow|large)\b", ast.unparse(node)) for node in nodes)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def memory_is_given_back():
-    """A worker goes on to the next file without what studies remember and what `train` has glibc keep."""
+def nothing_is_remembered():
+    """A worker goes on to the next file without what studies remember."""
     yield
     for module, name in REMEMBER:
         if module in sys.modules:
             getattr(sys.modules[module], name).cache_clear()
+    give_back_memory()
+
+
+@pytest.fixture(autouse=True)
+def memory_is_given_back():
+    """A test goes without what `train` has glibc keep, where that is much."""
+    before = psutil.Process().memory_info().rss
+    yield
+    if psutil.Process().memory_info().rss - before > MUCH:
+        give_back_memory()
+
+
+def give_back_memory():
     gc.collect()
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "malloc_trim"):

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import peak_memory
 import psutil
@@ -52,13 +51,44 @@ def test_the_command_s_status_is_passed_on_and_too_much_memory_is_a_failure():
     assert run(sys.executable, "-c", "import os; os.kill(os.getpid(), 9)").returncode == 137
 
 
-def test_one_worker_has_all_browser_tests(request):
-    """Each would start a JupyterLab and a Chromium of its own, beside kernels of 1 GB."""
-    options = SimpleNamespace(getvalue={"tx": ["popen"]}.get, getoption=lambda *_: None)
-    scheduler = request.config.hook.pytest_xdist_make_scheduler(config=options, log=None)
-    names = ["tests/browser/test_site.py::test_a[1]", "tests/browser/test_numbers.py::test_b"]
-    names += ["tests/test_vit.py::test_c[1]", "tests/test_vit.py::test_c[2]"]
-    assert [scheduler._split_scope(name) for name in names] == ["browser", "browser", *names[2:]]
+def test_one_worker_has_all_tests_that_take_much_memory(tmp_path):
+    """Kernels and browsers take 1 to 2 GB each; the other worker goes through what is small meanwhile."""
+    conftest = Path(__file__).with_name("conftest.py")
+    (tmp_path / "conftest.py").write_text(conftest.read_text(encoding="utf-8"), encoding="utf-8")
+    for name in "ab":
+        (tmp_path / f"test_{name}.py").write_text(WHERE)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2"]
+    done = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "8 passed" in done.stdout, done.stdout
+    large, small = (
+        {path.read_text() for path in tmp_path.glob(f"test_?-{kind}-*")} for kind in ("large", "small")
+    )
+    assert len(large) == 1
+    assert small - large
+
+
+WHERE = """
+import os, time
+from pathlib import Path
+import pytest
+
+def note(kind, i):
+    time.sleep(0.5)
+    worker = os.environ["PYTEST_XDIST_WORKER"]
+    Path(__file__).with_name(f"{Path(__file__).stem}-{kind}-{i}").write_text(worker)
+
+@pytest.mark.slow
+def test_slow():
+    note("large", 0)
+
+@pytest.mark.large
+def test_large():
+    note("large", 1)
+
+@pytest.mark.parametrize("i", range(2))
+def test_small(i):
+    note("small", i)
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to keep memory")

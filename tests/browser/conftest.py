@@ -1,4 +1,4 @@
-"""One JupyterLab and one browser for all browser tests of a worker; skipped where there is no Chromium."""
+"""One JupyterLab and one browser for all browser tests; skipped where there is no Chromium."""
 
 import os
 
@@ -8,7 +8,7 @@ import notebook_tools as tools
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser():
     if not lab.find_browser():
         reason = "no Chromium or Chrome on the PATH; on Debian: apt install chromium"
@@ -17,14 +17,14 @@ def browser():
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(browser, tmp_path_factory):
     """(address of a JupyterLab in quick mode, folder of the notebooks that it serves)"""
     with lab.jupyterlab(tmp_path_factory.mktemp("jupyterlab")) as address_and_folder:
         yield address_and_folder
 
 
-@pytest.fixture(scope="session", params=[path.stem for path in tools.notebook_paths()])
+@pytest.fixture(scope="package", params=[path.stem for path in tools.notebook_paths()])
 def ran(request, browser, served):
     """(page with a notebook that has run, list of the errors that the page reports), each notebook in turn"""
     with lab.running(browser, served[0], request.param) as page_and_errors:
