@@ -42,6 +42,12 @@ def pytest_collection_modifyitems(items):
     )  # a stable sort: files keep their order
 
 
+def pytest_collection_finish():
+    """What all files import stays to the end; it need not be gone through at each collection of garbage."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
     """One worker has all tests that take much memory, as those with kernels and browsers do.
