@@ -11,7 +11,7 @@ from vitlab.attention.distance import (
 from vitlab.attention.features import pooled_features
 from vitlab.attention.receptive_field import effective_receptive_field, field_radius
 from vitlab.attention.recording import AttentionRecord, record_attention, recording_bytes
-from vitlab.attention.rollout import attention_rollout, class_map, discard_smallest
+from vitlab.attention.rollout import attention_rollout, class_map, discard_smallest, row_difference
 from vitlab.attention.view import View, attach
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "pooled_features",
     "record_attention",
     "recording_bytes",
+    "row_difference",
     "scores",
     "uniform_attention_distance",
 ]

@@ -11,9 +11,10 @@ from vitlab.attention.album import INDEX, Album, make_album, pictures_in, usual_
 from vitlab.attention.by_name import FORMS, model_called
 from vitlab.attention.describing import READS
 from vitlab.attention.maps import MAPS
+from vitlab.attention.real_study import focus, real_attention_scores
 from vitlab.attention.study import attention_scores, fingerprint
 from vitlab.attention.view import View, attach
-from vitlab.checkpoints import bundled, load_checkpoint
+from vitlab.checkpoints import NotFetched, bundled, load_checkpoint
 from vitlab.data.sources import GARMENTS
 from vitlab.runtime import here
 from vitlab.vit import ViT
@@ -31,10 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True, dest="command")
     add_maps(commands)
     add_score(commands)
+    add_score_real(commands)
     options = parser.parse_args(arguments)
     try:
         status = options.do(options)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, NotFetched) as error:
         commands.choices[options.command].error(str(error))
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from there")
@@ -147,6 +149,28 @@ def make_table(options: argparse.Namespace) -> None:
         if name in only.get("checkpoint", [name]):
             mine = only | {"checkpoint": name}
             studies.run_study(study, path, run, mine, options.rerun_failed, words)
+    print(studies.report(study, path))
+
+
+def add_score_real(commands: argparse._SubParsersAction) -> None:
+    """The options of `score-real`."""
+    words = "score maps of a real ViT, which is fetched if it is not there, or go on with it"
+    score = commands.add_parser("score-real", help=words, description=words, allow_abbrev=False)
+    score.set_defaults(do=make_real_table)
+    score.add_argument("--images", type=int, default=500, help="test scenes (default: %(default)s)")
+    score.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")
+    studies.add_options(score)
+
+
+def make_real_table(options: argparse.Namespace) -> None:
+    """Score every map of the real ViT."""
+    study = real_attention_scores(options.images, options.seed)
+    only, path = studies.read_only(options.only), options.folder / f"{study.name}.csv"
+    studies.chosen(study, only)  # a misspelt setting is told before the model is fetched
+    run = here(precision=options.precision)
+    focus(run)
+    words = f"{PROGRAM} score-real --images {options.images} --seed {options.seed}"
+    studies.run_study(study, path, run, only, options.rerun_failed, words)
     print(studies.report(study, path))
 
 

