@@ -1,4 +1,4 @@
-"""The study of claim 8 on a real ViT, tried on a small stand-in for it, and how far a rollout's row is its own."""
+"""The study of claim 8 on a real ViT, tried on a small stand-in, and how far a rollout's row is its own."""
 
 import csv
 
@@ -106,7 +106,7 @@ def test_a_row_says_what_loops_say(stand_in, tmp_path):
 
 
 def loop_scores(made, masks):
-    """Pointing, energy and overlap at half, pixel by pixel in NumPy; the map is enlarged by its own formula."""
+    """Pointing, energy and overlap at half, in NumPy; the map is enlarged by its own formula."""
     results = {"pointing_game": [], "energy_inside": [], "iou_half": []}
     for values, mask in zip(np.asarray(made, dtype=float).reshape(-1, 16, 16), masks.numpy(), strict=True):
         centres = (np.arange(224) + 0.5) / 14 - 0.5
