@@ -26,6 +26,7 @@ from test_checkpoints_published import (
     transformers,  # noqa: F401
     vit_pytorch,  # noqa: F401
 )
+from timm.models.vision_transformer import ResPostBlock
 from torch import nn
 
 import vitlab
@@ -53,7 +54,7 @@ def off(ours: nn.Module, theirs: nn.Module, images: torch.Tensor) -> float:
 
 # --- what a lone file leaves open ---------------------------------------------------------------------------
 
-ALL_OF_TIMM = dict(num_heads=4, pool="token", gelu="erf", norm_eps=1e-6)
+ALL_OF_TIMM = dict(num_heads=4, pool="token", gelu="erf", norm_eps=1e-6, plain=True)
 OPEN = [  # timm's arguments that no array shows, and what settles it or None where vitlab's ViT cannot be it
     (dict(), ALL_OF_TIMM),
     (dict(num_heads=8), ALL_OF_TIMM | dict(num_heads=8)),
@@ -68,7 +69,7 @@ OPEN = [  # timm's arguments that no array shows, and what settles it or None wh
     (dict(global_pool="avg", fc_norm=False, pool_include_prefix=True), None),
     (dict(act_layer="relu"), None),
     (dict(act_layer="quick_gelu"), None),
-    (dict(block_fn=timm.models.vision_transformer.ResPostBlock), None),
+    (dict(block_fn=ResPostBlock), None),
 ]
 
 
@@ -158,6 +159,76 @@ def test_files_that_leave_nothing_open(transformers):  # noqa: F811
     assert said(vitlab.save_checkpoint(model, "timm.safetensors", layout="timm"))[1] == []
     for name in ("fashion_mnist_vit", "scenes_vit"):
         assert said(vitlab.checkpoints.bundled(name))[1] == []
+
+
+# --- what no field says: that a model is the plain one ------------------------------------------------------
+
+ROTARY = dict(attn_type="rope", use_rot_pos_emb=True, global_pool="token")
+
+
+def eva(**arguments) -> nn.Module:
+    sizes = dict(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=4, num_classes=5)
+    return stirred(timm.models.Eva(**sizes | arguments))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(timm_model, block_fn=ResPostBlock),
+        partial(timm_model, block_fn=ResPostBlock, init_values=1e-5, class_token=False, global_pool="avg"),
+        partial(eva, **ROTARY),
+        partial(eva, **ROTARY, init_values=0.5),
+        partial(eva, **ROTARY, no_embed_class=True),
+        partial(eva, attn_type="rope", global_pool="token", use_post_norm=True),
+    ],
+)
+def test_with_all_keywords_given_what_has_none_is_still_said_of_timm(make):
+    """Other keywords cannot make these models right, so that they must not make the warning go."""
+    theirs = make()
+    pool = dict(token="token", avg="mean")[theirs.global_pool]
+    given = ALL_OF_TIMM | dict(pool=pool, image_size=32)
+    model, (message,) = said(alone(theirs), **{k: v for k, v in given.items() if k != "plain"})
+    assert "Assumed: plain=True (norms in front of each half" in message
+    assert "no rotary positions" in message
+    assert "num_heads" not in message
+    assert off(model, theirs, pictures((32, 32))) > 1e-3
+    refused("weights.safetensors", "plain=False", "load it with timm", **given | dict(plain=False))
+
+
+def test_timms_layer_scale_says_that_a_model_is_plain():
+    """`ls1.gamma` is in no block of timm's with norms behind or rotary positions; `gamma_1` is."""
+    given = {k: v for k, v in ALL_OF_TIMM.items() if k != "plain"}
+    theirs = timm_model(init_values=0.5)
+    model, messages = said(alone(theirs), **given)
+    assert messages == []
+    assert off(model, theirs, pictures((32, 32))) < 2e-5
+    renamed = {
+        name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): array
+        for name, array in theirs.state_dict().items()
+    }  # as in DeiT-III's own files
+    model, (message,) = said(as_safetensors(renamed), **given)
+    assert "Assumed: plain=True" in message
+    assert off(model, theirs, pictures((32, 32))) < 2e-5
+    for kind in (timm_model(block_fn=ResPostBlock, init_values=0.5), eva(**ROTARY, init_values=0.5)):
+        assert not any("ls1" in name for name in kind.state_dict())
+
+
+def test_windows_are_said_of_hugging_faces_dinov2_alone(transformers):  # noqa: F811
+    """RF-DETR's has the arrays of a DINOv2; a ViT's, without layer scale, no model with windows has."""
+    sizes = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8)
+    dinov2 = stirred(transformers.Dinov2Model(transformers.Dinov2Config(**sizes)))
+    windows = stirred(transformers.RfDetrDinov2Backbone(transformers.RfDetrDinov2Config(**sizes)))
+    given = dict(num_heads=4, gelu="erf", norm_eps=1e-6)
+    for theirs in (dinov2, windows):
+        _, (message,) = said(alone(theirs), **given)
+        assert "Assumed: plain=True (attention over the whole image, not in windows" in message
+    _, messages = said(alone(dinov2), **given, plain=True)
+    assert messages == []
+    dinov2.save_pretrained("folder")
+    assert said("folder")[1] == []
+    refused(alone(windows), "plain=False", "load it with transformers", plain=False)
+    vit = stirred(transformers.ViTModel(hf_config(transformers)))
+    assert said(alone(vit), num_heads=4, gelu="erf", norm_eps=1e-12)[1] == []
 
 
 # --- patches that are no squares ----------------------------------------------------------------------------
@@ -277,6 +348,7 @@ def test_what_the_names_of_timms_architectures_say_is_so():
         assert facts["norm_eps"] == block.norm1.eps, name
         assert facts["pool"] == dict(token="token", avg="mean")[model.global_pool], name
         assert type(block.mlp.act) is nn.GELU or "gelu" not in facts, name
+        assert type(block) is timm.models.vision_transformer.Block or not facts["plain"], name
         assert type(model) is timm.models.VisionTransformer or model.num_prefix_tokens == 2, name
         if model.embed_dim != 64 * block.attn.num_heads:
             unusual.add(model.embed_dim // block.attn.num_heads)

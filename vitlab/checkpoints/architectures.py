@@ -25,7 +25,7 @@ PLAIN = re.compile(
 
 
 def told_by_name(file: Path, architecture: str) -> dict:
-    """The fields that an architecture of timm's fixes; of one that is not known, none.
+    """The fields that an architecture of timm's fixes, and that it is `plain`; of one not known, none.
 
     Raises ValueError for one whose arrays are those of a plain ViT, though it is not.
 
@@ -41,5 +41,5 @@ def told_by_name(file: Path, architecture: str) -> dict:
         return {}
     heads = UNUSUAL.get(architecture) or HEADS[size[1]]
     pool = "mean" if "_gap_" in architecture or architecture.startswith("eva_") else "token"
-    said = dict(num_heads=heads, norm_eps=1e-6, pool=pool)
+    said = dict(num_heads=heads, norm_eps=1e-6, pool=pool, plain=True)
     return said if "siglip" in architecture else said | dict(gelu="erf")

@@ -27,7 +27,7 @@ DINOV2 = HUGGING_FACE | {"norm_eps": ("layer_norm_eps", 1e-6), "patch_size": ("p
 # Hugging Face's models that are this ViT, the last two without masking
 VITS = {"vit": HUGGING_FACE, "vit_msn": HUGGING_FACE, "vit_mae": HUGGING_FACE, "dinov2": DINOV2}
 KINDS_OF = {  # of fields; the others have whole numbers
-    **dict(qkv_bias=bool, gelu=str, pool=str),
+    **dict(qkv_bias=bool, gelu=str, pool=str, plain=bool),
     **dict.fromkeys(("norm_eps", "dropout"), (int, float)),
 }
 
@@ -36,7 +36,7 @@ MOST = 10**6  # no ViT has a larger number in its config; a file that says so mu
 
 
 def described(path: Path, library: str, metadata: dict[str, str], given: dict) -> dict:
-    """The fields that a file's metadata or the config.json in its folder states.
+    """The fields that a file's metadata or the config.json in its folder states, and whether it is `plain`.
 
     `path` is the file or its folder; config.json counts only if `library` wrote it. Raises ValueError for a
     damaged one, and for what vitlab's ViT cannot be.
@@ -88,7 +88,7 @@ def of_vitlab(path: Path, text: str) -> dict:
         raise ValueError(
             f"the config in {path} has {', '.join(sorted(unknown))}; it has only {', '.join(TOLD)}"
         )
-    return checked(path, said)
+    return checked(path, said) | dict(plain=True)
 
 
 def of_hugging_face(file: Path, config: dict) -> dict:
@@ -118,7 +118,7 @@ def of_hugging_face(file: Path, config: dict) -> dict:
         said["patch_size"] = patch[0] if len(set(patch)) == 1 else patch
     if isinstance(labels := config.get("id2label"), dict) and labels:  # of a classifier, if there is one
         said["num_classes"] = len(labels)
-    return said | dict(gelu=gelu(file, "hidden_act", config.get("hidden_act", "gelu")))
+    return said | dict(gelu=gelu(file, "hidden_act", config.get("hidden_act", "gelu")), plain=True)
 
 
 def of_timm(file: Path, config: dict, given: dict) -> dict:

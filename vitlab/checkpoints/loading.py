@@ -11,11 +11,15 @@ from vitlab.checkpoints.describing import MOST
 from vitlab.checkpoints.naming import class_names
 from vitlab.checkpoints.preparing import take_unit_range
 from vitlab.checkpoints.reading import check_finite, check_floats, read_arrays, weight_files
+from vitlab.checkpoints.remedies import instead
 from vitlab.checkpoints.saving import KINDS, classes
+from vitlab.checkpoints.strangers import library_of
 from vitlab.checkpoints.translating import translate
 
 
-def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields) -> nn.Module:
+def load_checkpoint(
+    path: str | Path, resize: str | None = None, plain: bool | None = None, **config_fields
+) -> nn.Module:
     """The model in fp32 on the CPU, in evaluation mode, from a file of vitlab or of another library.
 
     `path` is a .safetensors or .npz file, or a folder as Hugging Face and timm write it. What is in it is
@@ -35,7 +39,9 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
     for vit-pytorch's flat patches. Another `image_size` than the file's resizes the position embeddings by
     the library's own rule, or by the one that `resize` names, "jax", "timm", "hf" or "torchvision" (see
     `resize_pos_embed`). What is open after that, because the library has other models with the same arrays,
-    is assumed to be what most of them have: one warning names it, with the keywords that settle it.
+    is assumed to be what most of them have: one warning names it, with the keywords that settle it. `plain`
+    is the one for what no field says: True where a model has no more than its arrays show, so no norms behind
+    each half of a block, no rotary positions, no attention in windows.
 
     The model takes images in [-1, 1], as every ViT here. What the folder of another library's weights says of
     their preparation is worked into the patch projection: mean and deviation in timm's config.json, rescaling
@@ -55,8 +61,14 @@ def load_checkpoint(path: str | Path, resize: str | None = None, **config_fields
     for file in weight_files(path):
         tensors, metadata = read_arrays(file)
         arrays |= tensors
+    if plain not in (None, True):
+        raise ValueError(
+            f"plain={plain!r} says that the model of {path} has what its arrays do not show, such as norms "
+            "behind each half of a block or rotary positions, and vitlab's ViT has not: "
+            f"{instead(library_of(arrays))}"
+        )
     if metadata.get("format") != "vitlab":
-        model = translate(path, arrays, metadata, config_fields, resize)
+        model = translate(path, arrays, metadata, config_fields, resize, plain)
         take_unit_range(model, path)
         model.class_names = class_names(path, metadata, model.config.num_classes)
         return model.eval()

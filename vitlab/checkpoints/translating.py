@@ -22,19 +22,26 @@ HEAD_DIMS = {width: width // 16 for width in (1152, 1280, 1408, 1536, 1664)}
 
 
 def translate(
-    path: Path, arrays: dict[str, Tensor], metadata: dict[str, str], given: dict, resize: str | None = None
+    path: Path,
+    arrays: dict[str, Tensor],
+    metadata: dict[str, str],
+    given: dict,
+    resize: str | None = None,
+    plain: bool | None = None,
 ) -> ViT:
     """The ViT that another library wrote, from its arrays and metadata and the fields that the caller gives.
 
-    `resize` names the rule for position embeddings. Raises ValueError for what is no ViT, does not fit, or
+    `resize` names the rule for position embeddings; with `plain`, the caller says that the model has nothing
+    that its arrays do not show. Raises ValueError for what is no ViT, does not fit, or
     cannot be known without another field.
     """
     file = Foreign(path, arrays)
     if unknown := given.keys() - {field.name for field in fields(ViTConfig)}:
         raise ValueError(f"ViTConfig has no field {', '.join(sorted(unknown))}")
     said = described(path, file.layout.library, metadata, given)
+    known = {"plain": True} if said.pop("plain", plain) else {}
     config = config_of(file, said, given)
-    tell(file, config, given | said)
+    tell(file, config, given | said | known)
     if config.num_prefix_tokens and config.num_patches == file.size("n"):
         file.place_class_token()
     tensors = file.convert(config)
