@@ -2,7 +2,6 @@
 
 import io
 import math
-import re
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ from PIL import Image
 
 from vitlab import ViT, ViTConfig, record_attention
 from vitlab.widgets import AttentionMapExplorer, HeadDistanceExplorer
-from vitlab.widgets.attention_analysis import GAP, HEADER, PANEL, mean_by_offset
+from vitlab.widgets.attention_analysis import GAP, HEADER, PANEL
+from vitlab.widgets.head_distances import mean_by_offset
 
 GRID = (2, 3)
 
@@ -122,13 +122,16 @@ def test_the_brightest_patch_of_the_picture_is_the_one_named(explorer):
     assert f"most to patch {yellow.index(max(yellow)) + 1} " in explorer.caption
 
 
-def test_without_class_token_queries_count_from_one(images):
-    explorer = AttentionMapExplorer(trained(pool="mean"), images)
-    assert explorer.controls["query"].min == 1
-    assert "class token" not in explorer.controls["query"].description
+def test_without_class_token_query_0_is_the_mean_that_is_read(images):
+    model = trained(pool="mean")
+    explorer = AttentionMapExplorer(model, images)
+    assert explorer.controls["query"].description == "query (0: mean of the patches)"
     assert "class token" not in explorer.caption
-    shares = [float(share) for share in re.findall(r"most to patch \d \(([\d.]+)%\)", explorer.caption)]
-    assert len(shares) == 2
+    explorer.set(image="floats", layer=2, head=1, query=0)
+    row = recorded(model, images["floats"])[1, 0].mean(0)
+    best = int(row.argmax())
+    assert f"query: the mean of the patches. Layer 2, head 1: most to patch {best + 1} " in explorer.caption
+    assert f"({row[best]:.1%})" in explorer.caption
 
 
 def test_attention_is_recorded_once(images, monkeypatch):
@@ -141,7 +144,7 @@ def test_attention_is_recorded_once(images, monkeypatch):
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"takes images of shape \(B, 1, 8, 12\)"):
+    with pytest.raises(ValueError, match=r"takes floats in \[-1, 1\] of shape \(B, 1, 8, 12\)"):
         AttentionMapExplorer(trained(), {"other": torch.zeros(1, 28, 28)})
 
 

@@ -23,6 +23,7 @@ class Description:
     image_size: tuple[int, int] | None = None
     patch_size: tuple[int, int] | None = None
     num_prefix_tokens: int | None = None
+    prefix: tuple[str, ...] = ()  # what the prefix tokens are, one by one, where that is known
     reads: str | None = None
     channels: int | None = None
     mean: tuple[float, ...] | None = None
@@ -84,6 +85,18 @@ class Description:
             if values is not None and len(values) not in (1, self.channels):
                 raise ValueError(f"{name} has one number for each of {self.channels} channels; got {values}")
 
+    def prefix_names(self) -> tuple[str, ...]:
+        """A name for each token before the patches.
+
+        >>> Description(num_prefix_tokens=2, prefix=with_registers(2)).prefix_names()
+        ('class token', 'register 1')
+        >>> Description(num_prefix_tokens=1).prefix_names()
+        ('prefix token 1',)
+        """
+        if len(self.prefix) == self.num_prefix_tokens:
+            return self.prefix
+        return tuple(f"prefix token {number}" for number in range(1, self.num_prefix_tokens + 1))
+
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of patches in a picture of a size in pixels.
 
@@ -92,6 +105,15 @@ class Description:
         """
         pairs = zip(size, self.patch_size, strict=True)
         return tuple(-(-side // patch) if self.rounds_up else side // patch for side, patch in pairs)
+
+
+def with_registers(count: int) -> tuple[str, ...]:
+    """The names of so many prefix tokens: a class token, and registers after it.
+
+    >>> with_registers(3)
+    ('class token', 'register 1', 'register 2')
+    """
+    return ("class token", *(f"register {number}" for number in range(1, count)))[:count]
 
 
 def words_of(description: Description) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vitlab.attention.describing import Description, first_channels
+from vitlab.attention.describing import Description, first_channels, with_registers
 from vitlab.attention.refusing import refuse_known
 from vitlab.vit import ViT
 
@@ -34,6 +34,7 @@ def of_vitlab(model: nn.Module) -> Description:
         image_size=config.image_size,
         patch_size=config.patch_size,
         num_prefix_tokens=config.num_prefix_tokens,
+        prefix=with_registers(config.num_prefix_tokens),
         reads=config.pool,
         channels=config.in_chans,
         mean=(0.5,) * config.in_chans,  # its images are in [-1, 1]
@@ -57,6 +58,7 @@ def of_timm(model: nn.Module) -> Description:
         image_size=size,
         patch_size=patch,
         num_prefix_tokens=0 if segmenting else getattr(model, "num_prefix_tokens", None),
+        prefix=timm_prefix(model),
         reads=timm_reads(model),
         channels=channels,
         mean=config["mean"] if known else None,
@@ -66,6 +68,16 @@ def of_timm(model: nn.Module) -> Description:
         classifies=bool(getattr(model, "num_classes", 0)) and getattr(model, "global_pool", "") != "",
         parallel=any(type(each).__name__ == "ParallelThingsBlock" for each in model.modules()),
     )
+
+
+def timm_prefix(model: nn.Module) -> tuple[str, ...]:
+    """The tokens before the patches by name, in the order in which timm puts them there."""
+    holder = getattr(model, "embeds", None) or model
+    kinds = dict(cls_token="class token", dist_token="distillation token")
+    names = [name for each, name in kinds.items() if getattr(holder, each, None) is not None]
+    registers = getattr(holder, "reg_token", None)
+    count = 0 if registers is None else registers.shape[1]
+    return (*names, *(f"register {number + 1}" for number in range(count)))
 
 
 def timm_reads(model: nn.Module) -> str | None:
@@ -85,6 +97,7 @@ def of_torchvision(model: nn.Module) -> Description:
         image_size=getattr(model, "image_size", None),
         patch_size=getattr(model, "patch_size", None),
         num_prefix_tokens=1 if hasattr(model, "class_token") else None,
+        prefix=("class token",),
         reads="token" if hasattr(model, "class_token") else None,
         channels=None if stem is None else first_channels(stem),
         blocks=model.encoder.layers if hasattr(model, "class_token") else None,
@@ -104,6 +117,7 @@ def of_open_clip(model: nn.Module) -> Description:
         image_size=model.image_size,
         patch_size=model.patch_size,
         num_prefix_tokens=1,
+        prefix=("class token",),
         reads=pooled or {"tok": "token", "avg": "mean", "none": "tokens"}[model.pool_type],
         channels=first_channels(model),
         mean=getattr(model, "image_mean", None),
@@ -132,7 +146,7 @@ def of_vit_pytorch(model: nn.Module) -> Description:
     if room in VIT_PYTORCH_WITHOUT_PREFIX:
         found.num_prefix_tokens, found.reads, found.classifies = 0, "mean", True
     elif room in VIT_PYTORCH_WITH_CLASS_TOKEN and isinstance(getattr(model, "cls_token", None), Tensor):
-        found.num_prefix_tokens = model.cls_token.shape[-2]
+        found.num_prefix_tokens, found.prefix = model.cls_token.shape[-2], ("class token",)
         mean = "mean_all" if found.num_prefix_tokens else "mean"
         found.reads = mean if getattr(model, "pool", "cls") == "mean" else "token"
         found.classifies = model.mlp_head is not None
@@ -186,6 +200,7 @@ def of_transformers(model: nn.Module) -> Description:
         image_size=getattr(config, "image_size", None),
         patch_size=getattr(config, "patch_size", None),
         num_prefix_tokens=transformers_prefix(kind, config),
+        prefix=transformers_names(kind, config),
         reads=transformers_reads(model, kind, name),
         channels=getattr(config, "num_channels", None),
         blocks=transformers_blocks(model, config),
@@ -237,6 +252,12 @@ def transformers_prefix(kind: str | None, config) -> int | None:
         "data2vec-vision": 1,
         "sam_vision_model": 0,
     }.get(kind)
+
+
+def transformers_names(kind: str | None, config) -> tuple[str, ...]:
+    """The names of the tokens before the patches."""
+    count = transformers_prefix(kind, config) or 0
+    return ("class token", "distillation token") if kind == "deit" else with_registers(count)
 
 
 def transformers_reads(model: nn.Module, kind: str | None, name: str) -> str | None:

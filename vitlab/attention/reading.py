@@ -142,26 +142,43 @@ def check_reads(view: View) -> None:
         )
 
 
+READ_WORDS = {
+    "token": "the first prefix token",
+    "pair": "the mean of class and distillation token",
+    "mean": "the mean of the patches",
+    "mean_all": "the mean of all tokens",
+    "max": "the mean of the patches, of which the head reads the maximum",
+    "mean+max": "the mean of the patches, of which the head reads the maximum as well",
+    "token+mean": "the mean of the class token and the patches' mean",
+    "attention": "the attention pooling",
+}
+
+
 def read_out(attention: Tensor, view: View, grid: tuple[int, int], pooling: Tensor | None = None) -> Tensor:
-    """What the model's output looks at among the patches: (B, T, T) -> (B, h, w).
+    """What the model's output looks at among the patches: (B, T, T) -> (B, h, w), of `read_row`.
+
+    Columns of the prefix are left out, and rows are not divided by what remains.
+    """
+    return patch_map(read_row(attention, view, pooling), grid)
+
+
+def read_row(attention: Tensor, view: View, pooling: Tensor | None = None) -> Tensor:
+    """What the model's output looks at: (B, T, T) -> (B, T).
 
     That is the row of the token that is read, the mean of the rows that are averaged, or the rows that a
-    `pooling` of its own, (B, keys), weighs. Columns of the prefix are left out, and rows are not divided by
-    what remains. A maximum has no rows: the mean over patches stands for it. Raises ValueError where it is
-    not known what is read.
+    `pooling` of its own, (B, keys), weighs. A maximum has no rows: the mean over patches stands for it.
+    Raises ValueError where it is not known what is read.
     """
     check_reads(view)
     prefix = view.num_prefix_tokens
     if view.reads == "attention":
         with full_precision(attention.device):
-            rows = (pooling[:, None] @ attention[:, -pooling.shape[-1] :])[:, 0]
-    elif view.reads in ("token", "pair"):
-        rows = attention[:, : 1 if view.reads == "token" else 2].mean(dim=1)
-    elif view.reads == "token+mean":
-        rows = (attention[:, 0] + attention[:, prefix:].mean(dim=1)) / 2
-    else:
-        rows = attention[:, 0 if view.reads == "mean_all" else prefix :].mean(dim=1)
-    return patch_map(rows, grid)
+            return (pooling[:, None] @ attention[:, -pooling.shape[-1] :])[:, 0]
+    if view.reads in ("token", "pair"):
+        return attention[:, : 1 if view.reads == "token" else 2].mean(dim=1)
+    if view.reads == "token+mean":
+        return (attention[:, 0] + attention[:, prefix:].mean(dim=1)) / 2
+    return attention[:, 0 if view.reads == "mean_all" else prefix :].mean(dim=1)
 
 
 def patch_map(rows: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -182,3 +199,18 @@ def in_patches(pixels: Tensor, view: View) -> Tensor:
             "cut or pad them first"
         )
     return baselines.in_patches(pixels, patch_size)
+
+
+def covered(pixels: Tensor, view: View) -> Tensor:
+    """What the patches hold of pictures (…, H, W), with zeros where they reach beyond: (…, h·P, w·P).
+
+    >>> from vitlab import ViTConfig
+    >>> covered(torch.ones(3, 30, 28), view_of(ViT(ViTConfig()))).shape
+    torch.Size([3, 28, 28])
+    """
+    grid = view.grid_of(tuple(pixels.shape[-2:]))
+    height, width = (n * side for n, side in zip(grid, view.description.patch_size, strict=True))
+    made = pixels.new_zeros(*pixels.shape[:-2], height, width)
+    held = pixels[..., :height, :width]
+    made[..., : held.shape[-2], : held.shape[-1]] = held
+    return made

@@ -35,17 +35,26 @@ class View:
 
         Raises ValueError for other images, and where neither object nor user said mean and deviation.
         """
-        if self.mean is None or self.std is None:
-            raise ValueError("nobody said what the images are normalised with: attach(model, mean=…, std=…)")
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
             raise ValueError(
                 f"images are uint8 of shape (B, {self.channels}, H, W); got {images.dtype} "
                 f"{tuple(images.shape)}"
             )
-        mean, std = (
-            torch.tensor(each, device=images.device)[:, None, None] for each in (self.mean, self.std)
-        )
+        mean, std = self._normalised_with(images)
         return (images.float() / 255 - mean) / std
+
+    def pictures(self, images: Tensor) -> Tensor:
+        """The way back: images (..., C, H, W) as the model takes them -> uint8, as they look.
+
+        Raises ValueError where neither object nor user said mean and deviation.
+        """
+        mean, std = self._normalised_with(images)
+        return ((images.detach().float() * std + mean) * 255).round().clamp(0, 255).byte()
+
+    def _normalised_with(self, images: Tensor) -> list[Tensor]:
+        if self.mean is None or self.std is None:
+            raise ValueError("nobody said what the images are normalised with: attach(model, mean=…, std=…)")
+        return [torch.tensor(each, device=images.device)[:, None, None] for each in (self.mean, self.std)]
 
     @property
     def image_size(self) -> tuple[int, int]:

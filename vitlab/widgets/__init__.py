@@ -29,12 +29,13 @@ Everything expensive is computed before the explorer is built; `draw` only looks
 7.7 and 8.1 share is used; nothing here touches pyplot.
 """
 
-from vitlab.widgets.attention_analysis import AttentionMapExplorer, HeadDistanceExplorer
+from vitlab.widgets.attention_analysis import AttentionMapExplorer
 from vitlab.widgets.data_path import DataPathExplorer
 from vitlab.widgets.embeddings import FilterExplorer, PositionExplorer
 from vitlab.widgets.encoder import HeadExplorer
 from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.fine_tuning import LabelsExplorer, ResolutionExplorer
+from vitlab.widgets.head_distances import HeadDistanceExplorer
 from vitlab.widgets.live_curves import LiveCurves
 from vitlab.widgets.patch_vector import PatchVectorExplorer
 from vitlab.widgets.patching import PatchExplorer

@@ -112,6 +112,23 @@ def fitted(shape: tuple[int, ...], room: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
+def frame(
+    picture: Image.Image,
+    corner: tuple[int, int],
+    shown: tuple[int, int],
+    grid: tuple[int, int],
+    patch: int,
+) -> None:
+    """Frame one patch of a panel in white on black, which is seen on any ground."""
+    (height, width), (rows, columns) = shown, grid
+    row, column = divmod(patch, columns)
+    left, top = corner[0] + column * width // columns, corner[1] + row * height // rows
+    right, bottom = corner[0] + (column + 1) * width // columns, corner[1] + (row + 1) * height // rows
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((left, top, right - 1, bottom - 1), outline="black", width=4)
+    pen.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline="white", width=2)
+
+
 def scale(picture: Image.Image, place: tuple[int, int], width: int, low: str, high: str) -> None:
     """The colours of a map as a strip at (x, y), what its two ends mean below it; 30 pixels high.
 

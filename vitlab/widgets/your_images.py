@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from vitlab import data
-from vitlab.attention import maps
+from vitlab.attention import View, maps
+from vitlab.attention.reading import check_reads, covered, looking_at, view_of
 from vitlab.data.folders import why_skipped
 from vitlab.data.pictures import ENDINGS, read_picture
 from vitlab.patches import as_pair
@@ -36,10 +37,13 @@ CLASS_BLIND = ("rollout", "class_attention", *maps.BASELINES)  # the same map wh
 class MapExplorer(Explorer):
     """A picture as the model takes it, a map of what its answer rests on, and the answer itself.
 
-    `pictures` maps names to pictures uint8 (3, H, W) of any size, such as `data.photos()`; each is cropped
-    and resized by `data.fit_picture`. `classes` are the names of the model's classes, `asked` the numbers of
-    those that can be asked for (default: all), `names` the maps offered, of `vitlab.attention.maps`. A map is
-    computed once, when it is first wanted, and kept. Raises ValueError where names and classes do not fit.
+    `model` is a `ViT`, or a view of any other (`vitlab.attach`). `pictures` maps names to pictures uint8
+    (3, H, W) of any size, such as `data.photos()`; each is cropped and resized by `data.fit_picture`, to
+    `image_size` (default: the model's own). `classes` are the names of the model's classes, of which a model
+    without a head has none; `asked` the numbers of those that can be asked for (default: all); `names` the
+    maps offered, of `vitlab.attention.maps` (default: all that the model can have). A map is computed once,
+    when it is first wanted, and kept. Raises ValueError where names and classes do not fit, and for a model
+    of which a map or its images' mean and deviation cannot be known.
 
     >>> from vitlab import ViTConfig
     >>> blank = {"blank": torch.zeros(3, 40, 60, dtype=torch.uint8)}
@@ -51,35 +55,43 @@ class MapExplorer(Explorer):
 
     def __init__(
         self,
-        model: ViT,
+        model: ViT | View,
         pictures: dict[str, Tensor],
-        classes: Sequence[str],
+        classes: Sequence[str] = (),
         asked: Sequence[int] | None = None,
-        names: Sequence[str] = tuple(maps.MAPS),
+        names: Sequence[str] | None = None,
+        image_size: int | tuple[int, int] | None = None,
     ):
-        config = model.config
-        if len(classes) != config.num_classes:
-            raise ValueError(f"the model has {config.num_classes} classes; got {len(classes)} names")
-        refuse_other_order(model, classes)
-        self.model, self.pictures, self.classes = model, pictures, list(classes)
-        self.shown = tiles.fitted(as_pair(config.image_size), (PANEL, PANEL))
+        self.view = view = view_of(model)
+        self.size_taken = as_pair(view.image_size if image_size is None else image_size)
+        self.pictures, self.classes = pictures, list(classes)
         self._input, self._answer = lru_cache(self._input), lru_cache(self._answer)
         self._map = lru_cache(maxsize=1024)(self._map)
-        asked = range(len(classes)) if asked is None else asked
-        own = [("the model's own choice", OWN_CHOICE)]
+        check_reads(view)
+        refuse_other_order(view.model, classes)
+        check_outputs(view, self._answer(next(iter(pictures))), classes)
+        first = covered(self._input(next(iter(pictures))), view)
+        self.shown = tiles.fitted(tuple(first.shape[-2:]), (PANEL, PANEL))
+        offered = maps_of(view) if names is None else names
         controls = {
             "image": ipywidgets.Dropdown(options=list(pictures), description="picture"),
             "map": ipywidgets.Dropdown(
-                options=[(name.replace("_", " "), name) for name in names], description="map"
+                options=[(name.replace("_", " "), name) for name in offered], description="map"
             ),
-            "asked": ipywidgets.Dropdown(
-                options=own + [(classes[c], c) for c in asked],
-                value=OWN_CHOICE,
-                description="class asked for",
-            ),
+            "asked": self._classes_control(range(len(classes)) if asked is None else asked),
             "smooth": ipywidgets.Checkbox(value=False, description="smooth", indent=False),
         }
         super().__init__(self.draw, controls, size=(2 * PANEL + BARS + 2 * GAP, HEADER + PANEL + SCALE))
+
+    def _classes_control(self, asked: Sequence[int]) -> ipywidgets.Dropdown:
+        """The classes that can be asked for; of a model without any, the control says so."""
+        own = [("the model's own choice", OWN_CHOICE)] if self.classes else [("it has none", OWN_CHOICE)]
+        return ipywidgets.Dropdown(
+            options=own + [(self.classes[c], c) for c in asked],
+            value=OWN_CHOICE,
+            description="class asked for",
+            disabled=not self.classes,
+        )
 
     def add(self, name: str) -> None:
         """Offer and choose a picture that `pictures` has now, or has anew."""
@@ -89,53 +101,56 @@ class MapExplorer(Explorer):
 
     def _input(self, image: str) -> Tensor:
         """A picture as the model takes it, (C, H, W) uint8."""
-        return data.fit_picture(
-            self.pictures[image], self.model.config.image_size, self.model.config.in_chans
-        )
+        return data.fit_picture(self.pictures[image], self.size_taken, self.view.channels)
 
     def _floats(self, image: str) -> Tensor:
-        return data.normalise(self._input(image)[None]).to(next(self.model.parameters()).device)
+        return self.view.prepare(self._input(image)[None].to(next(self.view.model.parameters()).device))
 
     def _answer(self, image: str) -> Tensor:
-        """The probability of each class, (classes,)."""
+        """The model's output for a picture, such as its logits (classes,)."""
         inputs = self._floats(image)
-        with torch.inference_mode(), maps.looking_at(self.model, inputs):
-            return self.model(inputs).softmax(dim=-1)[0].cpu()
+        with torch.inference_mode(), looking_at(self.view, inputs):
+            return self.view(inputs)[0].float().cpu()
 
     def _map(self, image: str, name: str, asked: int | None) -> Tensor:
         """One map (h, w)."""
-        return maps.MAPS[name](self.model, self._floats(image), asked)[0].detach().cpu()
+        return maps.MAPS[name](self.view, self._floats(image), asked)[0].detach().cpu()
 
     def draw(self, image: str, map: str, asked: int, smooth: bool) -> tuple[Image.Image, str]:
         """The three panels and the numbers in them."""
-        shares = self._answer(image)
-        blind, own = map in CLASS_BLIND, int(shares.argmax())
-        words = "its own choice" if asked == OWN_CHOICE else self.classes[asked]
-        asked = own if asked == OWN_CHOICE else asked
-        values = self._map(image, map, None if blind else asked)
-        under = tiles.resize(pixels(self._input(image)), *self.shown)
+        output, blind = self._answer(image), map in CLASS_BLIND
+        shares = output.softmax(dim=-1) if self.classes else None
+        chosen = asked
+        if self.classes and asked == OWN_CHOICE:
+            chosen = int(shares.argmax())
+        values = self._map(image, map, None if blind else chosen)
+        under = tiles.resize(pixels(covered(self._input(image), self.view)), *self.shown)
         picture = Image.new("RGB", self.size, "white")
         tiles.write(picture, (0, 4), shortened(image))
         picture.paste(Image.fromarray(under), (0, HEADER))
         self._map_panel(picture, map, values, under, smooth)
-        self._answer_panel(picture, shares, asked)
-        said = self._said(image, shares, words)
-        return picture, f"{said}\n{self._told(map, values, shares, asked)}"
+        if not self.classes:
+            tiles.write(picture, (2 * (PANEL + GAP), 4), "the model has no classes")
+            said = f"{image}: the model gives {output.numel():,} numbers and no classes."
+            return picture, f"{said}\n{map.replace('_', ' ')}; {self._told(values)}"
+        self._answer_panel(picture, shares, chosen)
+        words = "its own choice" if asked == OWN_CHOICE else self.classes[asked]
+        which = map.replace("_", " ")
+        if blind:
+            which += " is the same whichever class is asked for"
+        else:
+            which += f" for {self.classes[chosen]} ({shares[chosen]:.1%})"
+        return picture, f"{self._said(image, shares, words)}\n{which}; {self._told(values)}"
 
     def _said(self, image: str, shares: Tensor, asked: str) -> str:
         order = shares.argsort(descending=True, stable=True).tolist()
         first, *others = [f"{self.classes[c]} {shares[c]:.1%}" for c in order[:3]]
         return f"{image}: the model says {first}, then {', '.join(others)}. Asked for: {asked}."
 
-    def _told(self, map: str, values: Tensor, shares: Tensor, asked: int) -> str:
+    def _told(self, values: Tensor) -> str:
         (rows, columns), (row, column) = values.shape, divmod(int(values.argmax()), values.shape[1])
-        name = map.replace("_", " ")
-        if map in CLASS_BLIND:
-            which = f"{name} is the same whichever class is asked for"
-        else:
-            which = f"{name} for {self.classes[asked]} ({shares[asked]:.1%})"
         return (
-            f"{which}; from {values.min():.3g} to {values.max():.3g}, largest in row {row + 1} of {rows}, "
+            f"from {values.min():.3g} to {values.max():.3g}, largest in row {row + 1} of {rows}, "
             f"column {column + 1} of {columns}; half of it lies on {half(values):.0%} of the patches."
         )
 
@@ -163,6 +178,27 @@ class MapExplorer(Explorer):
             tiles.write(picture, (left, top), f"{shortened(self.classes[c], 18)} {share:.1%}{mark}", size=13)
             picture.paste("#dddddd", (left, top + 20, left + BARS, top + 34))
             picture.paste("#404040", (left, top + 20, left + round(BARS * share), top + 34))
+
+
+def maps_of(view: View) -> list[str]:
+    """The maps that a view's model can have: those of a class where it has classes, and blocks to ask.
+
+    >>> from vitlab import ViTConfig
+    >>> maps_of(view_of(ViT(ViTConfig(num_classes=0))))
+    ['rollout', 'class_attention', 'centred_gaussian', 'local_contrast']
+    """
+    without = ("attention_gradient", "relevance") if view.side_by_side else ()
+    classes = view.classifies is not False
+    return [name for name in maps.MAPS if name not in without and (classes or name in CLASS_BLIND)]
+
+
+def check_outputs(view: View, output: Tensor, classes: Sequence[str]) -> None:
+    """Raises ValueError where the names are not those of the outputs, (classes,), of a model with classes."""
+    known = 0 if view.classifies is False else output.numel() if output.ndim == 1 else None
+    if known is None:
+        raise ValueError(f"the model gives {tuple(output.shape)} for an image, which are no classes")
+    if len(classes) != known:
+        raise ValueError(f"the model has {known} classes; got {len(classes)} names")
 
 
 class PictureUpload:
