@@ -803,6 +803,83 @@ def test_an_open_file_is_read_as_its_path_is(tmp_path):
     assert torch.equal(data.read_image(content), data.read_image(tmp_path / "one.png"))
 
 
+# ------------------------------------------------------------------------------------ photographs with masks
+
+
+def test_every_photograph_has_a_mask_of_its_size_and_both_are_listed():
+    images, masks, names = data.photos_with_masks(384)
+    assert len(names) >= 12
+    assert names == sorted(names)
+    files_there = {path.name for path in (DATA / "masked-photos").iterdir()}
+    assert files_there == {f"{name}.{ending}" for name in names for ending in ("jpg", "png")}
+    readme = (DATA / "README.md").read_text("utf-8")
+    for image, mask, name in zip(images, masks, names, strict=True):
+        with Image.open(DATA / "masked-photos" / f"{name}.jpg") as photo:
+            assert (photo.format, photo.mode, photo.size) == ("JPEG", "RGB", (384, 384))
+            assert not photo.getexif()
+            np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.asarray(photo))
+        with Image.open(DATA / "masked-photos" / f"{name}.png") as outline:
+            assert (outline.format, outline.mode) == ("PNG", "1")
+            np.testing.assert_array_equal(mask.numpy(), np.asarray(outline))
+        rows = [line for line in readme.splitlines() if line.startswith(f"| `{name}` |")]
+        (line,) = (line for line in rows if line.count("|") == 7)
+        shown, share, author, source, crop = (cell.strip() for cell in line.split("|")[2:7])
+        assert shown
+        assert source
+        assert float(share) == round(100 * mask.double().mean().item(), 1)
+        assert re.search(r"CC0|public domain|CC BY [23]\.0", author)
+        assert not re.search("SA|NC|ND", author.replace("NASA", ""))
+        assert len([int(number) for number in crop.split(",")]) == 3
+    assert sum(path.stat().st_size for path in (DATA / "masked-photos").iterdir()) < 1_500_000
+
+
+def test_masks_leave_some_of_the_picture_and_follow_its_edges():
+    """Along an outline the colours change more than along the same one elsewhere, or mirrored."""
+    images, masks, names = data.photos_with_masks(384)
+    values = images.double().mean(1)
+    steep = torch.zeros_like(values)
+    steep[:, 1:-1] += (values[:, 2:] - values[:, :-2]).abs()
+    steep[:, :, 1:-1] += (values[:, :, 2:] - values[:, :, :-2]).abs()
+    for slope, mask, name in zip(steep, masks, names, strict=True):
+        assert 0.01 < mask.double().mean() < 0.7, name
+        edge = torch.zeros_like(mask)
+        edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+        edge[1:] |= mask[1:] != mask[:-1]
+        here = slope[edge].mean()
+        for moved in (edge.flip(1), *(edge.roll(by, (0, 1)) for by in ((9, 9), (-9, 9), (9, -9), (-9, -9)))):
+            assert here > 1.2 * slope[moved].mean(), name
+
+
+def test_a_smaller_photograph_keeps_its_mask():
+    """Against a loop over blocks of four pixels, and against torch's antialiased resizing."""
+    whole, half = data.photos_with_masks(384), data.photos_with_masks(192)
+    blocks = whole.masks.float().unfold(1, 2, 2).unfold(2, 2, 2).sum((-1, -2))  # how many of four
+    assert torch.equal(half.masks, blocks >= 2)
+    resized = torch.nn.functional.interpolate(whole.images.float(), size=192, mode="bicubic", antialias=True)
+    difference = (half.images - resized.clamp(0, 255)).abs()
+    assert difference.mean() < 0.4  # Pillow rounds after each of the two directions
+    assert difference.max() < 6
+    small = data.photos_with_masks(50)
+    share = whole.masks.double().mean((1, 2))
+    assert (small.masks.double().mean((1, 2)) - share).abs().max() < 0.02
+    assert small.images.shape == (len(share), 3, 50, 50)
+    assert data.photos_with_masks(500).masks.shape == (len(share), 500, 500)
+
+
+@pytest.mark.parametrize("size", [(224, 224), 0, 22.4, "224"])
+def test_masked_photographs_are_square_and_have_a_size(size):
+    with pytest.raises(ValueError, match="image_size is a number of pixels"):
+        data.photos_with_masks(size)
+
+
+def test_a_damaged_mask_is_named(own_data):
+    shutil.copytree(DATA / "masked-photos", own_data / "masked-photos")
+    assert data.photos_with_masks(32).images.shape[1:] == (3, 32, 32)  # the copy is good, so far
+    change_one_bit(own_data / "masked-photos/dog.png")
+    with pytest.raises(ValueError, match=r"dog\.png is altered"):
+        data.photos_with_masks()
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {
         file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()

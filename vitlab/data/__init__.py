@@ -5,6 +5,7 @@ from vitlab.data.classes import match_classes
 from vitlab.data.dataset import Dataset, check_labels, hold_out, select_classes
 from vitlab.data.examples import example_folder
 from vitlab.data.folders import image_folder
+from vitlab.data.masked_photos import MaskedPhotos, photos_with_masks
 from vitlab.data.pictures import fit_picture, read_image
 from vitlab.data.sources import cifar10, cifar100, fashion_mnist, photos
 from vitlab.data.synthetic import Scenes, scenes
@@ -12,6 +13,7 @@ from vitlab.files import find, root
 
 __all__ = [
     "Dataset",
+    "MaskedPhotos",
     "Scenes",
     "augment",
     "batches",
@@ -27,6 +29,7 @@ __all__ = [
     "match_classes",
     "normalise",
     "photos",
+    "photos_with_masks",
     "read_image",
     "root",
     "scenes",
