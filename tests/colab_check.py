@@ -101,7 +101,7 @@ def make_environment(colab_torch: bool) -> set[str]:
     complaints = [line for line in checked.splitlines() if not re.search(r"requires jedi|No broken", line)]
     if complaints:
         raise SystemExit("tests/colab/pins.txt is not complete:\n" + "\n".join(complaints))
-    shutil.copytree(COLAB / "google", site / "google")
+    shutil.copytree(COLAB / "google", site / "google", dirs_exist_ok=True)  # protobuf is in it, too
     kernel = FOLDER / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
     argv = [str(PYTHON), "-m", "google.colab", "-f", "{connection_file}"]

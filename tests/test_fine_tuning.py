@@ -158,6 +158,63 @@ def test_the_probe_wants_a_label_for_each_feature():
         fine_tuning.linear_probe(torch.zeros(4, 2), torch.zeros(3), torch.zeros(4, 2), torch.zeros(4))
 
 
+def knn_by_loops(train, train_labels, test, test_labels, k: int) -> float:
+    """Cosines one by one; ballots counted in a dict; a draw goes to the class whose cosines sum to more."""
+    right = 0
+    for vector, label in zip(test.tolist(), test_labels.tolist(), strict=True):
+        cosines = []
+        for other, its in zip(train.tolist(), train_labels.tolist(), strict=True):
+            dot = sum(a * b for a, b in zip(vector, other, strict=True))
+            lengths = sum(a * a for a in vector) ** 0.5 * sum(b * b for b in other) ** 0.5
+            cosines.append((dot / lengths, its))
+        ballots = {}
+        for cosine, its in sorted(cosines, reverse=True)[:k]:
+            votes, together = ballots.get(its, (0, 0.0))
+            ballots[its] = votes + 1, together + cosine
+        right += max(ballots, key=ballots.get) == label
+    return right / len(test)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 5, 30])
+def test_knn_is_what_loops_find(k):
+    generator = torch.Generator().manual_seed(k)
+    train, test = (torch.randn(n, 5, generator=generator) for n in (30, 40))
+    labels, wanted = torch.arange(30) % 3, torch.randint(3, (40,), generator=generator)
+    found = fine_tuning.knn(train * 7, labels, test, wanted, k)  # lengths do not count
+    assert found == pytest.approx(knn_by_loops(train, labels, test, wanted, k))
+    assert 0.1 < found < 0.7
+
+
+def test_knn_compares_classes_by_name_and_refuses_an_impossible_k():
+    x, images = torch.eye(3), torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
+    train = Dataset(images, torch.tensor([0, 1, 2]), ["a", "b", "c"])
+    test = Dataset(images, torch.tensor([2, 1, 0]), ["c", "b", "a"])
+    assert fine_tuning.knn(x, train, x, test, k=1) == 1
+    for k in (0, 4, 1.5):
+        with pytest.raises(ValueError, match="k is from 1 to 3, the number of training images"):
+            fine_tuning.knn(x, train, x, test, k=k)
+    with pytest.raises(ValueError, match="3 features but 2 labels"):
+        fine_tuning.knn(x, train.labels[:2], x, test.labels)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 7), (7, 7), (13, 18), (52, 100), (1, 1)])
+def test_wilsons_interval_by_its_definition(right, n):
+    """Both ends are the true shares p from which the one seen is 1.96 deviations of p away."""
+    from scipy import stats
+
+    wanted = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
+    assert fine_tuning.wilson_interval(right / n, n) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+    for end in fine_tuning.wilson_interval(right / n, n):
+        if 1e-9 < end < 1 - 1e-9:
+            assert abs(right / n - end) / (end * (1 - end) / n) ** 0.5 == pytest.approx(1.959964, abs=1e-6)
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.5, 0), (1.1, 9), (-0.1, 9), (float("nan"), 9)])
+def test_no_share_of_no_cases(share, n):
+    with pytest.raises(ValueError, match="of at least 1 case"):
+        fine_tuning.wilson_interval(share, n)
+
+
 def test_draws_are_balanced_distinct_and_seeded():
     data = small_data()
     data = data._replace(images=torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1).expand(60, 1, 2, 2))

@@ -456,7 +456,7 @@ def test_stamped_notebook_points_to_files_that_are_there(path):
     before = copy.deepcopy(nb)
     tools.set_colab(nb, "ada/vit-lab", path.name)
     text = "\n".join(cell.source for cell in nb.cells)
-    assert re.findall(r"git\+https://github\.com/(\S+)", text) == ["ada/vit-lab"]
+    assert re.findall(r"git\+https://github\.com/([^\s\"]+)", text) == ["ada/vit-lab"]
     assert (tools.ROOT / "pyproject.toml").exists()  # what pip looks for at the top of that repository
     (target,) = re.findall(r'"https://colab\.research\.google\.com/github/ada/vit-lab/blob/main/(.*?)"', text)
     assert (tools.ROOT / target).samefile(path)

@@ -20,6 +20,7 @@ model = vitlab.load_checkpoint(vitlab.checkpoints.bundled("fashion_mnist_vit"))
 images = {"first": test.images[0], "second": test.images[1]}
 with vitlab.record_attention(model) as record, torch.no_grad():
     model(vitlab.data.normalise(test.images[:1]))
+by_size = vitlab.load_checkpoint(vitlab.checkpoints.bundled("scenes_vit"))
 scene = vitlab.data.scenes(1, 0, 48, split="test")
 labels, tables = few_label_results(read_results("few_labels"), "cut-outs")"""
 
@@ -36,6 +37,8 @@ EXPLORERS = {
     "ResolutionExplorer": "ResolutionExplorer(model, test.subset([0, 1]), list(images), [20, 28, 40, 56])",
     "AttentionMapExplorer": "AttentionMapExplorer(model, images)",
     "HeadDistanceExplorer": "HeadDistanceExplorer(record.weights, model.config)",
+    "AlikePatchesExplorer": "AlikePatchesExplorer(\n"
+    "    lambda size: vitlab.fine_tuning.adapt(by_size, image_size=size), vitlab.data.photos(), [48, 64]\n)",
     "MapExplorer": "MapExplorer(\n"
     '    vitlab.load_checkpoint(vitlab.checkpoints.bundled("scenes_vit")),\n'
     '    {"scene": scene.images[0], **vitlab.data.photos()}, test.classes\n)',

@@ -9,6 +9,7 @@ from vitlab.attention.distance import (
     uniform_attention_distance,
 )
 from vitlab.attention.features import pooled_features
+from vitlab.attention.patch_features import alike, patch_features, principal_colours
 from vitlab.attention.receptive_field import effective_receptive_field, field_radius
 from vitlab.attention.recording import AttentionRecord, record_attention, recording_bytes
 from vitlab.attention.rollout import attention_rollout, class_map, discard_smallest, row_difference
@@ -17,6 +18,7 @@ from vitlab.attention.view import View, attach
 __all__ = [
     "AttentionRecord",
     "View",
+    "alike",
     "attach",
     "attention_rollout",
     "baselines",
@@ -30,7 +32,9 @@ __all__ = [
     "mean_attention_distance",
     "paired_bootstrap",
     "patch_distances",
+    "patch_features",
     "pooled_features",
+    "principal_colours",
     "record_attention",
     "recording_bytes",
     "row_difference",

@@ -11,7 +11,7 @@ from vitlab.fine_tuning.few_labels import (
     pixel_probe,
     probe,
 )
-from vitlab.fine_tuning.probing import features, linear_probe, ridge_weights
+from vitlab.fine_tuning.probing import features, knn, linear_probe, ridge_weights, wilson_interval
 from vitlab.fine_tuning.recipes import LEARNING_RATES, fine_tuning_recipe, try_learning_rates
 from vitlab.fine_tuning.studies import STUDIES, few_label_results, few_labels, fine_tuning_choices
 
@@ -33,9 +33,11 @@ __all__ = [
     "for_channels",
     "from_scratch",
     "hold_out",
+    "knn",
     "linear_probe",
     "pixel_probe",
     "probe",
     "ridge_weights",
     "try_learning_rates",
+    "wilson_interval",
 ]

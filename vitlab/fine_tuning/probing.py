@@ -65,15 +65,76 @@ def linear_probe(
     >>> linear_probe(x, torch.tensor([0, 1, 0, 1]), x, torch.tensor([0, 1, 0, 1]))
     1.0
     """
+    if not 0 < ridge < math.inf:
+        raise ValueError(
+            f"ridge is above 0, or features that outnumber images have no one answer; got {ridge}"
+        )
+    train_labels, test_labels, known = matched(train_features, train_labels, test_features, test_labels)
+    mean, deviation = train_features.mean(dim=0), train_features.std(dim=0, correction=0) + 1e-6
+    # solved on the CPU: Apple's GPUs have no float64
+    x, far = (((f - mean) / deviation).cpu().double() for f in (train_features, test_features))
+    targets = 2.0 * F.one_hot(train_labels, known).double() - 1  # (n, classes)
+    bias = targets.mean(dim=0)  # as the features have mean 0
+    predictions = (far @ ridge_weights(x, targets - bias, ridge * len(x)) + bias).argmax(dim=1)
+    return float((predictions == test_labels).double().mean())
+
+
+def knn(
+    train_features: Tensor,
+    train_labels: Tensor | Dataset,
+    test_features: Tensor,
+    test_labels: Tensor | Dataset,
+    k: int = 5,
+) -> float:
+    """Accuracy in [0, 1] where each image gets the class of most of its `k` nearest training images.
+
+    Nearest by the cosine of their features, which nothing is fitted to. Where classes have equally many of
+    the k, the one wins whose cosines sum to more. Labels are compared as by `linear_probe`, which see for the
+    errors; `k` is from 1 to the number of training images.
+
+    >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.1, 0.9], [0.9, 0.2]])
+    >>> knn(x[:2], torch.tensor([0, 1]), x[2:], torch.tensor([0, 1]), k=1)
+    1.0
+    """
+    train_labels, test_labels, known = matched(train_features, train_labels, test_features, test_labels)
+    if not isinstance(k, int) or not 1 <= k <= len(train_labels):
+        raise ValueError(f"k is from 1 to {len(train_labels)}, the number of training images; got {k!r}")
+    near, far = (F.normalize(f.cpu().double(), dim=1) for f in (train_features, test_features))
+    cosines, places = (far @ near.T).topk(k, dim=1)  # (n, k) each
+    ballots = F.one_hot(train_labels[places], known).double()  # (n, k, classes)
+    # together all cosines of an image count for less than half a ballot
+    votes = (ballots * (1 + cosines / (2 * k + 1)).unsqueeze(-1)).sum(dim=1)
+    return float((votes.argmax(dim=1) == test_labels).double().mean())
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a true share of which `share` of `n` cases was seen (Wilson 1927).
+
+    It holds for few cases too, and for shares of 0 and 1. Raises ValueError for less than one case, and for a
+    share outside [0, 1].
+
+    >>> tuple(round(end, 3) for end in wilson_interval(0.5, 10))
+    (0.237, 0.763)
+    """
+    if n < 1 or not 0 <= share <= 1:
+        raise ValueError(f"a share is in [0, 1], of at least 1 case; got {share} of {n}")
+    z = 1.959963984540054  # deviations of a normal that hold 95 %
+    middle, spread = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, (middle - spread) / (1 + z**2 / n)), min(1.0, (middle + spread) / (1 + z**2 / n))
+
+
+def matched(
+    train_features: Tensor,
+    train_labels: Tensor | Dataset,
+    test_features: Tensor,
+    test_labels: Tensor | Dataset,
+) -> tuple[Tensor, Tensor, int]:
+    """The labels of both sets by the training set's numbers, on the CPU, and how many classes that knows."""
     train_labels, classes = with_names(train_features, train_labels)
     test_labels, others = with_names(test_features, test_labels)
     for x, y in ((train_features, train_labels), (test_features, test_labels)):
         if len(x) != len(y):
             raise ValueError(f"there are {len(x)} features but {len(y)} labels")
-    if not 0 < ridge < math.inf:
-        raise ValueError(
-            f"ridge is above 0, or features that outnumber images have no one answer; got {ridge}"
-        )
     train_labels, test_labels = train_labels.cpu(), test_labels.cpu()
     for labels, names in ((train_labels, classes), (test_labels, others)):
         check_labels(labels, int(labels.max()) + 1 if names is None else len(names))
@@ -85,7 +146,7 @@ def linear_probe(
         warnings.warn(
             f"classes have names in the {known} set alone, so labels are compared by number; to compare by "
             f"name, give the {unknown} Dataset in place of its labels",
-            stacklevel=2,
+            stacklevel=3,
         )
     known = len(classes) if classes is not None else int(train_labels.max()) + 1
     if (highest := int(test_labels.max())) >= known:
@@ -93,13 +154,7 @@ def linear_probe(
             f"the test labels run to {highest}, those of the training set only to {known - 1}: number both "
             "alike, or give the data sets in place of the labels, whose classes have names"
         )
-    mean, deviation = train_features.mean(dim=0), train_features.std(dim=0, correction=0) + 1e-6
-    # solved on the CPU: Apple's GPUs have no float64
-    x, far = (((f - mean) / deviation).cpu().double() for f in (train_features, test_features))
-    targets = 2.0 * F.one_hot(train_labels, known).double() - 1  # (n, classes)
-    bias = targets.mean(dim=0)  # as the features have mean 0
-    predictions = (far @ ridge_weights(x, targets - bias, ridge * len(x)) + bias).argmax(dim=1)
-    return float((predictions == test_labels).double().mean())
+    return train_labels, test_labels, known
 
 
 def with_names(features: Tensor, labels: Tensor | Dataset) -> tuple[Tensor, list[str] | None]:

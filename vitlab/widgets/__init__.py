@@ -29,6 +29,7 @@ Everything expensive is computed before the explorer is built; `draw` only looks
 7.7 and 8.1 share is used; nothing here touches pyplot.
 """
 
+from vitlab.widgets.alike_patches import AlikePatchesExplorer
 from vitlab.widgets.attention_analysis import AttentionMapExplorer
 from vitlab.widgets.data_path import DataPathExplorer
 from vitlab.widgets.embeddings import FilterExplorer, PositionExplorer
@@ -44,6 +45,7 @@ from vitlab.widgets.training_panel import TrainingPanel
 from vitlab.widgets.your_images import MapExplorer, PictureUpload
 
 __all__ = [
+    "AlikePatchesExplorer",
     "AttentionMapExplorer",
     "DataPathExplorer",
     "DebugExplorer",
