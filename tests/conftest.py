@@ -1,11 +1,8 @@
 """What all tests share: slow tests start first, so that a parallel run does not end on a long one."""
 
-import ast
 import ctypes
-import functools
 import gc
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -20,6 +17,8 @@ REMEMBER = [
     ("vitlab.fine_tuning.studies", "datasets"),
     ("vitlab.pretraining.studies", "masked_pretraining"),
 ]
+# Files that start kernels or browsers, or try how much memory an answer may take: 1 to 2 GB each.
+LARGE = ["browser/", "test_checks_limits", "test_notebooks", "test_report"]
 MUCH = 300_000_000  # bytes by which one test may leave the process larger
 
 
@@ -50,31 +49,16 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
-    """One worker has all tests that take much memory, as those with kernels and browsers do.
-
-    The marks are read from the files, as a scheduler knows no more than names.
-    """
+    """One worker has all files that take much memory; the other goes through the rest, file by file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class OneForTheLarge(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            path, _, name = nodeid.partition("::")
-            return "large" if name.partition("[")[0] in large_tests(config.rootpath / path) else nodeid
+            path = nodeid.partition("::")[0]
+            return "large" if any(name in path for name in LARGE) else path
 
+    config.option.loadscopereorder = False  # slow ones first, not those with the most tests
     return OneForTheLarge(config, log)
-
-
-@functools.cache
-def large_tests(path: Path) -> set[str]:
-    """The names of a file's tests that are marked as slow or large; all of them where the file is."""
-    nodes = ast.parse(path.read_text(encoding="utf-8")).body
-    tests = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
-    marked = {name for name, node in tests.items() if is_large(*node.decorator_list)}
-    return set(tests) if any(is_large(node) for node in nodes if isinstance(node, ast.Assign)) else marked
-
-
-def is_large(*nodes: ast.AST) -> bool:
-    return any(re.search(r"pytest\.mark\.(slow|large)\b", ast.unparse(node)) for node in nodes)
 
 
 @pytest.fixture(scope="module", autouse=True)

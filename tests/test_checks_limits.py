@@ -15,8 +15,6 @@ from einops import rearrange
 from vitlab import checks
 from vitlab.checks import limits
 
-pytestmark = pytest.mark.large  # answers take up to 2 GB
-
 
 def right(images, patch_size):
     return rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=patch_size, q=patch_size)

@@ -51,20 +51,18 @@ def test_the_command_s_status_is_passed_on_and_too_much_memory_is_a_failure():
     assert run(sys.executable, "-c", "import os; os.kill(os.getpid(), 9)").returncode == 137
 
 
-def test_one_worker_has_all_tests_that_take_much_memory(tmp_path):
+def test_one_worker_has_all_files_that_take_much_memory(tmp_path):
     """Kernels and browsers take 1 to 2 GB each; the other worker goes through what is small meanwhile."""
     conftest = Path(__file__).with_name("conftest.py")
     (tmp_path / "conftest.py").write_text(conftest.read_text(encoding="utf-8"), encoding="utf-8")
-    for name in "ab":
-        (tmp_path / f"test_{name}.py").write_text(WHERE)
+    (tmp_path / "browser").mkdir()
+    for name in ["browser/test_a", "test_b", "test_notebooks", "test_report_c", "test_z"]:
+        (tmp_path / f"{name}.py").write_text(WHERE)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2"]
     done = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert "8 passed" in done.stdout, done.stdout
-    large, small = (
-        {path.read_text() for path in tmp_path.glob(f"test_?-{kind}-*")} for kind in ("large", "small")
-    )
-    assert len(large) == 1
-    assert small - large
+    assert "15 passed" in done.stdout, done.stdout
+    workers = {path.stem: path.read_text() for path in tmp_path.rglob("*.txt")}
+    assert workers["test_a"] == workers["test_notebooks"] == workers["test_report_c"] != workers["test_b"]
 
 
 WHERE = """
@@ -72,22 +70,10 @@ import os, time
 from pathlib import Path
 import pytest
 
-def note(kind, i):
-    time.sleep(0.5)
-    worker = os.environ["PYTEST_XDIST_WORKER"]
-    Path(__file__).with_name(f"{Path(__file__).stem}-{kind}-{i}").write_text(worker)
-
-@pytest.mark.slow
-def test_slow():
-    note("large", 0)
-
-@pytest.mark.large
-def test_large():
-    note("large", 1)
-
-@pytest.mark.parametrize("i", range(2))
-def test_small(i):
-    note("small", i)
+@pytest.mark.parametrize("i", range(3))
+def test_where(i):
+    time.sleep(0.3)
+    Path(__file__).with_suffix(".txt").write_text(os.environ["PYTEST_XDIST_WORKER"])
 """
 
 
