@@ -344,7 +344,7 @@ def test_rows_that_are_there_are_not_made_again(checkpoints, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--chekpoint", "a"], "unrecognized arguments: --chekpoint a"),
+        (["--chekpoint", "a"], "unrecognized arguments: --chekpoint"),
         (["--check", "a"], "unrecognized arguments"),
         (["--checkpoint", "no_such"], "no checkpoint 'no_such' ships with vitlab; there are: "),
         (["--checkpoint", "nowhere/x.safetensors"], "there is no file nowhere/x.safetensors"),

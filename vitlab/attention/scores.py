@@ -18,6 +18,7 @@ from vitlab.attention.view import View
 from vitlab.vit import evaluating
 
 THRESHOLDS = 101  # 0, 0.01, …, 1
+TOGETHER = 10  # maps that are scored at a time
 LEVELS = 1_000_000  # what differs by less than this part of a map's range, rounding may have made
 
 
@@ -89,6 +90,23 @@ def overlaps(maps: Tensor, masks: Tensor) -> Tensor:
         chosen = values >= LEVELS * step // (THRESHOLDS - 1)
         columns.append((chosen & inside).sum(dim=1) / (chosen | inside).sum(dim=1))
     return torch.stack(columns, dim=1)
+
+
+def scores_each(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """Every score of each map against its mask, (B,); `iou` at all thresholds, `iou_half` at the middle one.
+
+    >>> masks = torch.tensor([[[True, False], [False, False]]])
+    >>> scores_each(torch.tensor([[[0.9, 0.1], [0.6, 0.1]]]), masks)["iou_half"]
+    tensor([0.5000])
+    """
+    pairs = list(zip(maps.split(TOGETHER), masks.split(TOGETHER), strict=True))
+    iou = torch.cat([overlaps(*pair) for pair in pairs])  # (B, THRESHOLDS)
+    return dict(
+        pointing_game=torch.cat([pointing_game(*pair) for pair in pairs]),
+        energy_inside=torch.cat([energy_inside(*pair) for pair in pairs]),
+        iou=iou,
+        iou_half=iou[:, (THRESHOLDS - 1) // 2],
+    )
 
 
 def similarity(maps: Tensor, others: Tensor) -> Tensor:
