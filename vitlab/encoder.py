@@ -83,8 +83,9 @@ class Attention(nn.Module):
     Queries, keys and values come from one matrix, in that order, each head-major; a head is D / heads wide
     unless `head_dim` says otherwise, as in weights of other libraries. The same output is made in different
     ways: while `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, the weights are
-    made in the open; else `CPUAttention`, or PyTorch's fused kernel on other devices, does all tokens, and
-    `attend_from_class` the class token where nobody reads the others.
+    made in the open; else `CPUAttention`, or PyTorch's own function on other devices and where the layer is
+    to be `visible` to whoever watches that function, does all tokens, and `attend_from_class` the class token
+    where nobody reads the others.
 
     >>> Attention(embed_dim=96, num_heads=4)(torch.zeros(2, 50, 96)).shape
     torch.Size([2, 50, 96])
@@ -107,10 +108,11 @@ class Attention(nn.Module):
         self.proj = nn.Linear(num_heads * self.head_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)
         self.observers: list[Callable[[Tensor], None]] = []
+        self.visible = False
 
     def __getstate__(self) -> dict:
         """What a copy of this layer gets: all but whoever observes this one."""
-        return self.__dict__ | {"observers": []}
+        return self.__dict__ | {"observers": [], "visible": False}
 
     def forward(self, x: Tensor, class_only: bool = False, norm: LayerNorm | None = None) -> Tensor:
         """Every token attends to all, or the class token alone does: (B, T, D) -> (B, T or 1, D).
@@ -118,7 +120,9 @@ class Attention(nn.Module):
         A `norm` goes over x first, folded into the matrix that follows (`vitlab.norms`).
         """
         x, qkv = (x, self.qkv) if norm is None else fold(norm, self.qkv, x)
-        if class_only and not self.observers:  # whoever observes wants the weights of all queries
+        if class_only and not (
+            self.observers or self.visible
+        ):  # whoever observes wants the weights of all queries
             x = self.attend_from_class(x, qkv)
         else:
             x = self.attend(qkv(x))[:, : 1 if class_only else None]
@@ -130,7 +134,7 @@ class Attention(nn.Module):
 
     def attend(self, qkv: Tensor) -> Tensor:
         """softmax(q kᵀ / √d) v: queries, keys and values (B, T, 3·h·d) -> (B, T, h·d)."""
-        if qkv.device.type == "cpu" and not self.observers and not is_transformed():
+        if qkv.device.type == "cpu" and not (self.observers or self.visible or is_transformed()):
             # one copy here spares each of the products that follow a copy of its own
             parts = rearrange(qkv, "b t (n h d) -> n (b h) t d", n=3, h=self.num_heads).contiguous()
             return rearrange(CPUAttention.apply(parts), "(b h) t d -> b t (h d)", h=self.num_heads)

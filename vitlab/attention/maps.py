@@ -5,18 +5,20 @@ Each takes `(model, images, target=None)`: a `ViT`, or a view of any model that 
 class that the model predicts, and a function of the output asks for a number of its own, (B, …) -> (B,): one
 logit minus another, a regression, the similarity to a text. Each gives one number a patch, (B, h, w) on the
 grid of these images, larger where the patch matters more, on a scale of its own. For a model that reads no
-class token, `read_out` says which rows stand for the class token's. Parameters, gradients and the mode of the
-model stay as they were. All raise ValueError for a model or images that do not fit. More baselines, of
+class token, `rows_read` says which rows stand for its row. Parameters, gradients and the mode of the model
+stay as they were. All raise ValueError for a model or images that do not fit. More baselines, of
 pictures and without a model, are in `vitlab.attention.baselines`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from vitlab.attention.baselines import deviation, gaussian
+from vitlab.attention.probing import POOLING
 from vitlab.attention.reading import (
     Target,
     asked_of,
@@ -26,15 +28,18 @@ from vitlab.attention.reading import (
     looking_at,
     patch_map,
     question,
-    read_out,
+    rows_read,
+    through,
 )
-from vitlab.attention.recording import AttentionRecord, record_attention
-from vitlab.attention.rollout import attention_rollout
+from vitlab.attention.rollout import check_fusion, mixing
+from vitlab.attention.tracing import Taker, at_once, trace_back
 from vitlab.attention.view import View
+from vitlab.attention.watching import watching
 from vitlab.encoder import full_precision
 from vitlab.vit import ViT
 
 Map = Callable[[ViT | View, Tensor, Target], Tensor]
+MATRICES = 3  # of all heads, that are there at once while attention runs in the open
 
 
 def rollout(
@@ -48,65 +53,97 @@ def rollout(
 
     It reads attention alone, so it is the same whichever class is asked about.
 
+    Heads are fused as the weights are made, and a row is multiplied from the last layer back, so that one
+    (T, T) a layer is kept, of as many images at a time as fit in some 64 MB. Costs about a forward pass with
+    its attention in the open; ratios are in the README.
+
     >>> from vitlab import ViTConfig
     >>> rollout(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 7, 7])
     """
-    with looking_at(model, images) as view, torch.no_grad(), record_attention(view) as record:
-        view(images)
-    rolled = attention_rollout(record.weights, head_fusion, discard_ratio)
-    return read_out(rolled, view, view.grid_of(tuple(images.shape[-2:])), pooling_of(record))
+    check_fusion(head_fusion, discard_ratio)
+    mix = partial(mixing, head_fusion=head_fusion, discard_ratio=discard_ratio)
+
+    def rolled(view: View, some: Tensor) -> Tensor:
+        layers = taken(view, some, dict.fromkeys(range(view.num_layers), mix))
+        rows = rows_read(view, layers[0].shape[-1], layers[0], layers.pop(POOLING, None))
+        with full_precision(some.device):
+            for layer in reversed(range(view.num_layers)):
+                rows = (rows[:, None] @ layers.pop(layer))[:, 0]
+        return rows
+
+    return by_groups(rolled, model, images, kept=lambda view: view.num_layers)
 
 
 def class_attention(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
     """What the class token attends to in the last layer, mean over heads; the class asked about is ignored.
 
-    Of a model that pools by attention, what the pooling attends to.
+    Of a model that pools by attention, what the pooling attends to. Costs a forward pass: the other layers'
+    weights are not made.
 
     >>> from vitlab import ViTConfig
     >>> class_attention(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28)).sum(dim=(1, 2)) <= 1
     tensor([True, True])
     """
-    with looking_at(model, images) as view, torch.no_grad(), record_attention(view, layers=[-1]) as record:
-        view(images)
-    grid = view.grid_of(tuple(images.shape[-2:]))
-    if view.reads == "attention":
-        return patch_map(pooling_of(record), grid)
-    return read_out(record.weights[0].mean(dim=1), view, grid)
+
+    def looked(view: View, some: Tensor) -> Tensor:
+        if view.reads == "attention":
+            return taken(view, some, {})[POOLING]
+        last = view.num_layers - 1
+
+        def read(weights: Tensor) -> Tensor:
+            return through(rows_read(view, weights.shape[-1], weights), weights)
+
+        return taken(view, some, {last: read})[last]
+
+    return by_groups(looked, model, images)
 
 
 def attention_gradient(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
     """Attention × gradient in the last layer: E_h[(A ⊙ ∂y/∂A)⁺], the class token's row.
 
-    y is the logit of the class; the rule of `relevance` for one layer alone.
+    y is the logit of the class; the rule of `relevance` for one layer alone. Costs a forward pass: the way
+    back ends at this layer.
 
     >>> from vitlab import ViTConfig
     >>> attention_gradient(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), target=3).shape
     torch.Size([2, 7, 7])
     """
     with looking_at(model, images) as view:
-        (weighted,), pooling = weighted_attention(view, images, target, layers=[-1])
-    grid = view.grid_of(tuple(images.shape[-2:]))
-    return read_out(weighted, view, grid) if pooling is None else patch_map(pooling, grid)
+        check_traceable(view)
+        rows = starting_rows(view, images)
+
+        def take(which: slice, product: Tensor) -> None:
+            rows[which] = through(rows[which], product.clamp(min=0))
+
+        layers = into(rows) if view.reads == "attention" else {view.num_layers - 1: take}
+        trace_back(view, images, partial(asked_of, target=target), layers)
+    return patch_map(rows, view.grid_of(tuple(images.shape[-2:])))
 
 
 def relevance(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
     """Chefer, Gur & Wolf 2021 (arXiv 2103.15679, equations 5 and 6), the class token's row.
 
     Ā = E_h[(∂y/∂A ⊙ A)⁺] with y the logit of the class; from the first layer to the last R ← R + Ā·R, where R
-    starts as the identity.
+    starts as the identity. Of R one row is made, from the last layer to the first, as the gradient comes:
+    r ← r + r·Ā. No layer's weights or gradients are kept where a model uses PyTorch's own attention. Costs
+    less than a forward and a backward pass in training, as parameters have no gradient.
 
     >>> from vitlab import ViTConfig
     >>> relevance(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), target=[3, 5]).shape
     torch.Size([2, 7, 7])
     """
     with looking_at(model, images) as view:
-        layers, pooling = weighted_attention(view, images, target)
-    relevances = torch.eye(layers[0].shape[-1], dtype=layers[0].dtype, device=images.device)
-    with full_precision(images.device):
-        for weighted in layers:
-            relevances = relevances + weighted @ relevances
-    return read_out(relevances, view, view.grid_of(tuple(images.shape[-2:])), pooling)
+        check_traceable(view)
+        rows = starting_rows(view, images)
+
+        def take(which: slice, product: Tensor) -> None:
+            rows[which] += through(rows[which], product.clamp(min=0))
+
+        layers = dict.fromkeys(range(view.num_layers), take)
+        layers |= into(rows) if view.reads == "attention" else {}
+        trace_back(view, images, partial(asked_of, target=target), layers)
+    return patch_map(rows, view.grid_of(tuple(images.shape[-2:])))
 
 
 def input_gradient(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
@@ -240,34 +277,65 @@ def differentiable(images: Tensor) -> Iterator[Tensor]:
         yield images.detach().clone().requires_grad_()
 
 
-def weighted_attention(
-    view: View, images: Tensor, target: Target, layers: Sequence[int] | None = None
-) -> tuple[list[Tensor], Tensor | None]:
-    """E_h[(A ⊙ ∂y/∂A)⁺] of some layers, each (B, T, T), and of a pooling's row, (B, keys), or None."""
+def by_groups(
+    rows_of: Callable[[View, Tensor], Tensor],
+    model: ViT | View,
+    images: Tensor,
+    kept: Callable[[View], int] = lambda view: 1,
+) -> Tensor:
+    """What `rows_of` a view reads of some images, (b, T or N), for all of them, on the grid: (B, h, w).
+
+    As many at a time as make little enough: each image makes a few matrices (T, T) for all heads of a layer,
+    and `kept` of them are kept.
+    """
+    with looking_at(model, images) as view, torch.no_grad():
+        check_reads(view)
+        matrices = kept(view) + MATRICES * max(view.heads)
+        some = at_once(4 * matrices * tokens_of(view, images) ** 2, images.device)
+        rows = torch.cat([rows_of(view, group) for group in images.split(some)])
+    return patch_map(rows, view.grid_of(tuple(images.shape[-2:])))
+
+
+def tokens_of(view: View, images: Tensor) -> int:
+    """T: patches and prefix."""
+    rows, columns = view.grid_of(tuple(images.shape[-2:]))
+    return rows * columns + view.num_prefix_tokens
+
+
+def taken(view: View, images: Tensor, take: dict[int, Callable[[Tensor], Tensor]]) -> dict[int, Tensor]:
+    """What functions make of the weights of some layers, by layer, and the row of a pooling that is read."""
+    if view.reads == "attention":
+        take = take | {POOLING: lambda weights: weights.mean(dim=(1, 2))}
+    found: dict[int, Tensor] = {}
+    with watching(view, take, found.update):
+        view(images)
+    return found
+
+
+def check_traceable(view: View) -> None:
+    """Raises ValueError for a model of whose attention no gradient is taken."""
     check_reads(view)
     if view.side_by_side:
         raise ValueError(
             "the blocks of this model have several attentions side by side, which no gradient is taken for; "
             "rollout and class_attention show them as one"
         )
-    with differentiable(images) as inputs:
-        with record_attention(view, layers) as record:
-            chosen = asked_of(view, inputs, target)
-        weights = [passes[0] for passes in record.layers]
-        if "pooling" in record.passes:
-            weights += record.passes["pooling"][0]
-        gradients = torch.autograd.grad(chosen.sum(), weights)
-    weighted = [
-        (weight.detach() * gradient).clamp(min=0).mean(dim=1)
-        for weight, gradient in zip(weights, gradients, strict=True)
-    ]
-    pooling = weighted.pop().mean(dim=1) if "pooling" in record.passes else None
-    return weighted, pooling
 
 
-def pooling_of(record: AttentionRecord) -> Tensor | None:
-    """The row of a pooling, mean over its heads and queries, (B, keys); None where there is none."""
-    return record["pooling"][0].mean(dim=(1, 2)) if "pooling" in record.passes else None
+def starting_rows(view: View, images: Tensor) -> Tensor:
+    """The rows that are read, one for each image, (B, T); zeros for a pooling, whose own row comes later."""
+    with torch.inference_mode(False):  # they are written on the way back, which is never in that mode
+        pooling = torch.zeros(len(images), 1, device=images.device)
+        return rows_read(view, tokens_of(view, images), images, pooling).expand(len(images), -1).clone()
+
+
+def into(rows: Tensor) -> dict[int, Taker]:
+    """What puts a pooling's row, mean over heads and queries, into the rows (B, T) that are read."""
+
+    def take(which: slice, product: Tensor) -> None:
+        rows[which, -product.shape[-1] :] = product.clamp(min=0).mean(dim=(1, 2)).to(rows.dtype)
+
+    return {POOLING: take}
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:

@@ -76,9 +76,21 @@ def inside(model: nn.Module) -> Iterator[list[nn.Module]]:
             undo.enter_context(module.register_forward_pre_hook(lambda module, args: active.append(module)))
             leave = module.register_forward_hook(lambda *_: void(active.pop()), always_call=True)
             undo.enter_context(leave)
-            if isinstance(module, Attention):  # vitlab's own makes its weights in the open for observers
-                undo.enter_context(observing(module, void))
+        undo.enter_context(shown(model))
         yield active
+
+
+@contextmanager
+def shown(model: nn.Module) -> Iterator[None]:
+    """Have vitlab's own layers go through PyTorch's attention, which can be seen, while the block runs."""
+    layers = [each for each in model.modules() if isinstance(each, Attention) and not each.visible]
+    try:
+        for layer in layers:
+            layer.visible = True
+        yield
+    finally:
+        for layer in layers:
+            layer.visible = False
 
 
 @contextmanager

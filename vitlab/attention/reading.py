@@ -5,11 +5,14 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from vitlab.attention import baselines
 from vitlab.attention.libraries import describe
+from vitlab.attention.probing import POOLING
+from vitlab.attention.recording import AttentionRecord
 from vitlab.attention.view import View
 from vitlab.encoder import full_precision
 from vitlab.patches import as_pair
@@ -140,6 +143,8 @@ def check_reads(view: View) -> None:
             f"{type(view.model).__name__} {words}, so no row of the attention is its own; say what the head "
             "reads: attach(model, reads='token'), 'mean', …"
         )
+    if view.reads == "attention" and POOLING not in view.plan:
+        raise ValueError(f"no attention that pools the patches was seen in {type(view.model).__name__}")
 
 
 READ_WORDS = {
@@ -154,31 +159,45 @@ READ_WORDS = {
 }
 
 
-def read_out(attention: Tensor, view: View, grid: tuple[int, int], pooling: Tensor | None = None) -> Tensor:
-    """What the model's output looks at among the patches: (B, T, T) -> (B, h, w), of `read_row`.
+def rows_read(view: View, tokens: int, like: Tensor, pooling: Tensor | None = None) -> Tensor:
+    """How much of each row of the attention the model's output is made of: (B or 1, T).
 
-    Columns of the prefix are left out, and rows are not divided by what remains.
+    That is the row of the token that is read, the mean of the rows that are averaged, or the rows that a
+    `pooling` of its own, (B, keys), weighs. A maximum has no rows: the mean over patches stands for it. The
+    type is that of `like`, and at least fp32. Raises ValueError where it is not known what is read.
     """
-    return patch_map(read_row(attention, view, pooling), grid)
+    check_reads(view)
+    prefix, dtype = view.num_prefix_tokens, torch.promote_types(like.dtype, torch.float32)
+    if view.reads == "attention":
+        return F.pad(pooling.to(dtype), (tokens - pooling.shape[-1], 0))
+    rows = torch.zeros(1, tokens, dtype=dtype, device=like.device)
+    if view.reads in ("token", "pair"):
+        rows[:, : 1 if view.reads == "token" else 2] = 1
+    elif view.reads == "token+mean":
+        rows[:, 0], rows[:, prefix:] = 1, 1 / (tokens - prefix)
+    else:
+        rows[:, 0 if view.reads == "mean_all" else prefix :] = 1
+    return rows / rows.sum(dim=-1, keepdim=True)
 
 
 def read_row(attention: Tensor, view: View, pooling: Tensor | None = None) -> Tensor:
-    """What the model's output looks at: (B, T, T) -> (B, T).
+    """What the model's output looks at: (B, T, T) -> (B, T), read of the rows that `rows_read` says."""
+    return through(rows_read(view, attention.shape[-1], attention, pooling), attention[:, None])
 
-    That is the row of the token that is read, the mean of the rows that are averaged, or the rows that a
-    `pooling` of its own, (B, keys), weighs. A maximum has no rows: the mean over patches stands for it.
-    Raises ValueError where it is not known what is read.
+
+def pooling_of(record: AttentionRecord) -> Tensor | None:
+    """The row of a pooling, mean over its heads and queries, (B, keys); None where there is none."""
+    return record["pooling"][0].mean(dim=(1, 2)) if "pooling" in record.passes else None
+
+
+def through(rows: Tensor, attention: Tensor) -> Tensor:
+    """What rows, (B or 1, T), attend to, mean over heads: with (B, heads, T, T) -> (B, T).
+
+    >>> through(torch.tensor([[1.0, 0.0]]), torch.tensor([[[[0.25, 0.75], [0.5, 0.5]]]]))
+    tensor([[0.2500, 0.7500]])
     """
-    check_reads(view)
-    prefix = view.num_prefix_tokens
-    if view.reads == "attention":
-        with full_precision(attention.device):
-            return (pooling[:, None] @ attention[:, -pooling.shape[-1] :])[:, 0]
-    if view.reads in ("token", "pair"):
-        return attention[:, : 1 if view.reads == "token" else 2].mean(dim=1)
-    if view.reads == "token+mean":
-        return (attention[:, 0] + attention[:, prefix:].mean(dim=1)) / 2
-    return attention[:, 0 if view.reads == "mean_all" else prefix :].mean(dim=1)
+    with full_precision(attention.device):
+        return (rows[:, None, None].to(attention.dtype) @ attention).mean(dim=1)[:, 0]
 
 
 def patch_map(rows: Tensor, grid: tuple[int, int]) -> Tensor:

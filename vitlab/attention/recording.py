@@ -164,20 +164,23 @@ def watched(
         raise ValueError(f"this model reads {view.reads}, no class token; record all rows, with rows='all'")
     numbers = checked_layers(layers, view.num_layers)
     record = AttentionRecord({"weights": [[] for _ in numbers]})
-    keep = {
-        number: partial(keep_weights, {"weights": passes.append}, rows)
-        for number, passes in zip(numbers, record.passes["weights"], strict=True)
-    }
+    places = dict(zip(numbers, record.passes["weights"], strict=True))
+    take = dict.fromkeys(numbers, partial(rows_kept, rows))
     if POOLING in view.plan:
         record.passes["pooling"] = [[]]
-        keep[POOLING] = record.passes["pooling"][0].append
+        places[POOLING] = record.passes["pooling"][0]
+        take[POOLING] = partial(rows_kept, "all")
 
     def before(images: int, tokens: int, device: torch.device) -> None:
         heads = sum(view.heads[number] for number in numbers)
         needed = 4 * images * heads * tokens * (tokens if rows == "all" else 1)
         check_memory(record, needed, len(numbers), images, tokens, device, memory_limit)
 
-    with watching(view, keep, before):
+    def done(gathered: dict) -> None:
+        for number, weights in gathered.items():
+            places[number].append(weights)
+
+    with watching(view, take, done, before, all_open=True):
         yield record
 
 
@@ -229,8 +232,12 @@ def checked_layers(layers: Iterable[int] | None, depth: int) -> list[int]:
     return numbers
 
 
+def rows_kept(rows: str, weights: Tensor) -> Tensor:
+    return weights if rows == "all" else weights[:, :, :1].clone()
+
+
 def keep_weights(keep: dict, rows: str, weights: Tensor) -> None:
-    keep["weights"](weights if rows == "all" else weights[:, :, :1].clone())
+    keep["weights"](rows_kept(rows, weights))
 
 
 def keep_heads(attention: Attention, keep: dict, rows: str, module, args, qkv: Tensor) -> None:

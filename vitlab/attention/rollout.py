@@ -19,29 +19,45 @@ def attention_rollout(weights: Tensor, head_fusion: str = "mean", discard_ratio:
     >>> attention_rollout(torch.full((4, 2, 3, 5, 5), 0.2)).sum(-1).allclose(torch.ones(2, 5))
     True
     """
-    fusions = {
-        "mean": lambda w: w.mean(dim=2),
-        "max": lambda w: w.amax(dim=2),
-        "min": lambda w: w.amin(dim=2),
-    }
     if weights.ndim != 5 or weights.shape[-1] != weights.shape[-2] or not len(weights):
         raise ValueError(
             "weights have the shape (L, B, heads, T, T), with all rows of at least one layer; "
             f"got {tuple(weights.shape)}"
         )
-    if head_fusion not in fusions:
-        raise ValueError(f"head_fusion is one of {', '.join(fusions)}; got {head_fusion!r}")
+    check_fusion(head_fusion, discard_ratio)
+    rollout = mixing(weights[0], head_fusion, discard_ratio)
+    with full_precision(rollout.device):
+        for layer in weights[1:]:
+            rollout = mixing(layer, head_fusion, discard_ratio) @ rollout
+    return rollout
+
+
+FUSIONS = {"mean": Tensor.mean, "max": Tensor.amax, "min": Tensor.amin}
+
+
+def check_fusion(head_fusion: str, discard_ratio: float) -> None:
+    """Raises ValueError for a way to fuse heads that there is not, and for a share outside [0, 1)."""
+    if head_fusion not in FUSIONS:
+        raise ValueError(f"head_fusion is one of {', '.join(FUSIONS)}; got {head_fusion!r}")
     if not 0 <= discard_ratio < 1:
         raise ValueError(f"discard_ratio is at least 0 and below 1; got {discard_ratio}")
-    fused = discard_smallest(fusions[head_fusion](weights), discard_ratio)  # (L, B, T, T)
+
+
+def mixing(weights: Tensor, head_fusion: str = "mean", discard_ratio: float = 0.0) -> Tensor:
+    """One layer of the rollout: heads fused, the residual connection, rows that sum to 1.
+
+    (B, heads, T, T) -> (B, T, T). The rollout is the product of all layers' matrices.
+
+    >>> mixing(torch.full((1, 3, 2, 2), 0.5))
+    tensor([[[0.7500, 0.2500],
+             [0.2500, 0.7500]]])
+    """
+    fused = FUSIONS[head_fusion](weights, dim=1)  # (B, T, T)
+    if discard_ratio:
+        fused = discard_smallest(fused, discard_ratio)
     identity = torch.eye(fused.shape[-1], dtype=fused.dtype, device=fused.device)
-    layers = fused / 2 + identity / 2
-    layers = layers / layers.sum(dim=-1, keepdim=True)
-    rollout = layers[0]
-    with full_precision(rollout.device):
-        for layer in layers[1:]:
-            rollout = layer @ rollout
-    return rollout
+    layer = fused / 2 + identity / 2
+    return layer / layer.sum(dim=-1, keepdim=True)
 
 
 def discard_smallest(maps: Tensor, ratio: float) -> Tensor:
@@ -55,10 +71,14 @@ def discard_smallest(maps: Tensor, ratio: float) -> Tensor:
     """
     flat = maps.flatten(start_dim=-2)
     count = int(flat.shape[-1] * ratio)
-    smallest = flat.argsort(dim=-1, stable=True)[..., :count]
-    kept = flat.scatter(-1, smallest, 0.0)
-    kept[..., 0] = flat[..., 0]
-    return kept.view_as(maps)
+    if not count:
+        return maps.clone()
+    largest = flat.detach().kthvalue(count, dim=-1, keepdim=True).values  # of those that go
+    below, equal = flat < largest, flat == largest
+    left = count - below.sum(dim=-1, keepdim=True)  # so many of the equal ones go with them
+    gone = below | (equal & (equal.cumsum(dim=-1, dtype=torch.int32) <= left))
+    gone[..., 0] = False
+    return flat.masked_fill(gone, 0.0).view_as(maps)
 
 
 def class_map(attention: Tensor, grid_size: tuple[int, int], num_prefix_tokens: int = 1) -> Tensor:

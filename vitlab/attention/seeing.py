@@ -32,7 +32,9 @@ class Seeing(TorchFunctionMode):
     where its result multiplies something, as weights do values. Gradients flow through the weights. What no
     function of PyTorch in Python shows (kernels of other libraries, exported programs) is not seen. While
     `watching` is False everything passes through. `shape` gives weights the shape that they are to be seen
-    in; what is computed comes from that tensor, so that a gradient can be taken with respect to it.
+    in; what is computed comes from that tensor, so that a gradient can be taken with respect to it. Where
+    `wanted` says that nobody will look at the next weights, fused attention stays as it is, and what is seen
+    of them is their shape, on the meta device.
 
     >>> seen = []
     >>> with Seeing(seen.append):
@@ -42,10 +44,13 @@ class Seeing(TorchFunctionMode):
     """
 
     def __init__(
-        self, see: Callable[[Seen], None], shape: Callable[[Tensor], Tensor] = lambda weights: weights
+        self,
+        see: Callable[[Seen], None],
+        shape: Callable[[Tensor], Tensor] = lambda weights: weights,
+        wanted: Callable[[], bool] = lambda: True,
     ):
         super().__init__()
-        self.see, self.shape = see, shape
+        self.see, self.shape, self.wanted = see, shape, wanted
         self.watching = True
         self.after_softmax = WeakIdKeyDictionary()  # a tensor that comes from weights -> Seen
 
@@ -73,17 +78,25 @@ class Seeing(TorchFunctionMode):
         return out
 
     def fused(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **kwargs):
-        """`F.scaled_dot_product_attention` in the open."""
+        """`F.scaled_dot_product_attention`, as it is or in the open."""
+        if not self.wanted():
+            self.see(Seen(unmade(query, key)))
+            given = dict(attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, scale=scale)
+            return F.scaled_dot_product_attention(query, key, value, **given, **kwargs)
         if kwargs.get("enable_gqa"):  # each head of keys and values serves several of queries
             key, value = (repeated(each, query.shape[-3]) for each in (key, value))
         if query.device.type != "meta" and torch.is_autocast_enabled(query.device.type):
             dtype = torch.get_autocast_dtype(query.device.type)
             query, key, value = (each.to(dtype) for each in (query, key, value))
         with full_precision(query.device):
-            weights = open_weights(query, key, attn_mask, is_causal, scale)
-            seen = self.shape(weights)
-            self.see(Seen(seen))
-            return F.dropout(seen.reshape(weights.shape), dropout_p).to(value.dtype) @ value
+            return self.attend(query, key, value, attn_mask, dropout_p, is_causal, scale)
+
+    def attend(self, query, key, value, mask, dropout, causal, scale) -> Tensor:
+        """Attention in the open: (…, queries, d), (…, keys, d), (…, keys, d) -> (…, queries, d)."""
+        weights = open_weights(query, key, mask, causal, scale)
+        seen = self.shape(weights)
+        self.see(Seen(seen))
+        return F.dropout(seen.reshape(weights.shape), dropout).to(value.dtype) @ value
 
     def softmax(self, func, *args, **kwargs):
         """A softmax as it is; of a low precision it is made in fp32, and rounded afterwards."""
@@ -123,6 +136,11 @@ def open_weights(
     scores = scores.masked_fill(~mask, -torch.inf) if hidden else scores + mask.to(dtype)
     nothing = (scores == -torch.inf).all(dim=-1, keepdim=True)
     return scores.masked_fill(nothing, 0).softmax(dim=-1).masked_fill(nothing, 0)
+
+
+def unmade(query: Tensor, key: Tensor) -> Tensor:
+    """A tensor without numbers of the shape that the weights would have, (…, queries, keys)."""
+    return torch.empty(*query.shape[:-1], key.shape[-2], device="meta")
 
 
 def repeated(heads: Tensor, number: int) -> Tensor:

@@ -1,29 +1,41 @@
 """Recording a view's attention: each forward pass of the model is held against the view's plan."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from vitlab.attention.probing import POOLING
+from vitlab.attention.probing import POOLING, shown
 from vitlab.attention.refusing import check_global, check_unchanged, heads_of
 from vitlab.attention.seeing import Seeing, Seen, uncompiled
 from vitlab.attention.view import View
+
+Take = Mapping[int, Callable[[Tensor], object]]
+Before = Callable[[int, int, torch.device], None]
 
 
 class Watch:
     """What is gathered from one forward pass to the next; hooks call it, a `Seeing` shows it the attention.
 
-    `keep` maps a step of the plan to the function that takes its weights, (B, heads, queries, keys).
+    `take` maps a layer to the function that is given its weights, (B, heads, queries, keys), as soon as they
+    are there; what the functions make goes to `done` by layer, after the pass.
     """
 
-    def __init__(self, view: View, keep: dict, before):
-        self.view, self.keep, self.before = view, keep, before
+    def __init__(
+        self,
+        view: View,
+        take: Take,
+        done: Callable[[dict], object] = lambda gathered: None,
+        before: Before = lambda *_: None,
+        all_open: bool = False,
+    ):
+        self.view, self.take, self.done, self.before, self.all_open = view, take, done, before, all_open
         self.depth = 0  # of calls of the model within each other
         self.step, self.images, self.grid = 0, 0, (0, 0)
-        self.gathered: list[tuple[int, Tensor]] = []
-        self.seeing = Seeing(self.see, self.shape)
+        self.parts: list[Tensor] = []  # of a layer whose attentions run side by side
+        self.gathered: dict[int, object] = {}
+        self.seeing = Seeing(self.see, self.shape, self.wanted)
         self.seeing.watching = False
 
     def enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -35,7 +47,11 @@ class Watch:
         self.view.description.check_call(args, kwargs)
         self.images, self.grid = len(images), self.view.grid_of(tuple(images.shape[-2:]))
         self.before(self.images, self.grid[0] * self.grid[1] + self.view.num_prefix_tokens, images.device)
-        self.step, self.gathered, self.seeing.watching = 0, [], True
+        self.step, self.parts, self.gathered, self.seeing.watching = 0, [], {}, True
+
+    def wanted(self) -> bool:
+        """Whether anybody takes the weights that come next."""
+        return self.all_open or any(layer in self.take for layer in self.view.plan[self.step : self.step + 1])
 
     def shape(self, weights: Tensor) -> Tensor:
         """Weights with an axis for the heads, where images and heads share one."""
@@ -43,7 +59,7 @@ class Watch:
         return heads_of(weights, self.images) if shared else weights
 
     def see(self, seen: Seen) -> None:
-        """One attention: checked, and kept where its layer was asked for."""
+        """One attention: checked, and given to whoever takes its layer."""
         if torch.is_grad_enabled():
             check_not_checkpointed()
         if self.step == len(self.view.plan):
@@ -52,8 +68,13 @@ class Watch:
         weights, layer = heads_of(seen.weights, self.images), self.view.plan[self.step]
         if layer != POOLING:
             check_global(weights, self.grid, self.view.num_prefix_tokens)
-        self.gathered.append((layer, weights))
         self.step += 1
+        if layer in self.take:
+            self.parts.append(weights)
+            if layer not in self.view.plan[self.step : self.step + 1]:
+                parts, self.parts = self.parts, []
+                whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)  # as heads of one
+                self.gathered[layer] = self.take[layer](whole)
 
     def leave(self, module: nn.Module, args: tuple, output) -> None:
         """After the model: the pass is recorded as a whole, or not at all."""
@@ -65,10 +86,8 @@ class Watch:
             return
         if self.step < len(self.view.plan):
             self.different(self.step)
-        for layer, keep in self.keep.items():
-            found = [weights for number, weights in self.gathered if number == layer]
-            keep(found[0] if len(found) == 1 else torch.cat(found, dim=1))  # side by side: as heads of one
-        self.gathered = []
+        gathered, self.gathered = self.gathered, {}
+        self.done(gathered)
 
     def different(self, number) -> None:
         raise ValueError(
@@ -112,15 +131,33 @@ def pictures(args: tuple, kwargs: dict) -> Tensor:
 
 
 @contextmanager
-def watching(view: View, keep: dict, before) -> Iterator[None]:
-    """Give the weights of each forward pass of the view's model to `keep`, by layer, while the block runs.
+def watching(
+    view: View,
+    take: Take,
+    done: Callable[[dict], object],
+    before: Before = lambda *_: None,
+    all_open: bool = False,
+) -> Iterator[None]:
+    """Give the weights of each forward pass of the view's model to `take`, by layer, while the block runs.
 
-    Compiled parts run uncompiled meanwhile. Afterwards nothing is left in the model.
+    They are given as they come, and what `take` makes of them goes to `done` after each pass that was seen as
+    a whole. Layers that nobody takes run as they are, or, so that weights are the same to the last bit
+    whichever others are taken, in the open as well (`all_open`). `before` is called before a pass with the
+    number of images, of tokens, and the device. Compiled parts run uncompiled meanwhile. Nothing is left in
+    the model afterwards.
     """
-    watch = Watch(view, keep, before)
+    with under(Watch(view, take, done, before, all_open)):
+        yield
+
+
+@contextmanager
+def under(watch: Watch) -> Iterator[None]:
+    """A watch over its view's model while the block runs."""
+    model = watch.view.model
     with ExitStack() as undo:
-        undo.enter_context(view.model.register_forward_pre_hook(Hook(watch.enter), with_kwargs=True))
-        undo.enter_context(view.model.register_forward_hook(Hook(watch.leave), always_call=True))
+        undo.enter_context(model.register_forward_pre_hook(Hook(watch.enter), with_kwargs=True))
+        undo.enter_context(model.register_forward_hook(Hook(watch.leave), always_call=True))
+        undo.enter_context(shown(model))
         undo.enter_context(uncompiled())
         undo.enter_context(watch.seeing)
         yield

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from vitlab.attention import View, attention_rollout, patch_distances, record_attention
 from vitlab.attention.baselines import in_patches
-from vitlab.attention.maps import pooling_of
-from vitlab.attention.reading import covered, looking_at, read_row, view_of
+from vitlab.attention.reading import covered, looking_at, pooling_of, read_row, view_of
 from vitlab.plots import pixels
 from vitlab.vit import ViT
 from vitlab.widgets import tiles, tokens
