@@ -23,6 +23,7 @@ from PIL import Image
 from vitlab import data, files
 
 DATA = Path(__file__).resolve().parents[1] / "data"
+README = (DATA / "README.md").read_text("utf-8")
 
 
 # ----------------------------------------------------------------------------------------- the shipped files
@@ -940,6 +941,112 @@ def test_a_stopped_example_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         data.example_folder(tmp_path / "mine", per_class=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_photographs_of_the_example_are_ten_classes_that_torchvision_reads_alike(tmp_path):
+    folder = data.example_folder(tmp_path / "mine", pictures="photographs")
+    images, labels, classes = data.image_folder(folder, 224)
+    theirs = torchvision.datasets.ImageFolder(folder)
+    assert classes == theirs.classes
+    assert labels.tolist() == theirs.targets
+    counts = dict(zip(classes, labels.bincount().tolist(), strict=True))
+    assert len(counts) == 10
+    assert min(counts.values()) >= 10
+    table = re.findall(r"^\| `(\w+)`[^|]* \| (\d+) \| (?:GCompris|Stellarium)", README, re.MULTILINE)
+    assert {name: int(number) for name, number in table} == counts
+    assert all(file.stat().st_mode & 0o200 for file in folder.glob("*/*"))  # one's own, to change
+    again = data.example_folder(folder, pictures="photographs")
+    assert again == folder
+    assert images.shape == (sum(counts.values()), 3, 224, 224)
+
+
+def test_every_photograph_of_the_example_is_small_and_names_its_author_and_licence():
+    text = (DATA / "example-photos" / "CREDITS.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", text, re.MULTILINE))
+    photographs = sorted((DATA / "example-photos").glob("*/*"))
+    assert [f"{file.parent.name}/{file.stem}" for file in photographs] == sorted(rows)
+    free = {"public domain", "CC0", "CC BY 4.0", "free use with credit"}
+    for file in photographs:
+        author, licence, source, origin = rows[f"{file.parent.name}/{file.stem}"].split(" | ")
+        assert licence in free
+        assert author
+        assert origin.split(", ")[0] in {"gcompris-qt-data", "stellarium-data", "budgie-backgrounds"}
+        with Image.open(file) as image:
+            assert (image.format, image.mode) == ("JPEG", "RGB")
+            assert image.info["comment"].decode("utf-8") == f"{author}; {licence}; {source}"
+            assert not image.getexif()
+            assert 126 <= min(image.size) <= 168
+            assert max(image.size) <= 320
+    assert len({rows[key].split(" | ")[3] for key in rows}) == len(rows)  # no file serves twice
+    assert sum(file.stat().st_size for file in photographs) < 3_000_000
+
+
+def in_small(pictures: list[torch.Tensor]) -> torch.Tensor:
+    """Each picture's grey values at 32 × 32, centred and of length 1: (n, 32, 32)."""
+    resize = torch.nn.functional.adaptive_avg_pool2d
+    small = torch.stack([resize(picture.double().mean(0, keepdim=True), 32)[0] for picture in pictures])
+    small = small - small.mean((1, 2), keepdim=True)
+    return small / small.norm(dim=(1, 2), keepdim=True)
+
+
+def test_no_photograph_of_the_example_is_there_twice():
+    """So that a held-out one is new. A copy that is mirrored and compressed would be found."""
+    limit = 0.97
+    shown = [data.read_image(file) for file in sorted((DATA / "example-photos").glob("*/*.jpg"))]
+    small, copies = in_small(shown).flatten(1), []
+    mirrored = in_small([picture.flip(2) for picture in shown]).flatten(1)
+    likeness = torch.maximum(small @ small.T, small @ mirrored.T).fill_diagonal_(0)
+    assert likeness.max() < limit
+    for picture in shown:
+        buffer = io.BytesIO()
+        Image.fromarray(picture.flip(2).permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=30)
+        copies.append(data.read_image(buffer))
+    assert (in_small(copies).flatten(1) * mirrored).sum(1).min() > limit
+
+
+def test_some_photographs_of_each_class_are_drawn_by_the_seed(tmp_path):
+    whole = data.example_folder(tmp_path / "whole", pictures="photographs")
+    drawn = [
+        contents(data.example_folder(tmp_path / f"{number}", 6, seed, "photographs"))
+        for number, seed in enumerate((0, 0, 1))
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    for files_drawn in drawn:
+        assert Counter(name.split("/")[0] for name in files_drawn) == dict.fromkeys(
+            (entry.name for entry in whole.iterdir()), 6
+        )
+        assert files_drawn.items() <= contents(whole).items()
+    most = contents(data.example_folder(tmp_path / "ten", 10, pictures="photographs"))
+    assert {name for name in contents(whole) if name.startswith("birds/")} <= set(most)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"per_class": 11}, r"10 to 16 photographs of each class.* at most 10; got 11"),
+        ({"per_class": 0}, r"at least 1; got 0"),
+        ({"pictures": "photos"}, r'"scenes" or "photographs"; got \'photos\''),
+    ],
+)
+def test_other_examples_are_refused_and_nothing_is_made(tmp_path, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        data.example_folder(tmp_path / "mine", **({"pictures": "photographs"} | arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_photographs_of_the_example_overwrite_nothing_and_come_whole(tmp_path, own_data):
+    mine = tmp_path / "mine"
+    (mine / "fish").mkdir(parents=True)
+    (mine / "fish" / "fish_01.jpg").write_bytes(b"a learner's own")
+    with pytest.raises(ValueError, match="is there already"):
+        data.example_folder(mine, pictures="photographs")
+    assert contents(mine) == {"fish/fish_01.jpg": b"a learner's own"}
+    shutil.copytree(DATA / "example-photos", own_data / "example-photos")
+    change_one_bit(own_data / "example-photos" / "windmills" / "windmill_15.jpg")  # the last one
+    before = set(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"windmill_15\.jpg is altered"):
+        data.example_folder(tmp_path / "other", pictures="photographs")
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_a_subset_by_a_mask():
