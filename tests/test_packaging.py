@@ -153,14 +153,15 @@ def test_all_classes_and_functions_load_in_the_time_of_torch():
 # --- the wheel ---------------------------------------------------------------------------------------------
 
 USE_IN_AN_EMPTY_FOLDER = """
-import sys, vitlab
+import sys, tempfile, vitlab
 assert vitlab.__file__.startswith(sys.argv[1]), vitlab.__file__
 images, labels, classes = vitlab.data.fashion_mnist("test")
 assert images.shape == (10_000, 1, 28, 28) and len(labels) == 10_000 and len(classes) == 10
 assert all(photo.shape[0] == 3 for photo in vitlab.data.photos().values())
 assert len(vitlab.data.photos_with_masks(32).names) >= 12
-photographs = vitlab.data.example_folder("photographs", pictures="photographs")
-assert len(vitlab.data.image_folder(photographs, 32).classes) == 10
+with tempfile.TemporaryDirectory() as elsewhere:
+    photographs = vitlab.data.example_folder(elsewhere, pictures="photographs")
+    assert len(vitlab.data.image_folder(photographs, 32).classes) == 10
 model = vitlab.load_checkpoint(vitlab.checkpoints.bundled("fashion_mnist_vit"))
 assert model(vitlab.data.normalise(images[:2])).shape == (2, 10)
 """
