@@ -113,6 +113,47 @@ def test_relevance_by_loop(name):
         torch.testing.assert_close(made(view, images, classes), expected, atol=1e-6, rtol=1e-4)
 
 
+OTHER_WAYS = [
+    "timm: ViT, relative positions",
+    "timm: BEiT-v2",
+    "timm: DINOv3",
+    "timm: NaFlex",
+    "transformers: MSN (eager)",
+    "transformers: DINOv2, registers (eager)",
+    "vit-pytorch: SimpleViT, flash",
+    "vit-pytorch: for small data, mean with prefix",
+]
+
+
+@pytest.mark.parametrize("name", [*(each for each in ONE_OF_EACH_READING if "two" not in each), *OTHER_WAYS])
+def test_gradient_maps_are_those_of_the_recorded_weights(name):
+    """With biases, rotations, poolings, weights in the open: autograd over all that is recorded."""
+    size = KINDS[name].sizes[1]
+    kind, view, images = prepared(name, size)
+
+    def ask(output):
+        return output.flatten(1)[:, :3].sum(dim=1)
+
+    with vitlab.record_attention(view) as record:
+        number = ask(view(images.requires_grad_())).sum()
+    weights = [passes[0] for passes in record.layers + record.passes.get("pooling", [])]
+    gradients = torch.autograd.grad(number, weights)
+    products = [(w * g).clamp(min=0).detach() for w, g in zip(weights, gradients, strict=True)]
+    pooling = products.pop().mean(dim=(1, 2)) if kind.pools else None
+    weighted = [each.mean(dim=1) for each in products]
+    relevance = torch.eye(weighted[0].shape[-1])
+    for each in weighted:
+        relevance = relevance + each @ relevance
+    grid = view.grid_of(size)
+    patches = grid[0] * grid[1]
+    wanted = read_by_loop(relevance, kind, pooling)[:, -patches:].reshape(3, *grid)
+    made = maps.relevance(view, images, ask)
+    torch.testing.assert_close(made, wanted, atol=1e-6 * float(wanted.abs().max()), rtol=1e-4)
+    last = pooling if kind.pools else read_by_loop(weighted[-1], kind, None)
+    made, wanted = maps.attention_gradient(view, images, ask), last[:, -patches:].reshape(3, *grid)
+    torch.testing.assert_close(made, wanted, atol=1e-6 * float(wanted.abs().max()), rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["timm: SigLIP", "transformers: MSN (eager)", "torchvision: vit_b_16"])
 def test_every_map_of_other_models(name):
     size = KINDS[name].sizes[1]

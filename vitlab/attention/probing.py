@@ -17,8 +17,10 @@ PROBES = 3  # images: one, another, and the first with one patch changed
 
 
 @torch.no_grad()
-def probe(model: nn.Module, description: Description) -> tuple[list[int], list[int]]:
+def probe(model: nn.Module, description: Description) -> tuple[list[int], list[int], list[tuple[int, int]]]:
     """For each attention of a forward pass, in order, the number of its layer, or `POOLING`; and its heads.
+
+    Of each pooling also the rows, heads x queries, and how many of its keys are no patches.
 
     Raises ValueError where the model has no global attention, where something other than one layer a block
     and a pooling was seen, or where the patches are not in reading order behind the prefix.
@@ -42,15 +44,17 @@ def probe(model: nn.Module, description: Description) -> tuple[list[int], list[i
     for each, _ in seen:
         check_unchanged(each.changed)
     weights_seen = [heads_of(each.weights, len(images)) for each, _ in seen]
-    plan, kept = planned(model, description, seen), []
+    plan, kept, pooling = planned(model, description, seen), [], []
     for step, weights in zip(plan, weights_seen, strict=True):
         if step == POOLING:
             check_pooling(weights, grid, description.num_prefix_tokens)
+            _, heads, queries, keys = weights.shape
+            pooling.append((heads * queries, keys - grid[0] * grid[1]))
         else:
             check_global(weights, grid, description.num_prefix_tokens)
             kept.append(weights)
     check_order(kept[0], grid, description.num_prefix_tokens)
-    return plan, [weights.shape[1] for weights in weights_seen]
+    return plan, [weights.shape[1] for weights in weights_seen], pooling
 
 
 def probe_images(model: nn.Module, description: Description) -> Tensor:

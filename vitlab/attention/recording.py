@@ -1,5 +1,6 @@
 """Recording what a forward pass makes inside: attention weights, and more on request."""
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -156,12 +157,7 @@ def watched(
     view: View, layers: list[int] | None, also: list[str], rows: str, memory_limit: float | None
 ) -> Iterator[AttentionRecord]:
     """`record_attention` of any other model, through the functions that it calls."""
-    if also:
-        raise ValueError(
-            f"also is for vitlab's own ViT; of a {type(view.model).__name__} weights are recorded"
-        )
-    if rows == "class" and view.reads not in (None, "token", "pair", "token+mean"):
-        raise ValueError(f"this model reads {view.reads}, no class token; record all rows, with rows='all'")
+    check_recordable(view, also, rows)
     numbers = checked_layers(layers, view.num_layers)
     record = AttentionRecord({"weights": [[] for _ in numbers]})
     places = dict(zip(numbers, record.passes["weights"], strict=True))
@@ -172,8 +168,7 @@ def watched(
         take[POOLING] = partial(rows_kept, "all")
 
     def before(images: int, tokens: int, device: torch.device) -> None:
-        heads = sum(view.heads[number] for number in numbers)
-        needed = 4 * images * heads * tokens * (tokens if rows == "all" else 1)
+        needed = viewed_bytes(view, numbers, rows, images, tokens)
         check_memory(record, needed, len(numbers), images, tokens, device, memory_limit)
 
     def done(gathered: dict) -> None:
@@ -182,6 +177,16 @@ def watched(
 
     with watching(view, take, done, before, all_open=True):
         yield record
+
+
+def check_recordable(view: View, also: list[str], rows: str) -> None:
+    """Raises ValueError for what is not recorded of a model that is not made of vitlab's layers."""
+    if also:
+        raise ValueError(
+            f"also is for vitlab's own ViT; of a {type(view.model).__name__} weights are recorded"
+        )
+    if rows == "class" and view.reads not in (None, "token", "pair", "token+mean"):
+        raise ValueError(f"this model reads {view.reads}, no class token; record all rows, with rows='all'")
 
 
 def as_list(one_or_more) -> list:
@@ -260,11 +265,16 @@ def all_tokens(block: Block, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
 
 
 def recording_bytes(
-    model: ViT, batch_size: int, layers: Iterable[int] | None = None, also: Iterable[str] = (), rows="all"
+    model: nn.Module | View,
+    batch_size: int,
+    layers: Iterable[int] | None = None,
+    also: Iterable[str] = (),
+    rows: str = "all",
 ) -> int:
     """Bytes that `record_attention` with the same arguments keeps of one forward pass, in fp32.
 
-    For a model on the meta device, too. Raises ValueError where `record_attention` does.
+    Of images of the size that the model was made for. For a model on the meta device, too. Raises ValueError
+    where `record_attention` does.
 
     >>> from vitlab import ViTConfig
     >>> with torch.device("meta"):
@@ -272,9 +282,24 @@ def recording_bytes(
     >>> recording_bytes(model, batch_size=32), recording_bytes(model, batch_size=32, rows="class")
     (715327488, 3631104)
     """
-    names = ["weights", *check_names(also, rows)]
-    _, attentions = chosen(model, Attention, layers)
-    return bytes_of(attentions, names, rows, batch_size, model.config.num_tokens)
+    also, own = check_names(also, rows), model.model if isinstance(model, View) else model
+    if isinstance(own, ViT):
+        tokens = own.config.num_tokens
+    else:
+        view = model if isinstance(model, View) else attach(model)
+        tokens = math.prod(view.grid_size) + view.num_prefix_tokens
+    if any(isinstance(module, Attention) for module in own.modules()):
+        return bytes_of(chosen(own, Attention, layers)[1], ["weights", *also], rows, batch_size, tokens)
+    check_recordable(view, also, rows)
+    return viewed_bytes(view, checked_layers(layers, view.num_layers), rows, batch_size, tokens)
+
+
+def viewed_bytes(view: View, numbers: list[int], rows: str, images: int, tokens: int) -> int:
+    """Bytes of the weights of a view's layers, and of its pooling, in fp32."""
+    heads = sum(view.heads[number] for number in numbers)
+    patches = tokens - view.num_prefix_tokens
+    pooling = sum(rows_of_it * (patches + others) for rows_of_it, others in view.pooling)
+    return 4 * images * (heads * tokens * (tokens if rows == "all" else 1) + pooling)
 
 
 def bytes_of(attentions: list[Attention], names: Iterable[str], rows: str, images: int, tokens: int) -> int:

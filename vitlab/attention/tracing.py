@@ -161,6 +161,9 @@ def trace_back(
     """
     trace = Trace(view, take)
     with torch.inference_mode(False), torch.enable_grad(), frozen(view.model):
-        with under(trace):
-            number = ask(view, images.detach().clone()).sum()
-        torch.autograd.grad(number, trace.root)
+        try:
+            with under(trace):
+                number = ask(view, images.detach().clone()).sum()
+            torch.autograd.grad(number, trace.root)
+        finally:
+            trace.root = None  # a watch and its `Seeing` know each other, and would hold it for a while

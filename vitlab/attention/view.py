@@ -15,8 +15,15 @@ OUTPUTS = ("logits", "image_embeds", "pooler_output", "last_hidden_state")
 class View:
     """A model with what is known of it; made by `attach`. The model itself stays as it is."""
 
-    def __init__(self, model: nn.Module, description: Description, plan: list[int], heads: list[int]):
-        self.model, self.description, self.plan = model, description, plan
+    def __init__(
+        self,
+        model: nn.Module,
+        description: Description,
+        plan: list[int],
+        heads: list[int],
+        pooling: Sequence[tuple[int, int]] = (),
+    ):
+        self.model, self.description, self.plan, self.pooling = model, description, plan, pooling
         steps = [(number, count) for number, count in zip(plan, heads, strict=True) if number != POOLING]
         self.heads = [
             sum(count for number, count in steps if number == layer) for layer in range(max(plan) + 1)
