@@ -111,6 +111,50 @@ def test_images_drawn_by_hand_say_what_they_are():
     assert alt_text(left.figure) == "An image of 28 × 20 pixels. 1 × 3 values from 1 to 5."
 
 
+def test_what_is_not_seen_is_not_said():
+    ax = axes()
+    ax.plot([1, 2], [3, 4], label="seen")
+    for hidden in (ax.plot([1, 2], [9, 8], label="hidden")[0], ax.scatter([1], [7]), *ax.bar([1], [6])):
+        hidden.set_visible(False)
+    ax.imshow([[1, 2], [3, 5]]).set_visible(False)
+    assert alt_text(ax.figure) == "Values over places from 1 to 2: seen rising from 3 to 4."
+
+
+def test_a_line_drawn_from_right_to_left_is_said_from_left_to_right():
+    ax = axes()
+    ax.plot([3, 2, 1], [10, 20, 40], label="error")
+    assert alt_text(ax.figure) == "Values over places from 1 to 3: error falling from 40 to 10."
+
+
+def test_bars_side_by_side_have_the_names_of_their_legend():
+    ax = axes()
+    ax.bar([0, 1], [1, 2], width=0.4, label="train")
+    ax.bar([0, 1], [3, 4], width=-0.4, align="edge", label="test")
+    ax.set_ylabel("loss")
+    text = alt_text(ax.figure)
+    assert "Loss, train, 0 1, 1 2" in text
+    assert "loss, test, " in text
+
+
+def test_words_of_other_drawings():
+    """Bands, steps, tables and meshes are read no further than their names and ranges."""
+    for draw, text in (
+        (lambda ax: ax.fill_between([1, 2], [1, 2], [2, 3], label="two deviations"), "two deviations"),
+        (lambda ax: ax.axvspan(1, 2, label="warm-up"), "warm-up"),
+        (lambda ax: ax.table(cellText=[["ViT", "0.9"]], loc="center"), "ViT, 0.9"),
+    ):
+        ax = axes()
+        draw(ax)
+        assert alt_text(ax.figure) == f"A drawing labelled {text}."
+    ax = axes()
+    ax.pcolormesh([[1, 2, 3], [4, 5, 6]])
+    assert alt_text(ax.figure) == "2 × 3 values from 1 to 6."
+    ax = axes()
+    ax.boxplot([[1, 2, 3], [2, 3, 7]])
+    parts = sum(len(line.get_xdata()) > 1 for line in ax.lines)
+    assert alt_text(ax.figure).endswith(f": {parts} lines from 1 to 7.")
+
+
 def draw_dates(ax):
     ax.plot([datetime.date(2026, 1, day) for day in (1, 9)], [1.0, 2.0])
 

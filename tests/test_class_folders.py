@@ -122,7 +122,7 @@ def test_parts_and_draws_leave_out_a_class_without_images(holey):
     with pytest.raises(ValueError, match="class 'a' has 6 images, fewer than the 7"):
         fine_tuning.few_per_class(holey, 7)
     one = holey.subset([0, 6, 7])
-    with pytest.raises(ValueError, match="class 'a' has 1 images; 2 or more"):
+    with pytest.raises(ValueError, match="class 'a' has 1 image; 2 or more"):
         data.hold_out(one)
     part = data.select_classes(holey, [3, 2])
     assert (part.classes, part.labels.tolist()) == (["d", "c"], [1] * 6)

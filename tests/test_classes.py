@@ -312,6 +312,37 @@ def test_names_that_cannot_be_read_are_refused(tmp_path):
             vitlab.load_checkpoint(path)
 
 
+def test_a_name_that_stands_twice_is_not_kept(tmp_path):
+    """Data cannot be compared with it by name: which of the two would an image be of?"""
+    model, path = small(), tmp_path / "m.safetensors"
+    model.class_names = ["crane", "owl", "crane"]
+    for layout in ("vitlab", "timm"):
+        with pytest.raises(ValueError, match="class_names has 'crane' more than once"):
+            vitlab.save_checkpoint(model, path, layout)
+        assert not path.exists()
+    vitlab.save_checkpoint(trained(), path)
+    with safetensors.safe_open(path, "pt") as file:
+        metadata, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    twice = json.dumps(model.class_names)
+    safetensors.torch.save_file(arrays, path, metadata | {"class_names": twice})
+    with pytest.raises(ValueError, match="m.safetensors have 'crane' more than once; save the model again"):
+        vitlab.load_checkpoint(path)
+    data = pictures(list(COLOURS))._replace(classes=model.class_names)
+    with pytest.raises(ValueError, match="train_data has 'crane' more than once"):
+        vitlab.train(small(), data, None, Recipe(steps=1, batch_size=8), vitlab.start(**CPU), progress=False)
+
+
+def test_a_name_that_another_library_has_twice_gets_its_number(tmp_path):
+    """ImageNet has two classes called crane, a bird and a machine; such models load and are saved."""
+    vitlab.save_checkpoint(trained_without_names(), tmp_path / "model.safetensors", "timm")
+    names = {"id2label": {"0": "crane", "1": "owl", "2": "crane"}}
+    (tmp_path / "config.json").write_text(json.dumps(names))
+    model = vitlab.load_checkpoint(tmp_path / "model.safetensors")
+    assert model.class_names == ["crane (class 0)", "owl", "crane (class 2)"]
+    again = vitlab.load_checkpoint(vitlab.save_checkpoint(model, tmp_path / "own.safetensors"))
+    assert again.class_names == model.class_names
+
+
 def test_hugging_faces_own_folder_has_its_names(tmp_path):
     transformers = pytest.importorskip("transformers")
     by_number = dict(enumerate(COLOURS))

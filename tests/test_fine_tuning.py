@@ -154,7 +154,7 @@ def test_a_probe_without_a_penalty_is_refused():
 
 
 def test_the_probe_wants_a_label_for_each_feature():
-    with pytest.raises(ValueError, match="4 features but 3 labels"):
+    with pytest.raises(ValueError, match="features of 4 images, and 3 labels"):
         fine_tuning.linear_probe(torch.zeros(4, 2), torch.zeros(3), torch.zeros(4, 2), torch.zeros(4))
 
 
@@ -312,7 +312,7 @@ def test_what_is_held_out_is_a_share_of_each_class_and_nothing_twice():
     assert len(fine_tuning.hold_out(data, share=0.99)[0].labels) == 3  # something of each class stays
     with pytest.raises(ValueError, match="between 0 and 1; got 1"):
         fine_tuning.hold_out(data, share=1)
-    with pytest.raises(ValueError, match="'c' has 1 images; 2 or more"):
+    with pytest.raises(ValueError, match="'c' has 1 image; 2 or more"):
         fine_tuning.hold_out(data.subset(range(35)))
 
 

@@ -132,6 +132,18 @@ def test_every_format_s_rotation_is_undone(drawn, kind, orientation):
 # --------------------------------------------------------------------------------------------------- pixels
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0", b"junk", b"Exif\0\0"])
+def test_damaged_exif_is_no_reason_to_lose_a_picture(drawn, kind, exif):
+    """Viewers show it as it is stored; Pillow raises SyntaxError, struct.error and others."""
+    image = Image.fromarray(np.kron(drawn, np.ones((8, 8, 1), np.uint8)))
+    whole, damaged = encoded(image, kind), encoded(image, kind, exif=exif)
+    for size in (None, (8, 8)):
+        assert np.array_equal(read(damaged, size), read(whole, size))
+    with pytest.raises(OSError, match="truncated|Truncated|decoder"):
+        read(damaged[: len(damaged) // 2])
+
+
 def png(width: int, depth: int, colour: int, rows: list[bytes], *chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG byte by byte (its specification, section 5): colour 0 grey, 2 RGB, 3 palette, 4 grey, alpha."""
 

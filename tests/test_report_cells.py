@@ -14,7 +14,7 @@ import pytest
 
 from vitlab.checks import report
 from vitlab.checks.kernel import fresh_kernel
-from vitlab.checks.report import notebooks
+from vitlab.checks.report import main, notebooks, report_folder
 from vitlab.checks.submission import Cell, judge, read_cells
 
 SETUP = "from einops import rearrange\nfrom vitlab.checks import check"
@@ -220,6 +220,60 @@ def test_the_notebooks_of_ten_years_ago_are_read(handed_in):
     assert read_cells(path) == cells
 
 
+def test_notebooks_of_other_programs_are_read(handed_in):
+    """Without ids, with line ends of Windows, attachments, raw cells, tags that are nothing."""
+    path, cells = handed_in
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    for cell in plain["cells"]:
+        del cell["id"]
+        cell["source"] = "".join(cell["source"])
+    for tagged in (None, []):
+        plain["cells"][1]["metadata"] = {"tags": tagged}
+        path.write_text(json.dumps(plain | {"nbformat_minor": 0}))
+        assert read_cells(path) == cells
+    path.write_bytes(json.dumps(plain | {"nbformat_minor": 0}, indent=1).replace("\n", "\r\n").encode())
+    assert read_cells(path) == cells
+    attached = dict(cell_type="markdown", metadata={}, source="![a](attachment:a.png)")
+    raw = dict(cell_type="raw", metadata={}, source="check('1.1', raw)")
+    first = [attached | dict(attachments={"a.png": {"image/png": "AAAA"}}), raw]
+    path.write_text(json.dumps(plain | {"nbformat_minor": 4, "cells": first + plain["cells"][1:]}))
+    assert read_cells(path) == [cell._replace(number=cell.number + 1) for cell in cells]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'checks.check("1.1", patchify)',
+        'check(\n    "1.1",\n    patchify,\n)',
+        "check('1.1', patchify);  # mine",
+        'check("1.1", patchify, yours=True)',
+        "# of mine\n\ncheck('1.1', patchify)\n",
+        '# check("1.1", patchify)',
+    ],
+)
+def test_a_check_is_known_however_it_is_written(tmp_path, call):
+    nbformat.write(notebook(SETUP, PATCHIFY, call), tmp_path / "ada.ipynb")
+    check = f"from vitlab.checks import check\n{CHECKS['1.1']}"
+    assert read_cells(tmp_path / "ada.ipynb") == [Cell(1, SETUP), Cell(2, PATCHIFY), Cell(3, check, "1.1")]
+
+
+def test_what_else_is_in_the_cell_of_a_check_is_run_before_it(tmp_path):
+    """A learner may merge cells: the answer would be lost, and both checks of one cell are judged."""
+    merged = f"{PATCHIFY}\n{CHECKS['1.1']}"
+    both = f"{CHECKS['1.1']}\n{CHECKS['1.3']}"
+    for last, exercises, kept in ((merged, ["1.1"], 2), (both, ["1.1", "1.3"], 1)):
+        nbformat.write(notebook(SETUP, last), tmp_path / "ada.ipynb")
+        cells = read_cells(tmp_path / "ada.ipynb")
+        assert [cell.exercise for cell in cells if cell.exercise] == exercises
+        assert [cell.source for cell in cells if not cell.exercise] == [SETUP, merged][:kept]
+
+
+def test_a_solution_without_its_tag_is_no_answer(tmp_path):
+    solution = f'{PATCHIFY}\ncheck("1.1", patchify, yours=False)'
+    nbformat.write(notebook(SETUP, solution, CHECKS["1.3"]), tmp_path / "ada.ipynb")
+    assert [cell.exercise for cell in read_cells(tmp_path / "ada.ipynb")] == ["", "", "1.3"]
+
+
 @pytest.mark.parametrize(
     "text", ["", "no notebook", "[]", "[" * 100_000, '{"cells": []}', '{"nbformat": 4, "cells": [1]}', "\0"]
 )
@@ -241,6 +295,21 @@ def test_learners_are_those_who_handed_in_a_notebook(tmp_path):
         path.write_text("{}")
     (folder / "empty.ipynb").mkdir()
     assert [path.relative_to(folder).as_posix() for path in notebooks(folder)] == sorted(real)
+
+
+def test_an_archive_is_no_learner_less(tmp_path, capsys):
+    """A site for courses packs what is handed in, and learners do: they are in the table, with what to do."""
+    folder = tmp_path / "class"
+    for name in ("ada/01.ZIP", "bob.tar.gz", "__MACOSX/ada/01.zip", "cy/notes.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"PK\3\4")
+    rows = report_folder(folder, 10, tmp_path / "part")
+    assert [(row.learner, row.verdict) for row in rows] == [("ada", "not run"), ("bob.tar", "not run")]
+    assert rows[0].diagnosis == "01.ZIP is an archive: unpack it"
+    for name, words in (("ada/01.ZIP", "is an archive: unpack it"), ("cy/notes.txt", "is a file: name the")):
+        with pytest.raises(SystemExit):
+            main(["report", str(folder / name), "--out", str(tmp_path / "report.csv")])
+        assert words in capsys.readouterr().err
 
 
 def test_the_report_names_them_by_folder_or_file(tmp_path):

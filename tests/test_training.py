@@ -649,7 +649,7 @@ def test_class_weights_that_do_not_fit_the_data_are_refused():
     model, data = unequal()
     without = data.subset(data.labels != 1)
     for class_weights, some, said in [
-        ([1.0, 2.0], data, r"one number for each of the 3 classes \(many, some, few\); got 2"),
+        ([1.0, 2.0], data, r"one number for each of 3 classes \(many, some, few\); got 2"),
         ("balanced", without, "there are none of some"),
     ]:
         recipe = Recipe(steps=1, batch_size=9, class_weights=class_weights)
@@ -681,6 +681,20 @@ def test_what_a_task_of_ones_own_would_not_see_is_refused(setting, task):
     recipe = Recipe(steps=1, batch_size=9, **setting)
     with pytest.raises(ValueError, match=f"{next(iter(setting))} is of the task classification.*leave"):
         vitlab.train(model, data, None, recipe, vitlab.start(**CPU), progress=False, task=task)
+
+
+@pytest.mark.parametrize("setting", [dict(label_smoothing=0.1), dict(class_weights=[1, 2, 3])])
+def test_what_a_partial_of_classification_would_not_see_is_refused(setting):
+    """It is no task of one's own, and cannot be had to smooth by itself: the partial can."""
+    model, data = unequal()
+    (name, value), *_ = setting.items()
+    task = functools.partial(training.classification)
+    with pytest.raises(ValueError, match=f"has it as a functools.partial.*leave {name} out.*to the partial"):
+        vitlab.train(
+            model, data, None, Recipe(steps=1, batch_size=9, **setting), vitlab.start(**CPU), False, task=task
+        )
+    told = functools.partial(training.classification, **{name: value})  # as the message advises
+    assert training.tasks.by_recipe(Recipe(steps=1, batch_size=9), told, data, data.classes) is told
 
 
 def test_classification_by_its_name_has_the_recipes_smoothing():

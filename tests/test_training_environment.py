@@ -94,6 +94,9 @@ def test_an_accelerator_of_an_earlier_cell_changes_nothing_and_stays(options):
     assert kept == "bf16 4"
 
 
+TWO = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
@@ -102,9 +105,15 @@ def test_an_accelerator_of_an_earlier_cell_changes_nothing_and_stays(options):
             "no RANK, MASTER_ADDR, MASTER_PORT: start them by .* unset WORLD_SIZE",
         ),
         ({"WORLD_SIZE": "2", "RANK": "0"}, "no MASTER_ADDR, MASTER_PORT"),
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is a number of processes, 1 or more; .* 'two'"),
-        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is a number of processes, 1 or more; .* '0'"),
-        ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}, "RANK .* 0 to 1"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE says how many .* a whole number of 1 or more; .* 'two'.*unset"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE says how many processes .* of 1 or more; .* '0'"),
+        ({"WORLD_SIZE": "²"}, "WORLD_SIZE says how many processes .* of 1 or more; .* '²'"),
+        ({"WORLD_SIZE": "2.0"}, "WORLD_SIZE says how many processes .* of 1 or more; .* '2.0'"),
+        (TWO | {"RANK": "2"}, "RANK says which .* from 0 to 1; .* '2': start them by torchrun"),
+        (TWO | {"RANK": "²"}, "RANK says which .* from 0 to 1; .* '²': start them by torchrun"),
+        (TWO | {"RANK": "first"}, "RANK says which .* from 0 to 1; .* 'first'"),
+        (TWO | {"RANK": "-1"}, "RANK says which .* from 0 to 1; .* '-1'"),
+        (TWO | {"RANK": "0", "MASTER_PORT": "http"}, "MASTER_PORT says where .* from 1 to 65535; .* 'http'"),
     ],
 )
 def test_several_processes_that_cannot_meet_are_refused(environment, said, monkeypatch):
@@ -123,6 +132,12 @@ def test_several_processes_need_gpus_of_their_own(monkeypatch):
     cuda = vitlab.runtime.Run(torch.device("cuda"), "fp32")
     with pytest.raises(ValueError, match="no LOCAL_RANK"):
         Processes(cuda)
+    for wrong in ("gpu0", "²", "1.0", "-1"):
+        monkeypatch.setenv("LOCAL_RANK", wrong)
+        with pytest.raises(
+            ValueError, match=f"LOCAL_RANK says which GPU .* 0 or more; .* {wrong!r}.*torchrun"
+        ):
+            Processes(cuda)
     monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
     with pytest.raises(ValueError, match="has no GPU of its own"):
         Processes(cuda)

@@ -41,6 +41,66 @@ def counts(model, images, labels):
     return looks_up(model, images, labels)
 
 
+LOG, TABLE, WEIGHTS = [], {"n": {"a": 0}}, torch.ones(2)
+
+
+def counts_on_itself(model, images, labels):
+    counts_on_itself.calls = getattr(counts_on_itself, "calls", 0) + 1
+    return scaled(model, images, labels, 1.0 + counts_on_itself.calls)
+
+
+def adds_on_itself(model, images, labels):
+    adds_on_itself.calls += 1
+    return scaled(model, images, labels)
+
+
+adds_on_itself.calls = 0
+
+
+def appends(model, images, labels):
+    LOG.append(len(labels))
+    return scaled(model, images, labels, 1.0 + len(LOG))
+
+
+def stores(model, images, labels):
+    TABLE["n"]["a"] += 1
+    return scaled(model, images, labels)
+
+
+def deletes(model, images, labels):
+    del TABLE["n"]["a"]
+    TABLE["n"] = {"a": 0}
+    return scaled(model, images, labels)
+
+
+def in_place(model, images, labels):
+    WEIGHTS.mul_(0.5)
+    return scaled(model, images, labels, WEIGHTS[0])
+
+
+def noted(log, value):
+    log.append(value)
+
+
+def appends_by_another_name(model, images, labels):
+    noted(LOG, len(labels))
+    return scaled(model, images, labels)
+
+
+def keeps_by_a_default(model, images, labels, seen=[]):  # noqa: B006
+    seen.append(len(labels))
+    return scaled(model, images, labels)
+
+
+def writes_into_its_own(model, images, labels):
+    own, table = [], {}
+    own.append(len(labels))
+    table["n"] = own
+    outcome = scaled(model, images, labels, TABLE.get("scale", 1.0))
+    images.extra = 1
+    return outcome._replace(counted=table["n"][0])
+
+
 class Scaled(torch.nn.Module):
     def forward(self, model, images, labels):
         return scaled(model, images, labels)
@@ -49,10 +109,10 @@ class Scaled(torch.nn.Module):
         return scaled(model, images, labels)
 
 
-def train(task, folder, recipe=None, model=None, data=None):
+def train(task, folder, recipe=None, model=None, data=None, test=None, **more):
     recipe, device = recipe or Recipe(steps=4, batch_size=8), vitlab.runtime.here("cpu", "fp32")
-    options = dict(progress=False, task=task, checkpoint_dir=folder)
-    return vitlab.train(model or new_model(), data or noise(), None, recipe, device, **options)
+    options = dict(progress=False, task=task, checkpoint_dir=folder) | more
+    return vitlab.train(model or new_model(), data or noise(), test, recipe, device, **options)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +160,65 @@ def test_a_task_that_cannot_be_told_from_another_is_not_kept(tmp_path, task, sai
     with pytest.raises(ValueError, match=f"{said}.*make the task a function of a module.*checkpoint_dir out"):
         train(task, tmp_path / "steps")
     assert not (tmp_path / "steps").exists()
+
+
+@pytest.fixture
+def untouched(monkeypatch):
+    """What tasks write into, as it is before any does."""
+    here = sys.modules[__name__]
+    monkeypatch.setattr(here, "LOG", [])
+    monkeypatch.setattr(here, "TABLE", {"n": {"a": 0}})
+    monkeypatch.setattr(here, "WEIGHTS", torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        (counts_on_itself, "counts_on_itself"),
+        (adds_on_itself, "adds_on_itself"),
+        (appends, "LOG"),
+        (stores, "TABLE"),
+        (deletes, "TABLE"),
+        (in_place, "WEIGHTS"),
+        (functools.partial(appends), "LOG"),
+    ],
+)
+def test_a_task_with_a_state_of_its_own_is_refused_before_it_begins(tmp_path, untouched, task, name):
+    """A training that is gone on with would begin that state anew."""
+    with pytest.raises(ValueError, match=f"writes into {name!r}.*leave checkpoint_dir out"):
+        train(task, tmp_path / "steps")
+    assert not (tmp_path / "steps").exists()
+    assert train(task, None).rows[-1]["step"] == 4
+
+
+@pytest.mark.parametrize(("task", "name"), [(appends_by_another_name, "LOG"), (keeps_by_a_default, "0")])
+def test_a_state_that_code_does_not_show_is_seen_when_it_changes(tmp_path, untouched, task, name):
+    with pytest.raises(ValueError, match=f"the task's {name!r} is not what it was.*leave checkpoint_dir out"):
+        train(task, tmp_path / "steps")
+    assert not list(tmp_path.glob("steps/*"))
+
+
+def test_a_task_that_writes_into_nothing_but_its_own_values_is_kept(tmp_path, untouched):
+    assert train(writes_into_its_own, tmp_path).rows[-1]["step"] == 4
+    assert train(writes_into_its_own, tmp_path).rows[-1]["step"] == 4
+
+
+def holding_themselves() -> list:
+    row, table, given = [1], {"a": 1}, functools.partial(scaled, shift=[])
+    row.append(row)
+    table["b"] = [table]
+    given.keywords["shift"].append(given)
+    return [row, table, given]
+
+
+@pytest.mark.parametrize("value", holding_themselves(), ids=["list", "dict", "partial"])
+def test_what_holds_itself_is_refused_by_name(value):
+    with pytest.raises(
+        ValueError, match=f"'shift' of the task is a {type(value).__name__} that holds itself"
+    ):
+        fingerprint(functools.partial(scaled, shift=value))
+    shared = [1, 2]
+    assert fingerprint(functools.partial(scaled, shift=[shared, shared])) is not None
 
 
 class Settings:
@@ -237,3 +356,23 @@ def test_images_of_other_classes_are_another_training(tmp_path):
     train(None, tmp_path)
     with pytest.raises(ValueError, match=r"its classes is \['a', 'b', 'c'\], .* \['b', 'a', 'c'\]"):
         train(None, tmp_path, data=noise()._replace(classes=["b", "a", "c"]))
+
+
+def test_other_test_data_are_another_training(tmp_path):
+    """Its history would have evaluations of both, in one line."""
+    train(None, tmp_path, test=noise(seed=1), evaluations=2)
+    for other, evaluations, said in (
+        (noise(seed=2), 2, "its test data is '50 images of .*, this one's is '50 images of"),
+        (noise(20, seed=1), 2, "its test data is '50 images of .*, this one's is '20 images of"),
+        (None, 2, "its test data is '50 images of .*, this one's is None"),
+        (noise(seed=1), 4, "its evaluations is 2, this one's is 4"),
+    ):
+        with pytest.raises(ValueError, match=f"another training: {said}"):
+            train(None, tmp_path, test=other, evaluations=evaluations)
+    seen = []
+    again = train(None, tmp_path, test=noise(seed=1), evaluations=2, progress=True, on_step=seen.append)
+    assert [found.step for found in again.evaluations] == [2, 4]
+    train(None, tmp_path / "none", evaluations=2)
+    train(None, tmp_path / "none", evaluations=4)  # of nothing
+    with pytest.raises(ValueError, match="its test data is None"):
+        train(None, tmp_path / "none", test=noise(seed=1))

@@ -99,6 +99,24 @@ def test_jit_trace(model, images):
         torch.testing.assert_close(traced(some), model(some))
 
 
+@pytest.mark.filterwarnings("ignore:.*(torch.jit|trace|Tracer).*")
+def test_jit_trace_in_bf16_needs_autocast_without_its_cache_as_any_model_does(model, images):
+    """PyTorch's autocast keeps rounded weights, which a trace takes for constants and refuses.
+
+    Nor does it trace where autocast is off, as for our head: traced logits are rounded, too.
+    """
+    model, images = model.float(), images.float()
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    for each in (plain, model):
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            traced = torch.jit.trace(each, images)
+            got, wanted = traced(images.flip(0)), each(images.flip(0))
+            torch.testing.assert_close(got.float(), wanted.float(), rtol=0.02, atol=0.02)
+    for each in (plain, model):
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match="requires grad as a"):
+            torch.jit.trace(each, images)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_with_a_batch_of_any_size(model, images, tmp_path):
     model, batch = model.float(), {0: torch.export.Dim("batch", min=1, max=64)}

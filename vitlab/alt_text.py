@@ -120,9 +120,13 @@ def place(axis, index: int) -> str:
 
 def _pictures(ax: "Axes") -> list[str]:
     """Images and heat maps that were drawn by hand."""
-    found = []
-    for image in ax.get_images():
+    from matplotlib.collections import QuadMesh
+
+    found, meshes = [], [mesh for mesh in ax.collections if isinstance(mesh, QuadMesh)]
+    for image in filter(_visible, [*ax.get_images(), *meshes]):
         array = image.get_array()
+        if array is None or array.ndim < 2:
+            continue
         height, width = array.shape[:2]
         size = f"{height} × {width}"
         found.append(f"an image of {size} pixels" if array.ndim == 3 else f"{size} values {between(array)}")
@@ -131,7 +135,11 @@ def _pictures(ax: "Axes") -> list[str]:
 
 def _labels(ax: "Axes") -> str:
     """The words on a drawing that is neither an image nor made of lines, bars and dots."""
-    names = listed([*(text.get_text() for text in ax.texts), ax.get_ylabel(), ax.get_xlabel()])
+    told = [text.get_text() for text in ax.texts]
+    handles = zip(*ax.get_legend_handles_labels(), strict=True)
+    told += [name for artist, name in handles if name not in told and artist.get_visible()]
+    told += [cell.get_text().get_text() for table in ax.tables for cell in table.get_celld().values()]
+    names = listed([*told, ax.get_ylabel(), ax.get_xlabel()])
     return f"a drawing labelled {names}" if names else "a drawing without words" if _content(ax) else ""
 
 
@@ -139,13 +147,18 @@ def _curves(ax: "Axes", brief: bool) -> list[str]:
     """Bars, lines and dots, after what they show over what."""
     from matplotlib.container import BarContainer
 
-    bars = [_bars(ax, bars) for bars in ax.containers if isinstance(bars, BarContainer) and len(bars)]
+    shown = [bars for bars in ax.containers if isinstance(bars, BarContainer) and any(map(_visible, bars))]
+    bars = [_bars(ax, bars) for bars in shown]
     lines, dots, levels = _drawn(ax)
     if not lines and not dots:
         return bars + levels
     together: dict[str, list[str]] = {}  # how lines run -> their names; in brief, many run alike
+    nameless = [points for name, points in lines if not name]
     for (name, points), heights in zip(lines, _heights(ax, lines), strict=True):
-        together.setdefault(course(points[:, 1], heights, brief), []).append(name)
+        if name or len(nameless) <= FEW:
+            together.setdefault(course(points[:, 1], heights, brief), []).append(name)
+        else:  # such as the parts of a box plot
+            together[f"{len(nameless)} lines {between(np.concatenate(nameless)[:, 1])}"] = []
     words = [f"{listed(names)} {way}".strip() for way, names in together.items()]
     words += [_dots(name, points[:, 1]) for name, points in dots]
     across = np.concatenate([points[:, 0] for _, points in lines + dots])
@@ -157,16 +170,17 @@ def _drawn(ax: "Axes") -> tuple[list, list, list[str]]:
     from matplotlib.collections import PathCollection
 
     lines, dots, levels = [], {}, []
-    for line in ax.get_lines():
+    for line in filter(_visible, ax.get_lines()):
         name, points = _name(line), _finite(line.get_xydata())
         along_x, along_y = line.get_transform().contains_branch_seperately(ax.transData)
         if not along_x and along_y and name and len(points):
             levels.append(f"{name} at {number(points[0, 1])}")
         elif along_x and along_y and len(points) > 1 and line.get_linestyle() != "None":
-            lines.append((name, points))
+            backwards = (np.diff(points[:, 0]) < 0).all()  # and its course is said from left to right
+            lines.append((name, points[::-1] if backwards else points))
         elif along_x and along_y:
             dots.setdefault(name, []).append(points)
-    for collection in ax.collections:
+    for collection in filter(_visible, ax.collections):
         if isinstance(collection, PathCollection):
             dots.setdefault(_name(collection), []).append(_finite(collection.get_offsets()))
     together = [(name, np.concatenate(parts)) for name, parts in dots.items()]
@@ -216,7 +230,8 @@ def _bars(ax: "Axes", bars) -> str:
     lengths = [bar.get_width() if lying else bar.get_height() for bar in bars]
     middles = [bar.get_center()[1 if lying else 0] for bar in bars]
     names = [place(axis, round(at)) if abs(at - round(at)) < 1e-6 else number(at) for at in middles]
-    label = f"{one_line(label)}, " if label else ""
+    label = ", ".join(filter(None, [one_line(label), _name(bars)]))
+    label = f"{label}, " if label else ""
     if len(bars) <= FEW:
         pairs = zip(names, lengths, strict=True)
         return label + ", ".join(f"{name} {number(length)}" for name, length in pairs)
@@ -235,6 +250,10 @@ def _name(artist) -> str:
     """The name in the legend without a remark in brackets, or "" where it has none."""
     label = str(artist.get_label())
     return "" if label.startswith("_") else one_line(label.partition(" (")[0])
+
+
+def _visible(artist) -> bool:
+    return artist.get_visible()
 
 
 def _finite(points) -> np.ndarray:

@@ -27,10 +27,10 @@ def number(value: float) -> str:
 
 def counted(count: int, thing: str) -> str:
     """
-    >>> counted(1, "map"), counted(7, "patch")
-    ('1 map', '7 patches')
+    >>> counted(1, "map"), counted(7, "patch"), counted(2, "class")
+    ('1 map', '7 patches', '2 classes')
     """
-    return f"{count:,} {thing}" + ("" if count == 1 else "es" if thing.endswith("ch") else "s")
+    return f"{count:,} {thing}" + ("" if count == 1 else "es" if thing.endswith(("ch", "s")) else "s")
 
 
 def between(values) -> str:

@@ -269,7 +269,9 @@ def compute(
     if target is None or callable(target) or torch.as_tensor(target).ndim == 0:
         asked = [target] * len(batches)
     elif len(target) != len(images):
-        raise ValueError(f"there are {len(images)} images, but {len(target)} classes")
+        raise ValueError(
+            f"target names {len(target)} classes for {len(images)} images: one for each image, or one for all"
+        )
     else:
         asked = torch.as_tensor(target).split(batch_size)
     return {

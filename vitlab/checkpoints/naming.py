@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from vitlab.checkpoints.reading import read_json
+from vitlab.data.classes import listed, repeated
 
 PLACEHOLDER = re.compile(r"LABEL_\d+")  # what Hugging Face writes where nobody gave names
 
@@ -13,7 +14,8 @@ def class_names(path: Path, metadata: dict[str, str], num_classes: int) -> list[
     """The names of the classes, in the order of the logits; None where nothing says them.
 
     `save_checkpoint` writes them into the file's metadata, Hugging Face as `id2label` into config.json, timm
-    as `label_names`. Raises ValueError for metadata that cannot be read.
+    as `label_names`. A name that another library has twice, as ImageNet's "crane", gets the number of its
+    class. Raises ValueError for metadata that cannot be read, or has a name twice.
     """
     if "class_names" in metadata:
         return of_vitlab(path, metadata["class_names"])
@@ -28,7 +30,17 @@ def class_names(path: Path, metadata: dict[str, str], num_classes: int) -> list[
         return None
     if not all(isinstance(name, str) and not PLACEHOLDER.fullmatch(name) for name in names):
         return None
-    return names
+    return distinct(names)
+
+
+def distinct(names: list[str]) -> list[str]:
+    """Names of which each stands once: one that was there more often gets the number of its class.
+
+    >>> distinct(["crane", "owl", "crane"])
+    ['crane (class 0)', 'owl', 'crane (class 2)']
+    """
+    same = repeated(names)
+    return [f"{name} (class {i})" if name in same else name for i, name in enumerate(names)]
 
 
 def of_vitlab(path: Path, text: str) -> list[str]:
@@ -39,4 +51,8 @@ def of_vitlab(path: Path, text: str) -> list[str]:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"the class names in {path} cannot be read; save the model again")
+    if same := repeated(names):
+        raise ValueError(
+            f"the class names in {path} have {listed(same)} more than once; save the model again"
+        )
     return names

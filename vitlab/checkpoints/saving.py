@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.checkpoints.preparing import warn_of_preparation
+from vitlab.data.classes import listed, repeated
 from vitlab.vit import ViTConfig
 
 # What can be saved: the model's class, the module that has it and its config's class. By name, because some
@@ -35,8 +36,8 @@ def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") 
     names of the classes, where the model knows them, are kept in either.
 
     The file is written beside `path` and moved into place when it is complete, so that a full disk or a kill
-    leaves an old file as it was. Raises ValueError for another model, and for one that timm does not have;
-    OSError where the disk says no.
+    leaves an old file as it was. Raises ValueError for another model, for one that timm does not have, and
+    for a class's name that stands twice; OSError where the disk says no.
 
     >>> from vitlab import ViT, ViTConfig
     >>> folder = tempfile.mkdtemp()
@@ -61,6 +62,10 @@ def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") 
         tensors = for_timm(tensors, model.config)
         metadata = {"format": "pt", "vitlab": json.dumps({name: config[name] for name in TOLD})}
     if names := getattr(model, "class_names", None):
+        if same := repeated(names):
+            raise ValueError(
+                f"model.class_names has {listed(same)} more than once: give each class a name of its own"
+            )
         metadata["class_names"] = json.dumps(list(names))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, safetensors.torch.save(tensors, metadata))

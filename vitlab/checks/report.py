@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from vitlab.checks.submission import judge, read_cells
 
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")  # as sites pack what is handed in
+
 
 class Row(NamedTuple):
     """What one learner made of one exercise; `verdict` as `check` prints it, or "not run"."""
@@ -46,9 +48,9 @@ def report(path: str | Path, time_limit: float = 600, learner: str | None = None
     return [Row(learner, path.stem, exercise, *outcome) for exercise, outcome in judged.items()]
 
 
-def notebooks(folder: Path) -> list[Path]:
+def notebooks(folder: Path, endings: tuple[str, ...] = (".ipynb",)) -> list[Path]:
     """Every notebook below a folder, but for what systems and editors keep: hidden files, `__MACOSX`."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".ipynb" and path.is_file())
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings and path.is_file())
     return [
         path
         for path in found
@@ -59,12 +61,17 @@ def notebooks(folder: Path) -> list[Path]:
 def report_folder(folder: Path, time_limit: float, part: Path) -> list[Row]:
     """The rows of every notebook below a folder; one that cannot be run has a single row that says why.
 
+    So has an archive: there may be a notebook in it.
+
     `part` keeps them as they come: called again after an interruption, this goes on with the notebooks that
     are not in it, or were handed in anew since.
     """
     from tqdm.auto import tqdm
 
-    paths = notebooks(folder)
+    if folder.is_file():
+        what = "an archive: unpack it, and name" if folder.suffix.lower() in ARCHIVES else "a file: name"
+        raise ValueError(f"{folder} is {what} the folder")
+    paths = notebooks(folder, (".ipynb", *ARCHIVES))
     if not paths:
         raise ValueError(f"there is no notebook in {folder}")
     known, rows = read_part(part), []
@@ -72,6 +79,9 @@ def report_folder(folder: Path, time_limit: float, part: Path) -> list[Row]:
         inside = path.relative_to(folder)
         learner = inside.parts[0] if len(inside.parts) > 1 else path.stem  # a folder for each, or a notebook
         stamp = f"{inside} {path.stat().st_mtime_ns}"
+        if path.suffix.lower() in ARCHIVES:
+            rows.append(Row(learner, path.stem, "", "not run", f"{path.name} is an archive: unpack it"))
+            continue
         if stamp not in known:
             try:
                 known[stamp] = report(path, time_limit, learner)

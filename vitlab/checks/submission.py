@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from vitlab.checks.kernel import NoKernel, Result, fresh_kernel
 
-CALL = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["']\s*,\s*(\w+)\s*\)""")
+CALL = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["']\s*,\s*([\w.]+)(?!\s*,\s*yours\s*=\s*False)\s*[,)]""")
+ALONE = re.compile(r"(?:\s*(?:\w+\.)*check\([^()]*\)\s*;?\s*(?:#.*)?)+")  # a cell of nothing but such calls
 VERDICT = re.compile(r"^Exercise \S+: (not attempted|correct|not yet)[. ]*(.*)$", re.MULTILINE)
 
 
@@ -31,9 +32,9 @@ class Cell(NamedTuple):
 def read_cells(path: Path) -> list[Cell]:
     """The cells that judging takes: without the folded solutions and what follows the last check.
 
-    Every check is called anew, so that a `check` of the learner's own does not count. All encodings of JSON
-    are read, with a byte-order mark or without. Raises ValueError for a file that is no notebook or has no
-    exercise.
+    Every check is called anew, so that a `check` of the learner's own does not count; what else is in its
+    cell is run before it. All encodings of JSON are read, with a byte-order mark or without. Raises
+    ValueError for a file that is no notebook or has no exercise.
     """
     import nbformat
 
@@ -45,20 +46,21 @@ def read_cells(path: Path) -> list[Cell]:
         code = [
             (number, cell.source)
             for number, cell in enumerate(notebook.cells, start=1)
-            if cell.cell_type == "code" and "solution" not in cell.get("metadata", {}).get("tags", [])
+            if cell.cell_type == "code" and "solution" not in (cell.get("metadata", {}).get("tags") or [])
         ]
     except Exception as error:  # whatever is wrong with a damaged file, nbformat finds many words for it
         raise ValueError(f"{path} is no notebook: {error}") from error
     cells, known = [], {""}
     for number, source in code:
-        call = CALL.search(source)
-        if call and call[1] not in known:
-            known.add(call[1])
-            cells.append(
-                Cell(number, f'from vitlab.checks import check\ncheck("{call[1]}", {call[2]})', call[1])
-            )
-        elif source.strip():
+        calls = [(exercise, answer) for exercise, answer in CALL.findall(source) if exercise not in known]
+        code = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith("#"))
+        if code.strip() and not (calls and ALONE.fullmatch(code)):
             cells.append(Cell(number, source))
+        for exercise, answer in calls:
+            if exercise not in known:
+                known.add(exercise)
+                again = f'from vitlab.checks import check\ncheck("{exercise}", {answer})'
+                cells.append(Cell(number, again, exercise))
     while cells and not cells[-1].exercise:
         cells.pop()
     if not cells:

@@ -1,5 +1,6 @@
 """Classes of two data sets, or of a data set and a model: the same by name, whatever their numbers."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -32,9 +33,9 @@ def numbers_by_name(
 ) -> list[int]:
     """The number that each of `classes` has among `others`. Raises what `match_classes` raises."""
     for names, of in ((classes, what), (others, whose)):
-        if twice := [name for name in dict.fromkeys(names) if list(names).count(name) > 1]:
+        if same := repeated(names):
             raise ValueError(
-                f"{what} and {whose} have different classes, and {of} has {listed(twice)} more than once: "
+                f"{what} and {whose} have different classes, and {of} has {listed(same)} more than once: "
                 "give each class a name of its own"
             )
     if unknown := [name for name in classes if name not in others]:
@@ -43,6 +44,15 @@ def numbers_by_name(
             f"{listed(others)}. Rename the classes of the data set, or leave them out (data.select_classes)"
         )
     return [list(others).index(name) for name in classes]
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """The names that stand more than once.
+
+    >>> repeated(["owl", "crane", "cat", "crane"])
+    ['crane']
+    """
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitlab.wording import counted
+
 
 class Dataset(NamedTuple):
     """Images uint8 (n, C, H, W), labels int64 (n,) in [0, len(classes)), and the names of the classes.
@@ -35,7 +37,7 @@ class Dataset(NamedTuple):
         if isinstance(which, (int, np.integer)):
             n = len(self.labels)
             if not 0 < which <= n:
-                raise ValueError(f"a subset of {n} images has 1 to {n} of them; got {which}")
+                raise ValueError(f"a subset of {counted(n, 'image')} has 1 to {n} of them; got {which}")
             which = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:which]
         indices = torch.as_tensor(which, device=self.labels.device)
         if indices.dtype == torch.bool and indices.shape == self.labels.shape:
@@ -53,7 +55,9 @@ class Dataset(NamedTuple):
         n, *shape = self.images.shape
         names = self.classes if len(self.classes) <= 10 else [*self.classes[:10], "…"]
         size = "×".join(map(str, shape))
-        return f"Dataset({n:,} images of {size}, classes: {', '.join(names)}; on {self.images.device})"
+        return (
+            f"Dataset({counted(n, 'image')} of {size}, classes: {', '.join(names)}; on {self.images.device})"
+        )
 
 
 def select_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
@@ -84,10 +88,10 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
     """
     wrong = ((labels < 0) | (labels >= num_classes)).nonzero()
     if len(wrong):
-        i = int(wrong[0])
+        i, classes = int(wrong[0]), counted(num_classes, "class")
         raise ValueError(
-            f"labels of {num_classes} classes are 0 to {num_classes - 1}; got {int(labels[i])} for image {i} "
-            f"({len(wrong)} of {len(labels)} labels are wrong). Renumber them from 0, or name all classes"
+            f"labels of {classes} are 0 to {num_classes - 1}; got {int(labels[i])} for image {i} (wrong: "
+            f"{len(wrong)} of {counted(len(labels), 'label')}). Renumber them from 0, or name all classes"
         )
 
 
@@ -112,7 +116,7 @@ def hold_out(dataset: Dataset, share: float = 0.1, seed: int = 0) -> tuple[Datas
         if len(places) == 0:
             continue
         if len(places) < 2:
-            raise ValueError(f"class {name!r} has 1 images; 2 or more can be divided")
+            raise ValueError(f"class {name!r} has 1 image; 2 or more can be divided")
         places = places[torch.randperm(len(places), generator=generator).to(places.device)]
         count = min(max(1, round(share * len(places))), len(places) - 1)
         held.append(places[:count])

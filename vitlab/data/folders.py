@@ -10,6 +10,7 @@ import torch
 
 from vitlab.data.dataset import Dataset
 from vitlab.data.pictures import READ, check_size, read_picture
+from vitlab.wording import counted
 
 # What programs leave behind: no classes, and nothing to warn of.
 LEFT_BEHIND = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
@@ -53,7 +54,7 @@ def image_folder(path: str | os.PathLike, image_size: int | tuple[int, int]) -> 
     if len(classes) < 2 or not images:
         there = "readable images" if images else "no readable image"
         raise ValueError(
-            f"{path} has {there} of {len(classes)} classes ({', '.join(classes) or 'none'}); 2 or "
+            f"{path} has {there} of {counted(len(classes), 'class')} ({', '.join(classes) or 'none'}); 2 or "
             f"more are needed, each a subfolder with pictures ({READ}) directly in it"
         )
     if bare:

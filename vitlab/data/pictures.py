@@ -53,7 +53,8 @@ def read_image(path: str | os.PathLike | BinaryIO, size: tuple[int, int] | None 
     """
     picture, remark = read_picture(path, size)
     if remark:
-        warnings.warn(f"{getattr(path, 'name', path)}: {remark}", stacklevel=2)
+        name = getattr(path, "name", "the picture") if hasattr(path, "read") else path
+        warnings.warn(f"{name}: {remark}", stacklevel=2)
     return picture
 
 
@@ -66,6 +67,7 @@ def read_picture(
     with opened(path) as image:
         deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile)  # before it is decoded
         check_pixels(image, deep)
+        drop_damaged_exif(image)
         box = None if size is None else reduced(image, size)
         if box is not None:
             wanted = size if stands(image) else size[::-1]
@@ -139,6 +141,22 @@ def check_pixels(image, deep: bool) -> None:
     steps = {"L;2": 3, "L;4": 15}.get(image.tile[0][3] if image.tile else None)
     if steps and isinstance(clear, int) and clear <= steps:
         image.info["transparency"] = clear * 255 // steps
+
+
+def drop_damaged_exif(image) -> None:
+    """Take EXIF that cannot be read away: its pixels are whole, and are shown as they are stored."""
+    from PIL import Image
+
+    try:
+        image.getexif()
+        copy = Image.new("L", (1, 1))  # asked anew, as Pillow raises for damage no more than once
+        copy.info = image.info
+        copy.getexif()
+    except OSError:  # of a PNG the pixels come first, and those may be cut short
+        raise
+    except Exception:  # Pillow has an error of its own for each kind of damage
+        for key in ("exif", "Raw profile type exif"):
+            image.info.pop(key, None)
 
 
 def stands(image) -> bool:

@@ -13,6 +13,7 @@ from vitlab.fine_tuning.probing import features, linear_probe
 from vitlab.runtime import Run, seeded
 from vitlab.training import Recipe, evaluate, train_to_the_end
 from vitlab.vit import ViT
+from vitlab.wording import counted
 
 Measure = Callable[[Dataset], float]  # a data set -> accuracy on it, in [0, 1]
 Learner = Callable[[Dataset, int], Measure]  # a draw of few labels and its seed -> what was learnt from it
@@ -37,7 +38,9 @@ def few_per_class(dataset: Dataset, per_class: int, seed: int = 0) -> Dataset:
     for label, name in enumerate(dataset.classes):
         places = (dataset.labels == label).nonzero()[:, 0]
         if 0 < len(places) < per_class:
-            raise ValueError(f"class {name!r} has {len(places)} images, fewer than the {per_class} asked for")
+            raise ValueError(
+                f"class {name!r} has {counted(len(places), 'image')}, fewer than the {per_class} asked for"
+            )
         chosen.append(places[torch.randperm(len(places), generator=generator)[:per_class].to(places.device)])
     return dataset.subset(torch.cat(chosen))
 

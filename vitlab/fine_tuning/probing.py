@@ -134,7 +134,7 @@ def matched(
     test_labels, others = with_names(test_features, test_labels)
     for x, y in ((train_features, train_labels), (test_features, test_labels)):
         if len(x) != len(y):
-            raise ValueError(f"there are {len(x)} features but {len(y)} labels")
+            raise ValueError(f"there are features of {len(x)} images, and {len(y)} labels")
     train_labels, test_labels = train_labels.cpu(), test_labels.cpu()
     for labels, names in ((train_labels, classes), (test_labels, others)):
         check_labels(labels, int(labels.max()) + 1 if names is None else len(names))

@@ -13,6 +13,7 @@ from vitlab.runtime import Run, here
 from vitlab.training.stopping import out_of_memory
 from vitlab.training.tasks import Outcome, Task, classification, is_classification, names_classes
 from vitlab.vit import evaluating
+from vitlab.wording import counted
 
 
 @torch.inference_mode()
@@ -56,7 +57,9 @@ def evaluate(
             with out_of_memory(n, "evaluate's batch_size"):
                 return measured(model, dataset, run, task, n)
         except MemoryError as error:
-            raise MemoryError(f"the memory is full with {n} images at once, and {NO_MEAN}") from error
+            raise MemoryError(
+                f"the memory is full with {counted(n, 'image')} at once, and {NO_MEAN}"
+            ) from error
 
 
 NO_MEAN = (
@@ -150,9 +153,10 @@ def as_the_model_knows(model: nn.Module, dataset: Dataset, task: Task | None = N
     outputs = outputs_of(model, dataset)
     if is_classification(task) and outputs != len(dataset.classes):
         raise ValueError(
-            f"the data set has {len(dataset.classes)} classes ({listed(dataset.classes)}), the model "
-            f"{outputs} without names: which of them these are is not known. Set model.class_names to a list "
-            f"of {outputs} names, or give the data set all of the model's classes (data.match_classes)"
+            f"the data set has {counted(len(dataset.classes), 'class')} ({listed(dataset.classes)}), the "
+            f"model {outputs} without names: which of them these are is not known. Set model.class_names to "
+            f"a list of {counted(outputs, 'name')}, or give the data set all of the model's classes "
+            "(data.match_classes)"
         )
     return dataset
 
@@ -179,8 +183,9 @@ def known_names(model: nn.Module) -> list[str]:
     outputs = said_outputs(model)
     if outputs is not None and outputs < len(names):
         raise ValueError(
-            f"the model has {outputs} outputs, but class_names has {len(names)} names ({listed(names)}): set "
-            "model.class_names to the names of the outputs, or to None where the head is new"
+            f"the model has {counted(outputs, 'output')}, but class_names has "
+            f"{counted(len(names), 'name')} ({listed(names)}): set model.class_names to the names of the "
+            "outputs, or to None where the head is new"
         )
     return names
 
@@ -215,7 +220,9 @@ def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None 
             got = f"{getattr(values, 'dtype', type(values).__name__)} of shape {shape}"
             raise ValueError(f"the {name} of {what} are a tensor, {shapes[name]}; got {got}")
     if len(dataset.images) != len(dataset.labels):
-        raise ValueError(f"{what} has {len(dataset.images)} images but {len(dataset.labels)} labels")
+        raise ValueError(
+            f"{what} has {counted(len(dataset.images), 'image')} but {counted(len(dataset.labels), 'label')}"
+        )
     if not len(dataset.labels):
         raise ValueError(f"{what} is empty")
     if not is_classification(task):
@@ -224,6 +231,6 @@ def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None 
     classes = outputs_of(model, dataset)
     if lowest < 0 or highest >= classes:
         raise ValueError(
-            f"the labels of {what} run from {lowest} to {highest}, but the model knows {classes} classes, "
-            f"0 to {classes - 1}; set num_classes"
+            f"the labels of {what} run from {lowest} to {highest}, but the model knows "
+            f"{counted(classes, 'class')}, 0 to {classes - 1}; set num_classes"
         )

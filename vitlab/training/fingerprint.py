@@ -4,6 +4,8 @@ import dis
 import functools
 import hashlib
 import importlib.util
+import os.path
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -34,14 +36,44 @@ def fingerprint(task: object) -> str:
     return described(task, "the task", ())
 
 
-def described(value: object, what: str, within: tuple[FunctionType, ...]) -> str:
-    """A value in one line; `what` it is in words, and the functions `within` which it was found."""
+def refuse_change(task: object, before: str) -> None:
+    """Raise ValueError where a task has not the fingerprint any more that it had: it, or another, changed it.
+
+    What it looks up then has a state, which no checkpoint keeps.
+    """
+    if (now := fingerprint(task)) != before:
+        raise ValueError(
+            f"the task's {changed(before, now)!r} is not what it was when the training began. What changes "
+            "between steps is not in a checkpoint, so that nobody could go on from it: have the task change "
+            "nothing that outlives a call, or leave checkpoint_dir out"
+        )
+
+
+def changed(before: str, now: str) -> str:
+    """The name of the first value in which two fingerprints differ.
+
+    >>> changed("task 1f with log=[], scale=2", "task 1f with log=[3], scale=2")
+    'log'
+    """
+    common = len(os.path.commonprefix([before, now]))
+    new = re.match(r"(?:,| with) '?(\w+)'?=", max(before, now, key=len)[common:])
+    return new[1] if new else re.findall(r"(\w+)'?=", before[:common])[-1]
+
+
+def described(value: object, what: str, within: tuple) -> str:
+    """A value in one line; `what` it is in words, and the functions and collections `within` which it is."""
     if isinstance(value, PLAIN):
         return repr(value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         value = torch.as_tensor(value)
     if isinstance(value, Tensor) and value.layout is torch.strided:
         return described_array(value)
+    if isinstance(value, (tuple, list, dict, functools.partial)):
+        if any(value is outer for outer in within):
+            raise ValueError(
+                f"{what} is a {type(value).__name__} that holds itself, which {UNKNOWN}: {REMEDY}"
+            )
+        within = (*within, value)
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(described(part, f'a part of {what}', within) for part in value)}]"
     if isinstance(value, dict):
@@ -68,7 +100,7 @@ def described(value: object, what: str, within: tuple[FunctionType, ...]) -> str
 UNKNOWN = "cannot be told from another such one when the training is gone on with"
 
 
-def described_pairs(values: dict, what: str, within: tuple[FunctionType, ...]) -> list[str]:
+def described_pairs(values: dict, what: str, within: tuple) -> list[str]:
     """Each value by its name."""
     return [f"{name}={described(part, f'{name!r} of {what}', within)}" for name, part in values.items()]
 
@@ -80,7 +112,7 @@ def described_array(values: Tensor) -> str:
     return f"{values.dtype} {tuple(values.shape)} {content[:16]}"
 
 
-def described_function(function: FunctionType, what: str, within: tuple[FunctionType, ...]) -> str:
+def described_function(function: FunctionType, what: str, within: tuple) -> str:
     """A function by its name, the digest of its code, its attributes, defaults and what it looks up.
 
     Of a function of an installed package the name is enough.
@@ -89,10 +121,15 @@ def described_function(function: FunctionType, what: str, within: tuple[Function
     if "<" in function.__qualname__ or (function.__closure__ and not installed):
         kind = "a lambda" if "<lambda>" in function.__qualname__ else "made by another function"
         raise ValueError(f"{what}, {name}, is {kind}, which {UNKNOWN}: {REMEDY}")
-    if installed or function in within:
+    if installed or any(function is outer for outer in within):
         return name
     if any(i.opname == "STORE_GLOBAL" for c in codes(function.__code__) for i in dis.get_instructions(c)):
         raise ValueError(f"{what}, {name}, changes global values, which checkpoints do not keep: {REMEDY}")
+    if kept := written(function):
+        raise ValueError(
+            f"{what}, {name}, writes into {kept!r}, which outlives a call, and checkpoints do not keep it: "
+            "have it write into nothing but values of its own, or leave checkpoint_dir out"
+        )
     if own := [module for module in imported(function.__code__) if not is_installed(module)]:
         raise ValueError(
             f"{what}, {name}, imports from {own[0] or 'its package'} within, which {UNKNOWN}: have the "
@@ -142,6 +179,40 @@ def looked_up(code: CodeType) -> list[str]:
     """The names that some code looks up in its module, sorted."""
     lookups = ("LOAD_GLOBAL", "LOAD_NAME")
     return sorted({i.argval for c in codes(code) for i in dis.get_instructions(c) if i.opname in lookups})
+
+
+WRITING = ("STORE_ATTR", "DELETE_ATTR", "STORE_SUBSCR", "DELETE_SUBSCR")
+METHODS = ("append", "extend", "insert", "pop", "popitem", "remove", "clear", "sort", "reverse", "update")
+METHODS += ("setdefault",)
+
+
+def written(function: FunctionType) -> str | None:
+    """The name of a value outside of a function that it writes into, as far as its code shows; else None.
+
+    That is an item or an attribute set or deleted, or a method that changes a list, a dict or a tensor. What
+    is written by way of another name, `refuse_change` sees when it is done.
+    """
+    for code in codes(function.__code__):
+        looked = {}  # names by where they stand: what is written begins with the name of what holds it
+        for step in dis.get_instructions(code):
+            where = step.positions and step.positions[0::2]  # line and column
+            if step.opname == "LOAD_GLOBAL":
+                looked[where] = step.argval
+            name = looked.get(where)
+            if name is None or None in where:
+                continue
+            if step.opname in WRITING or changes(function.__globals__.get(name), step):
+                return name
+    return None
+
+
+def changes(value: object, step: dis.Instruction) -> bool:
+    """Whether a step of some code takes a method that changes such a value."""
+    if step.opname not in ("LOAD_METHOD", "LOAD_ATTR"):
+        return False
+    if isinstance(value, Tensor):
+        return step.argval.endswith("_") and not step.argval.endswith("__")
+    return isinstance(value, (list, dict)) and step.argval in METHODS
 
 
 def imported(code: CodeType) -> list[str]:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from vitlab import data
 from vitlab.data import Dataset
 from vitlab.data.batching import Batches
+from vitlab.data.classes import listed, repeated
 from vitlab.runtime import Run, here
 from vitlab.training.evaluation import check_data, evaluate, known_names, outputs_of
-from vitlab.training.fingerprint import fingerprint
+from vitlab.training.fingerprint import fingerprint, refuse_change
 from vitlab.training.history import Evaluation, History, Meter, summary
 from vitlab.training.recipe import Recipe, learning_rate_at
-from vitlab.training.resume import Keeper, identity
+from vitlab.training.resume import Keeper, identity, measured
 from vitlab.training.stepper import Stepper
 from vitlab.training.stopping import NonFiniteLossError, StopButton, likely_causes, out_of_memory
 from vitlab.training.tasks import Task, by_recipe, classification, names_classes
@@ -49,16 +50,18 @@ def train(
 
     In `checkpoint_dir` some 20 checkpoints are written, and one when Ctrl-C ends the training; the last two
     stay. The same call then goes on from the newest, and on a CPU it ends with the same weights and
-    history, bit for bit, as a training that nothing interrupted. A task must be one that can be known again:
-    a function of a module or a cell, or `functools.partial` of one.
+    history, bit for bit, as a training that nothing interrupted. `progress` and `on_step` may be others. A
+    task must be one that can be known again: a function of a module or a cell, or `functools.partial` of one,
+    which changes nothing that outlives its call.
 
     Where `torchrun` or `accelerate launch` started several processes, they share every batch. The first one
     alone shows the progress, calls `on_step`, evaluates and writes.
 
-    Raises ValueError for labels that the model has no class for, classes of `test_data` that `train_data`
-    does not have, a model with nothing to train, a checkpoint of another training, settings that its task
-    does not use, or a batch that the processes cannot share; NonFiniteLossError, which has the history, when
-    the loss becomes NaN or infinite; MemoryError, with a batch size that is likely to fit.
+    Raises ValueError for labels that the model has no class for, a class's name that stands twice, classes of
+    `test_data` that `train_data` does not have, a model with nothing to train, a checkpoint of another
+    training or of other test data, settings that its task does not use, or a batch that the processes cannot
+    share; NonFiniteLossError, which has the history, when the loss becomes NaN or infinite; MemoryError, with
+    a batch size that is likely to fit.
 
     >>> from vitlab import ViT, ViTConfig
     >>> images, labels = torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.arange(8)
@@ -80,7 +83,7 @@ def train(
     learnt = by_recipe(recipe, task, given, output_names(model, train_data))
     with modes_kept(model):
         stepper = Stepper(model, recipe, run, learnt)
-        training = Training(stepper, train_data, checkpoint_dir, task)
+        training = Training(stepper, train_data, checkpoint_dir, task, measured(test_data, evaluations))
         history = training.history
         if names_classes(task, train_data):
             model.class_names = list(train_data.classes)
@@ -93,8 +96,8 @@ def train(
                     if on_step and history.rows[-1]["step"] == step:
                         on_step(history)
                     if test_data and evaluation_due(step, recipe.steps, evaluations):
-                        measured = evaluate(model, test_data, run, min(500, 4 * recipe.batch_size), task)
-                        history.evaluations.append(Evaluation(step, *measured))
+                        found = evaluate(model, test_data, run, min(500, 4 * recipe.batch_size), task)
+                        history.evaluations.append(Evaluation(step, *found))
                         if on_step:
                             on_step(history)
                     training.end_step(button.pressed)
@@ -115,6 +118,10 @@ def by_name(
     """
     if not names_classes(task, train_data):
         return train_data, test_data
+    if same := repeated(train_data.classes):
+        raise ValueError(
+            f"train_data has {listed(same)} more than once among its classes: give each a name of its own"
+        )
     names = known_names(model)
     if set(train_data.classes) <= set(names):
         train_data = data.match_classes(train_data, names, "train_data", "the model")
@@ -153,6 +160,7 @@ class Training:
         train_data: Dataset,
         checkpoint_dir: str | Path | None = None,
         task: Task | None = None,
+        measured: dict | None = None,
     ):
         self.stepper, self.recipe, self.run = stepper, stepper.recipe, stepper.run
         self.processes = stepper.processes
@@ -165,15 +173,19 @@ class Training:
         )
         self.step, self.history, self.meter = 0, History(), Meter()
         self.rows_every = max(1, self.recipe.steps // 100)
-        self.keeper = None
+        self.keeper, self.task = None, task or classification
         if self.processes.count > 1 or checkpoint_dir is not None:
-            task = task or classification
-            name = getattr(task, "__name__", type(task).__name__)  # enough, where no other call goes on
-            said = name if checkpoint_dir is None else fingerprint(task)
+            name = getattr(
+                self.task, "__name__", type(self.task).__name__
+            )  # enough, where no other call goes on
+            said = name if checkpoint_dir is None else fingerprint(self.task)
             what = identity(stepper.model, train_data, self.recipe, self.run, self.processes.count, said)
             self.processes.refuse_disagreement(what)
         if checkpoint_dir is not None:
-            self.keeper = Keeper(checkpoint_dir, what)
+            measured = measured or {}
+            if self.processes.count > 1:  # the first one measures, and the others need no test data
+                measured = self.processes.of_the_first(measured)
+            self.keeper = Keeper(checkpoint_dir, what | measured)
             if found := self.keeper.newest():
                 self.restore(*found)
         self.begin = time.perf_counter() - self.history.seconds
@@ -207,6 +219,8 @@ class Training:
     def end_step(self, stop: bool) -> None:
         """Stop if asked to, and write a checkpoint if one is due: when a row is full, or at the stop."""
         row_added = self.history.rows[-1]["step"] == self.step
+        if self.keeper and row_added:
+            refuse_change(self.task, self.keeper.identity["task"])
         if self.processes.count == 1:
             self.history.interrupted = stop
         elif row_added:  # together, as nobody can take a step alone

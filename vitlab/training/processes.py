@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import torch
 from torch import Tensor, distributed, nn
@@ -103,10 +104,20 @@ def in_group() -> bool:
 
 def processes_asked_for() -> int:
     """How many processes train together, by the environment: 1 without a launcher."""
-    asked = os.environ.get("WORLD_SIZE") or "1"
-    if not asked.isdigit() or not int(asked):
-        raise ValueError(f"WORLD_SIZE is a number of processes, 1 or more; the environment has {asked!r}")
-    return int(asked)
+    return whole("WORLD_SIZE", "how many processes train together", 1) if os.environ.get("WORLD_SIZE") else 1
+
+
+def whole(name: str, what: str, least: int = 0, most: int | None = None) -> int:
+    """A whole number that a launcher puts into the environment. Raises ValueError for anything else."""
+    value = os.environ[name].strip()
+    number = int(value) if re.fullmatch("[0-9]{1,18}", value) else -1
+    if number < least or (most is not None and number > most):
+        there = f"from {least} to {most}" if most is not None else f"of {least} or more"
+        raise ValueError(
+            f"{name} says {what}, as a whole number {there}; the environment has {os.environ[name]!r}: start "
+            "them by torchrun or accelerate launch, which set it, or unset WORLD_SIZE to train in one"
+        )
+    return number
 
 
 def join_group(run: Run, count: int) -> None:
@@ -117,14 +128,12 @@ def join_group(run: Run, count: int) -> None:
             f"WORLD_SIZE={count} in the environment says that {count} processes train together, but there "
             f"is no {', '.join(missing)}: start them by torchrun or accelerate launch, or unset WORLD_SIZE"
         )
-    if not os.environ["RANK"].isdigit() or int(os.environ["RANK"]) >= count:
-        raise ValueError(
-            f"RANK is a number from 0 to {count - 1}; the environment has {os.environ['RANK']!r}"
-        )
+    whole("RANK", "which of the processes this is", 0, count - 1)
+    whole("MASTER_PORT", "where the processes find each other", 1, 65535)
     if run.device.type not in ("cpu", "cuda"):
         raise ValueError(f"several processes train on CUDA or on CPUs; this run is on {run.device.type}")
     if run.device.type == "cuda":
-        place, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        place, there = whole("LOCAL_RANK", "which GPU this process has"), torch.cuda.device_count()
         if place >= there:
             raise ValueError(f"process {place} has no GPU of its own; start no more than {there}")
         torch.cuda.set_device(place)

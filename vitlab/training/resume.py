@@ -17,6 +17,7 @@ from vitlab.data import Dataset
 from vitlab.runtime import Run
 from vitlab.training.recipe import Recipe
 from vitlab.vit import count_parameters
+from vitlab.wording import counted
 
 OWN = re.compile(r"step-\d{9}-[0-9a-f]{16}\.safetensors|\.step-\d{9}-[0-9a-f]{16}\.safetensors\..*")
 KEPT = 2  # checkpoints: the last, and one before it should that be damaged
@@ -121,10 +122,6 @@ def identity(
     """What decides a training's course, but for its initial weights, as plain values by name."""
     config = getattr(model, "config", None)
     fields = asdict(config) if is_dataclass(config) else {}
-    images, labels = (tensor.cpu().contiguous() for tensor in (train_data.images, train_data.labels))
-    n, *shape = images.shape
-    content = hashlib.sha256(images.numpy())
-    content.update(labels.numpy())
     return {
         "model": f"{type(model).__name__} with {count_parameters(model):,} parameters",
         **fields,
@@ -132,9 +129,29 @@ def identity(
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad] or None,
         **asdict(recipe),
         "task": task,
-        "data": f"{n:,} images of {'×'.join(map(str, shape))}, SHA-256 {content.hexdigest()[:16]}",
+        "data": content_of(train_data),
         "classes": list(train_data.classes),
         "precision": run.precision,
         "device": run.device.type,
         "number of processes": processes,
     }
+
+
+def measured(test_data: Dataset | None, evaluations: int) -> dict:
+    """What decides which evaluations a history has, beside the training's course, as plain values by name."""
+    if test_data is None:
+        return {"test data": None, "evaluations": None}
+    return {"test data": content_of(test_data), "evaluations": evaluations}
+
+
+def content_of(dataset: Dataset) -> str:
+    """How many images of which shape, and the digest of images and labels.
+
+    >>> content_of(Dataset(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), ["a", "b"]))
+    '2 images of 1×4×4, SHA-256 ff60a4d9f5d9b5ca'
+    """
+    images, labels = (tensor.cpu().contiguous() for tensor in (dataset.images, dataset.labels))
+    n, *shape = images.shape
+    content = hashlib.sha256(images.numpy())
+    content.update(labels.numpy())
+    return f"{counted(n, 'image')} of {'×'.join(map(str, shape))}, SHA-256 {content.hexdigest()[:16]}"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vitlab.data import Dataset
 from vitlab.training.recipe import Recipe, is_balanced
+from vitlab.wording import counted
 
 
 class Outcome(NamedTuple):
@@ -84,11 +85,15 @@ def by_recipe(recipe: Recipe, task: Task | None, dataset: Dataset, outputs: Sequ
     the recipe says of classification what another task makes no use of.
     """
     if task not in (None, classification):
+        whose, remedy = "a task of its own, which", "have the task do it"
+        if is_classification(task):
+            whose = "it as a functools.partial, which"
+            remedy = "give it to the partial, or leave the task out and have the recipe say all"
         for name in ("label_smoothing", "class_weights"):
             if getattr(recipe, name):
                 raise ValueError(
-                    f"{name} is of the task classification, and this training has a task of its own, which "
-                    f"does not see the recipe: leave {name} out, and have the task do it"
+                    f"{name} is of the task classification, and this training has {whose} does not see the "
+                    f"recipe: leave {name} out of the recipe, and {remedy}"
                 )
         return task
     weights = weights_of_classes(recipe.class_weights, dataset, outputs)
@@ -122,8 +127,8 @@ def weights_of_classes(
         weights = len(dataset.labels) / (len(names) * counts.cpu().float())
     elif len(class_weights) != len(names):
         raise ValueError(
-            f"class_weights has one number for each of the {len(names)} classes ({', '.join(names)}); got "
-            f"{len(class_weights)}"
+            f"class_weights has one number for each of {counted(len(names), 'class')} ({', '.join(names)}); "
+            f"got {len(class_weights)}"
         )
     else:
         weights = torch.as_tensor(class_weights, dtype=torch.float32)
