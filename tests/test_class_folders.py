@@ -80,7 +80,7 @@ def test_a_class_of_unreadable_files_alone_keeps_its_number_too(tmp_path):
 
 def test_one_class_with_pictures_is_enough_where_others_are_named(tmp_path):
     fill(tmp_path, "b", each=3)
-    with pytest.raises(ValueError, match=r"readable images of 1 classes \(b\); 2 or more"):
+    with pytest.raises(ValueError, match=r"readable images of 1 class \(b\); 2 or more"):
         data.image_folder(tmp_path, 8)
     (tmp_path / "a").mkdir()
     with pytest.warns(UserWarning, match=r"'a' \(label 0\)"):
