@@ -193,7 +193,7 @@ def test_knn_compares_classes_by_name_and_refuses_an_impossible_k():
     for k in (0, 4, 1.5):
         with pytest.raises(ValueError, match="k is from 1 to 3, the number of training images"):
             fine_tuning.knn(x, train, x, test, k=k)
-    with pytest.raises(ValueError, match="3 features but 2 labels"):
+    with pytest.raises(ValueError, match="features of 3 images, and 2 labels"):
         fine_tuning.knn(x, train.labels[:2], x, test.labels)
 
 

@@ -23,6 +23,7 @@ from vitlab.training import refuse_other_order
 from vitlab.vit import ViT
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer
+from vitlab.wording import counted
 
 PANEL = 288  # the longer side of the picture and of its map, in pixels
 BARS = 240  # width of the panel with the model's answer
@@ -198,7 +199,7 @@ def check_outputs(view: View, output: Tensor, classes: Sequence[str]) -> None:
     if known is None:
         raise ValueError(f"the model gives {tuple(output.shape)} for an image, which are no classes")
     if len(classes) != known:
-        raise ValueError(f"the model has {known} classes; got {len(classes)} names")
+        raise ValueError(f"the model has {counted(known, 'class')}; got {counted(len(classes), 'name')}")
 
 
 class PictureUpload:
