@@ -129,9 +129,37 @@ def test_what_is_read_has_to_be_known():
     with pytest.raises(ValueError, match="nobody said what the images are normalised with"):
         fine_tuning.features(vitlab.attach(KINDS["transformers: ViT (sdpa)"].build(WIDE)), dataset, run)
     with pytest.raises(ValueError, match="not what a linear layer makes"):
-        fine_tuning.features(viewed("vit-pytorch: SimpleViT, QK-norm"), dataset, run)  # a norm for a head
+        fine_tuning.features(doubled(), dataset, run)
     with pytest.raises(ValueError, match="attach\\(model\\) makes a view"):
         fine_tuning.features(viewed("timm: ViT").model, dataset, run)
+
+
+def doubled():
+    """A model whose output is more than what its last layer makes."""
+
+    class Doubled(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, images):
+            return 2 * self.inner(images)
+
+    inner = viewed("timm: ViT")
+    return vitlab.attach(Doubled(inner.model), WIDE, 8, num_prefix_tokens=1, **HALF)
+
+
+def test_a_norm_for_a_head_gives_features():
+    """vit-pytorch's SimpleViT with QK-norm ends on a norm, whatever number of classes it was asked for."""
+    view, dataset = viewed("vit-pytorch: SimpleViT, QK-norm"), pictures()
+    assert view.classifies is False
+    with torch.no_grad():
+        expected = view.model(prepared(dataset))
+    assert expected.shape == (5, 32)
+    found = fine_tuning.features(view, dataset, vitlab.start(**RUN))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="no classes to ask about"):
+        vitlab.attention.maps.relevance(view, prepared(dataset), 1)
 
 
 def test_a_view_of_our_own_model_is_the_model():

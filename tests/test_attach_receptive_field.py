@@ -1,5 +1,6 @@
 """Receptive fields of other libraries' models through a view, by differences of a loop over their parts."""
 
+import importlib
 import itertools
 
 import pytest
@@ -40,11 +41,58 @@ def of_torchvision():
     return model, embed, model.encoder.layers, 1 + 1 * 3 + 1, torch.randn(2, 3, 12, 12)
 
 
-@pytest.mark.parametrize("make", [of_timm, of_torchvision])
+class Parts(nn.Module):
+    """A block of vit-pytorch as its model adds it up."""
+
+    def __init__(self, block, adds=True):
+        super().__init__()
+        self.block, self.adds = block, adds
+
+    def forward(self, x):
+        for part in self.block:
+            x = part(x) + x if self.adds else part(x)
+        return x
+
+
+def of_vit_pytorch(room="vit", name="ViT", adds=True):
+    kind = getattr(importlib.import_module(f"vit_pytorch.{room}"), name)
+    sizes = dict(
+        image_size=(8, 12), patch_size=4, num_classes=3, dim=12, depth=2, heads=2, dim_head=6, mlp_dim=16
+    )
+    model = randomised(kind(**sizes, channels=1))
+    prefix = hasattr(model, "cls_token")
+
+    def embed(images):
+        tokens = model.to_patch_embedding(images)
+        if prefix:
+            tokens = torch.cat([model.cls_token.to(tokens).expand(len(images), 1, -1), tokens], dim=1)
+        return tokens + model.pos_embedding.to(tokens)
+
+    blocks = [Parts(block, adds) for block in model.transformer.layers]
+    return model, embed, blocks, prefix + 1 * 3 + 1, torch.randn(2, 1, 8, 12)
+
+
+def of_simple_vit():
+    return of_vit_pytorch("simple_vit", "SimpleViT")
+
+
+def of_parallel_vit():
+    return of_vit_pytorch("parallel_vit")
+
+
+def of_orthogonal_updates():
+    return of_vit_pytorch("simple_vit_orthog_residual_update", "SimpleViT", adds=False)
+
+
+MAKERS = [of_timm, of_torchvision, of_vit_pytorch, of_simple_vit, of_parallel_vit, of_orthogonal_updates]
+
+
+@pytest.mark.parametrize("make", MAKERS)
 def test_by_differences(make):
     torch.manual_seed(1)
     model, embed, blocks, token, images = make()
-    fields = effective_receptive_field(vitlab.attach(model), images)
+    view = vitlab.attach(model, image_size=tuple(images.shape[-2:]))
+    fields = effective_receptive_field(view, images)
     model, images, step = model.double(), images.double(), 1e-5
 
     @torch.no_grad()
@@ -113,11 +161,41 @@ def test_a_view_of_our_own_is_the_model():
     assert torch.equal(of_view, effective_receptive_field(model, images))
 
 
-def test_blocks_that_are_not_called():
-    """vit-pytorch's are lists of two layers, which their model adds up itself."""
-    view = vitlab.attach(randomised(KINDS["vit-pytorch: ViT"].build((32, 32))), image_size=32)
-    with pytest.raises(ValueError, match="of this ViT are not called as a whole.* of 2, 0 were"):
-        effective_receptive_field(view, torch.randn(1, 3, 32, 32))
+def test_parts_that_nobody_adds_up():
+    """One block alone does not show what its model makes of its last part."""
+    kind = importlib.import_module("vit_pytorch.vit").ViT
+    sizes = dict(image_size=16, patch_size=8, num_classes=3, dim=12, heads=2, dim_head=6, mlp_dim=16)
+    view = vitlab.attach(kind(depth=1, **sizes), image_size=16)
+    with pytest.raises(ValueError, match="blocks of this ViT are lists of parts.* one block alone"):
+        effective_receptive_field(view, torch.randn(1, 3, 16, 16))
+
+
+class Halves(nn.Module):
+    """A vit-pytorch model that adds half of what its last parts make, as neither rule says."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images):
+        inner = self.inner
+        x = inner.to_patch_embedding(images)
+        x = torch.cat([inner.cls_token.expand(len(x), 1, -1), x], dim=1) + inner.pos_embedding
+        for attention, last in inner.transformer.layers:
+            x = attention(x) + x
+            x = last(x) / 2 + x
+        return inner.mlp_head(x[:, 0])
+
+
+def test_parts_that_are_added_up_in_another_way():
+    inner = of_vit_pytorch()[0]
+    view = vitlab.attach(Halves(inner), image_size=(8, 12), patch_size=4, num_prefix_tokens=1, channels=1)
+    view.description.blocks = inner.transformer.layers
+    with pytest.raises(ValueError, match="blocks of this Halves are lists of parts.* is not seen$"):
+        effective_receptive_field(view, torch.randn(1, 1, 8, 12))
+
+
+def test_a_model_without_a_view():
     with pytest.raises(
         ValueError, match="or a view of another ViT, attach\\(model\\); got a VisionTransformer"
     ):

@@ -114,7 +114,7 @@ def test_a_folder_of_transformers(pictures, folder_of_transformers, tmp_path):
         assert {"attention_gradient", "relevance"} < found.keys()
         shares = told.logits[0].softmax(dim=0)
         best = int(shares.argmax())
-        assert answer_in(found).startswith(f"{model.config.id2label[best]} {shares[best]:.1%}"[:-1])
+        assert answer_in(found).startswith(f"{model.config.id2label[best]} ({shares[best]:.1%}"[:-1])
 
 
 def test_timm_with_random_weights(pictures, tmp_path):
@@ -221,6 +221,9 @@ def test_the_page(pictures, folder_of_transformers, tmp_path):
         assert len(each["alt"]) <= 200
     links = [given["href"] for tag, given in tags if tag == "a"]
     assert {link for link in links if link.startswith("#")} == {"#1", "#2", "#3"}
+    assert [link for link in links if link.endswith(".png")] == [
+        each["src"] for each in shown
+    ]  # in full size
     assert all((out / unquote(link)).is_file() for link in links if not link.startswith("#"))
 
 

@@ -95,7 +95,7 @@ def make_maps(options: argparse.Namespace) -> int:
 def album_of(options: argparse.Namespace) -> Album:
     """The folder, the model and its maps that the options ask for."""
     named = model_called(options.model, options.random)
-    label = f"{options.model}, random weights" if options.random else options.model
+    label = f"{options.model} (random weights)" if options.random else options.model
     view = seen(named.model, named.keywords | given_keywords(options))
     chosen = tuple(options.maps or usual_maps(view))
     return Album(options.out, view, label, chosen, named.class_names, named.source)

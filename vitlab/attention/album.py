@@ -22,7 +22,7 @@ from vitlab import __version__, plots
 from vitlab.alt_text import alt_text
 from vitlab.attention.maps import compute
 from vitlab.attention.page import page
-from vitlab.attention.reading import check_reads
+from vitlab.attention.reading import check_reads, covered
 from vitlab.attention.view import View
 from vitlab.checkpoints import write_whole
 from vitlab.data.folders import visible, why_skipped
@@ -119,7 +119,7 @@ def make(album: Album, name: str, picture: Tensor, source: str) -> Shown:
         raise ValueError(f"the output of {album.model} for {name} has values that are no numbers")
     answer = answered(output, view.classifies, album.class_names)
     made = {key: values[0].cpu().numpy() for key, values in compute(view, images, None, album.maps).items()}
-    figure = drawn(picture, made, name, answer)
+    figure = drawn(covered(picture, view), made, name, answer)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI)
     shown = Shown(
@@ -196,7 +196,7 @@ def answered(output: Tensor, classifies: bool | None, names: Sequence[str] | Non
     """What a model says of one image, its output (1, …), in words.
 
     >>> answered(torch.tensor([[0.0, 100.0]]), True, ["cat", "dog"]), answered(torch.zeros(1, 7), False, None)
-    ('dog 100.0 %, cat 0.0 %', '7 numbers, no classes')
+    ('dog (100.0 %), cat (0.0 %)', '7 numbers, no classes')
     """
     if classifies is False or output.ndim != 2:
         return f"{output[0].numel():,} numbers, no classes"
@@ -206,9 +206,7 @@ def answered(output: Tensor, classifies: bool | None, names: Sequence[str] | Non
     known = names is not None and len(names) == count
     best = output[0].softmax(dim=-1).topk(min(BEST, count))
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return ", ".join(
-        f"{names[i] if known else f'class {i}'} {share:.1%}".replace("%", " %") for i, share in pairs
-    )
+    return ", ".join(f"{names[i] if known else f'class {i}'} ({100 * share:.1f} %)" for i, share in pairs)
 
 
 def drawn(picture: Tensor, made: dict[str, np.ndarray], name: str, answer: str):
@@ -218,9 +216,12 @@ def drawn(picture: Tensor, made: dict[str, np.ndarray], name: str, answer: str):
     columns = min(len(made) + 1, COLUMNS)
     rows = -(-(len(made) + 1) // columns)
     height = min(2 * 2.4, 2.4 * picture.shape[-2] / picture.shape[-1])
-    figure = Figure(figsize=(3.4 * columns, (height + 0.4) * rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(3.1 * columns, (height + 0.4) * rows + 0.6), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     plots.image(picture, "the picture", panels[0])
+    panels[0].set_axis_on()  # a frame round it, as a picture may be white at its sides
+    panels[0].set(xticks=[], yticks=[])
+    panels[0].spines[:].set_color("#cccccc")
     for (kind, values), ax in zip(made.items(), panels[1:], strict=False):
         plots.overlay(picture, values, "value", kind.replace("_", " "), ax)
     for ax in panels[len(made) + 1 :]:

@@ -144,7 +144,8 @@ def of_vit_pytorch(model: nn.Module) -> Description:
     if room == "simple_vit_with_register_tokens":
         raise ValueError("this SimpleViT's registers stand behind its patches, where no prefix is")
     if room in VIT_PYTORCH_WITHOUT_PREFIX:
-        found.num_prefix_tokens, found.reads, found.classifies = 0, "mean", True
+        found.num_prefix_tokens, found.reads = 0, "mean"
+        found.classifies = isinstance(model.linear_head, nn.Linear)  # of one kind it is a norm
     elif room in VIT_PYTORCH_WITH_CLASS_TOKEN and isinstance(getattr(model, "cls_token", None), Tensor):
         found.num_prefix_tokens, found.prefix = model.cls_token.shape[-2], ("class token",)
         mean = "mean_all" if found.num_prefix_tokens else "mean"

@@ -84,21 +84,8 @@ def outputs_by_depth(model: nn.Module | View, images: Tensor) -> list[Tensor]:
 def tokens_by_depth(view: View, images: Tensor) -> list[Tensor]:
     """What the first block of a view's model is given, and what each block makes: each (B, T, D)."""
     blocks = list(dict.fromkeys(view.description.blocks))  # one may be used again and again
-    outputs: list[Tensor] = []
-
-    def before(block: nn.Module, args: tuple, kwargs: dict) -> None:
-        if not outputs:
-            given = (*args, *kwargs.values())
-            outputs.append(next(each for each in given if isinstance(each, Tensor)))
-
-    def after(block: nn.Module, args: tuple, output) -> None:
-        outputs.append(output[0] if isinstance(output, tuple) else output)
-
-    with ExitStack() as undo:
-        for block in blocks:
-            undo.enter_context(block.register_forward_pre_hook(Hook(before), with_kwargs=True))
-            undo.enter_context(block.register_forward_hook(Hook(after)))
-        view(images)
+    in_parts = all(isinstance(block, nn.ModuleList) for block in blocks)
+    outputs = of_parts(view, images, blocks) if in_parts else of_blocks(view, images, blocks)
     (rows, columns), name = view.grid_of(tuple(images.shape[-2:])), type(view.model).__name__
     if len(outputs) != view.num_layers + 1:
         raise ValueError(
@@ -112,6 +99,60 @@ def tokens_by_depth(view: View, images: Tensor) -> list[Tensor]:
                 f"a block of this {name} makes {tuple(output.shape)}, where tokens are {expected} and a width"
             )
     return outputs
+
+
+def of_blocks(view: View, images: Tensor, blocks: list[nn.Module]) -> list[Tensor]:
+    """The tokens before and after each block, of blocks that are called as a whole."""
+    outputs: list[Tensor] = []
+
+    def before(block: nn.Module, args: tuple, kwargs: dict) -> None:
+        if not outputs:
+            outputs.append(first_tensor(args, kwargs))
+
+    def after(block: nn.Module, args: tuple, output) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    with ExitStack() as undo:
+        for block in blocks:
+            undo.enter_context(block.register_forward_pre_hook(Hook(before), with_kwargs=True))
+            undo.enter_context(block.register_forward_hook(Hook(after)))
+        view(images)
+    return outputs
+
+
+ENDS = (lambda given, made: given + made, lambda given, made: made)  # what a block's last part may leave
+
+
+def of_parts(view: View, images: Tensor, blocks: list[nn.ModuleList]) -> list[Tensor]:
+    """The same of blocks that are lists of parts, as vit-pytorch's, which no call shows as a whole.
+
+    What a block makes is what the next one's first part is given. That of the last is what the model makes of
+    its last part's input and output, their sum or the output, as is seen in the blocks before it. Raises
+    ValueError where that is not seen.
+    """
+    given: list[Tensor] = []
+    last: list[tuple[Tensor, Tensor]] = []
+    begin = Hook(lambda part, args, kwargs: given.append(first_tensor(args, kwargs)))
+    end = Hook(lambda part, args, kwargs, made: last.append((first_tensor(args, kwargs), made)))
+    with ExitStack() as undo:
+        for block in blocks:
+            undo.enter_context(block[0].register_forward_pre_hook(begin, with_kwargs=True))
+            undo.enter_context(block[-1].register_forward_hook(end, with_kwargs=True))
+        view(images)
+    whole = len(given) == len(last) > 1 and all(isinstance(made, Tensor) for _, made in last)
+    for left in ENDS if whole else ():
+        pairs = [(left(*end), tokens) for end, tokens in zip(last, given[1:], strict=False)]
+        if all(made.shape == tokens.shape and torch.allclose(made, tokens) for made, tokens in pairs):
+            return [*given, left(*last[-1])]
+    raise ValueError(
+        f"the blocks of this {type(view.model).__name__} are lists of parts, and what their model makes of a "
+        f"block's last part is not seen{'' if len(given) > 1 else ', as there is one block alone'}"
+    )
+
+
+def first_tensor(args: tuple, kwargs: dict) -> Tensor:
+    """The tokens among what a block is called with."""
+    return next(each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
 
 
 def central_unit(output: Tensor, model: nn.Module | View, images: Tensor) -> Tensor:
