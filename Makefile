@@ -22,9 +22,16 @@ quick: .venv/test.installed ## the inner loop: lint and unit tests
 	.venv/bin/ruff format --check .
 	$(PYTEST) -m "not slow"
 
-bench: .venv/bench.installed ## speed beside timm, vit-pytorch, Hugging Face and torchvision, for about ten minutes
+bench: .venv/bench.installed build/rivals.installed ## speed beside other libraries, of models and of maps, for about half an hour
 	.venv/bin/python tests/benchmarks/bench.py
 	.venv/bin/python tests/benchmarks/time_to_accuracy.py
+	.venv/bin/python tests/benchmarks/attention.py
+
+# What maps are compared with, without what they ask for: it is there already, or only draws.
+build/rivals.installed: Makefile | .venv/bench.installed
+	.venv/bin/python -m pip install --disable-pip-version-check --no-deps --upgrade --target build/rivals \
+	  fast-vit-rollout==0.1.1 torchxai-explain==0.3.0 opencv-python-headless==5.0.0.93
+	@touch $@
 
 site: .venv/site.installed ## the course as static pages, for reading without a kernel
 	.venv/bin/python tests/course_site.py

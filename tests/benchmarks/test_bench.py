@@ -1,5 +1,9 @@
 """The benchmark compares equal models, and its arithmetic is right."""
 
+import subprocess
+import sys
+
+import attention
 import bench
 import peers
 import pytest
@@ -89,3 +93,55 @@ def test_a_step_of_a_peer_is_one_of_adamw():
     bench.peer_step(model, images, labels, bench.Run(CPU, "fp32"))()
     moved = (model[1].weight - before).abs()  # Adam's first step moves every weight by the learning rate
     torch.testing.assert_close(moved, torch.full_like(moved, bench.LEARNING_RATE), rtol=0.05, atol=0)
+
+
+# ------------------------------------------------------------------------------------- maps of attention
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    pytest.importorskip("timm")
+    monkeypatch.setattr(attention, "VARIANT", "Ti/16")
+    return attention.make("timm", 32), torch.randn(2, 3, 32, 32)
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios():
+    seconds = {"map": [2.0, 9.0, 3.0], "pass": [1.0, 1.0, 3.0]}
+    assert attention.ratio(seconds, "map", "pass") == 2.0
+
+
+def test_the_first_turn_does_not_count(monkeypatch):
+    turns = []
+    seconds = attention.rounds_of({"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, 2)
+    assert turns == ["a", "b"] * 3  # turn by turn
+    assert [len(each) for each in seconds.values()] == [2, 2]
+
+
+def test_everything_that_is_measured_runs(tiny):
+    own = attention.make("vitlab", 32)
+    for model, name in ((own, "vitlab"), (tiny[0], "timm")):
+        for what in attention.contenders(name):
+            attention.prepare(what, model, tiny[1])()
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_definition_is_our_rollout(tiny):
+    model, images = tiny
+    made = attention.prepare("rollout", model, images)()
+    for image, map_ in zip(images, made, strict=True):
+        wanted = attention.definition(model, image)
+        torch.testing.assert_close(map_.flatten().double(), wanted, atol=1e-6, rtol=0)
+        assert wanted.std() > 1e-3
+
+
+def test_we_are_compared_at_the_same_settings():
+    seconds = {attention.strict("torchxai-explain"): [1.0], "torchxai-explain, by default": [3.0]}
+    assert attention.faster(seconds) == ["3.00 times as fast as torchxai-explain, by default"]
+    assert attention.strict("torchxai-explain") == "rollout, max, 90% discarded"
+
+
+def test_peaks_are_those_of_fresh_processes(tmp_path):
+    held = torch.ones(100_000_000)  # of this process, not of the one that is started
+    code = f"import sys; sys.path[:0] = {sys.path!r}; import attention; print(attention.peak_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < attention.peak_bytes() - held.nbytes / 2

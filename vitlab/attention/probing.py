@@ -28,7 +28,7 @@ def probe(model: nn.Module, description: Description) -> tuple[list[int], list[i
     grid, images = description.grid(description.image_size), probe_images(model, description)
     seen = []
     with evaluating(model), torch.random.fork_rng(devices=[]), inside(model) as active:
-        with uncompiled(), Seeing(lambda each: seen.append((each, list(active)))):
+        with uncompiled(), Seeing(lambda each: seen.append((kept_of(each, first=not seen), list(active)))):
             try:
                 description.call(model, images)
             except (RuntimeError, AssertionError, TypeError, IndexError, KeyError) as error:
@@ -55,6 +55,11 @@ def probe(model: nn.Module, description: Description) -> tuple[list[int], list[i
             kept.append(weights)
     check_order(kept[0], grid, description.num_prefix_tokens)
     return plan, [weights.shape[1] for weights in weights_seen], pooling
+
+
+def kept_of(seen: Seen, first: bool) -> Seen:
+    """What is kept of an attention: the weights of the first, whose order is looked at; else a shape."""
+    return seen if first else Seen(torch.empty_like(seen.weights, device="meta"), seen.changed)
 
 
 def probe_images(model: nn.Module, description: Description) -> Tensor:
