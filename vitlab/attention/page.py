@@ -53,7 +53,7 @@ def page(model: str, shown: Sequence["Shown"], skipped: dict[str, str]) -> str:
 </head>
 <body>
 <h1>{title}</h1>
-<p>{counted(len(shown), "picture")}. Each map has a scale of its own. A click shows it in full size;
+<p>{counted(len(shown), "picture")}. Each map has a scale of its own. A click shows maps in full size;
 the numbers are in the .npz files.</p>
 {left_out(skipped)}<nav aria-label="Pictures">
 <ol>
