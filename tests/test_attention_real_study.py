@@ -50,13 +50,13 @@ def weights_of(vit, images):
 @pytest.mark.parametrize(("name", "first"), [("rollout", 0), ("rollout_after_first", 1), ("rollout_late", 4)])
 def test_rollout_of_some_layers_by_loop(stand_in, images, name, first):
     vit, _ = stand_in
-    weights, made = weights_of(vit, images), study.REAL_MAPS[name](focus(), images)
-    assert made.shape == (2, 16, 16)
+    weights, made = weights_of(vit, images), study.rolled(focus(), images, name)
+    assert made.shape == (2, 257, 257)
     for image in range(2):
         row = np.eye(257)[0]
         for layer in reversed(range(first, 6)):
             row = row @ (weights[layer, image].mean(0) / 2 + np.eye(257) / 2)
-        np.testing.assert_allclose(made[image].flatten(), row[1:], rtol=1e-4, atol=1e-8)
+        np.testing.assert_allclose(made[image, 0], row, rtol=1e-4, atol=1e-8)
 
 
 def test_what_asks_the_head_by_hand(stand_in, images):
@@ -78,7 +78,7 @@ def test_what_asks_the_head_by_hand(stand_in, images):
 
 def test_a_row_says_what_loops_say(stand_in, tmp_path):
     arguments = ["score-real", "--images", str(IMAGES), "--folder", str(tmp_path), "--precision", "fp32"]
-    main([*arguments, "--only", "map=class_attention", "map=centred_gaussian"])
+    main([*arguments, "--only", "pictures=scenes", "map=class_attention", "map=centred_gaussian"])
     rows = studies.read_rows(tmp_path / "real_attention_scores.csv")
     assert [(row["map"], row["status"]) for row in rows] == [
         ("class_attention", "done"),
@@ -121,10 +121,21 @@ def loop_scores(made, masks):
 
 
 def test_rollout_is_not_ahead_of_itself_and_rows_stay(stand_in, tmp_path):
-    arguments = ["score-real", "--images", "2", "--folder", str(tmp_path), "--precision", "fp32", "--only"]
+    arguments = ["score-real", "--images", "2", "--folder", str(tmp_path), "--precision", "fp32"]
+    arguments += ["--only", "pictures=scenes"]
     main([*arguments, "map=rollout"])
     (row,) = studies.read_rows(tmp_path / "real_attention_scores.csv")
     assert {row[f"iou_over_rollout{end}"] for end in ("", "_low", "_high")} == {0}
+    scenes = data.scenes(2, 0, 224, split="test")
+    weights = weights_of(stand_in[0], data.normalise(scenes.images)).mean(2)  # (L, B, T, T)
+    differences = []
+    for image in range(2):
+        product = np.eye(257)
+        for layer in weights[:, image]:
+            product = (layer / 2 + np.eye(257) / 2) @ product
+        mine, mean = product[0, 1:], product.mean(0)[1:]
+        differences.append(abs(mine / mine.sum() - mean / mean.sum()).sum() / 2)
+    assert row["row_difference"] == pytest.approx(np.mean(differences), abs=1e-4)
     file = tmp_path / "real_attention_scores.csv"
     marked = file.read_text().replace(row["machine"], "another machine")
     file.write_text(marked)
@@ -145,6 +156,17 @@ def test_where_the_model_is_not_one_sentence_says_so(monkeypatch, tmp_path, caps
         main(["score-real", "--folder", str(tmp_path)])
     assert "it is not on this machine: fetch it" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_photographs_are_scored_against_their_own_masks(stand_in, tmp_path):
+    arguments = ["score-real", "--images", "2", "--folder", str(tmp_path), "--precision", "fp32", "--only"]
+    main([*arguments, "pictures=photographs", "map=centred_chroma"])
+    (row,) = studies.read_rows(tmp_path / "real_attention_scores.csv")
+    photographs = data.photos_with_masks(224)
+    made = baselines.chroma(photographs.images, 14) * baselines.centred_gaussian(photographs.images, 14)
+    scores = loop_scores(made, photographs.masks)
+    assert row["images"] == len(photographs.names) >= 12
+    assert {name: row[name] for name in scores} == pytest.approx(scores, abs=2e-3)
 
 
 def test_too_few_scenes_are_refused():

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import vitlab
-from vitlab.embeddings import PatchEmbed, resize_pos_embed, sincos2d
+from vitlab.embeddings import PatchEmbed, principal_filters, resize_pos_embed, sincos2d
 
 GRIDS = [((4, 4), (6, 6)), ((4, 4), (3, 5)), ((4, 6), (7, 5)), ((2, 8), (4, 4)), ((7, 7), (3, 9))]
 ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracles" / "jax" / "posembed_resize_jax.npz"
@@ -187,3 +187,21 @@ def test_a_grid_has_whole_sides():
     assert torch.equal(resize_pos_embed(table, 3, 5), resize_pos_embed(table, (3, 3), (5, 5)))
     with pytest.raises(ValueError, match=r"pair \(height, width\); got \(0, 4\)"):
         resize_pos_embed(table, (3, 3), (0, 4))
+
+
+def test_principal_filters_by_the_covariance():
+    weight = torch.randn(30, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    filters, shares = principal_filters(weight, count=5)
+    values, vectors = np.linalg.eigh(np.cov(weight.flatten(1).double().numpy(), rowvar=False))
+    for i in range(5):
+        mine, theirs = filters[i].flatten().double().numpy(), vectors[:, -1 - i]
+        assert abs(mine @ theirs) == pytest.approx(1, abs=1e-5)  # but for the sign
+        assert shares[i] == pytest.approx(values[-1 - i] / values.sum(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"), [((5, 3, 2, 2), 5), ((30, 1, 2, 2), 5), ((30, 12), 3), ((30, 3, 2, 2), 0)]
+)
+def test_principal_filters_that_there_are_not(shape, count):
+    with pytest.raises(ValueError, match="at most D - 1 and C·P·P components"):
+        principal_filters(torch.zeros(shape), count)

@@ -269,6 +269,19 @@ def test_position_similarity_agrees_with_a_loop():
     assert np.isnan(tiled[rows]).all()
 
 
+def test_position_similarity_of_every_other_row_and_column():
+    embeddings = torch.randn(20, 6)
+    all_maps = shown(plots.position_similarity(embeddings, (4, 5)))
+    ax = plots.position_similarity(embeddings, (4, 5), every=2)
+    some = shown(ax)
+    assert some.shape == (2 * 5 - 1, 3 * 6 - 1)
+    for row, column in ((0, 0), (1, 2)):
+        one = some[row * 5 : row * 5 + 4, column * 6 : column * 6 + 5]
+        same = all_maps[2 * row * 5 : 2 * row * 5 + 4, 2 * column * 6 : 2 * column * 6 + 5]
+        np.testing.assert_array_equal(one, same)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "3", "5"]
+
+
 def test_position_similarity_refuses_the_class_token():
     with pytest.raises(ValueError, match=r"without the class token; got \(50, 8\)"):
         plots.position_similarity(torch.zeros(50, 8), (7, 7))

@@ -68,17 +68,29 @@ def words(row, query):
     )
 
 
+def own(weights, query):
+    """How far a row of the rollout is from the mean row, by loops over the patches."""
+    joint = rolled(weights)
+    row, mean = (each[1:] / each[1:].sum() for each in (joint[query], joint.mean(0)))
+    apart = sum(abs(float(p) - float(q)) for p, q in zip(row, mean, strict=True)) / 2
+    return f" It differs from the mean row by {apart:.1%}.".replace("%", " %")
+
+
 def test_the_captions_numbers(explorer, images):
     weights = recorded(trained(), images["floats"])
     explorer.set(image="floats", layer=2, head=2, query=5)
     assert explorer.caption.splitlines() == [
         f"floats, query: patch 5 (row 2, column 2). Layer 2, head 2: {words(weights[1, 1, 5], 5)}",
-        "Rollout through layer 2 (heads: mean, discarded: 0%): " + words(rolled(weights[:2])[5], 5),
+        "Rollout through layer 2 (heads: mean, discarded: 0%): "
+        + words(rolled(weights[:2])[5], 5)
+        + own(weights[:2], 5),
     ]
     explorer.set(layer=3, head=0, query=0)
     assert explorer.caption.splitlines() == [
         f"floats, query: the class token. Layer 3, mean of heads: {words(weights[2].mean(0)[0], 0)}",
-        "Rollout through layer 3 (heads: mean, discarded: 0%): " + words(rolled(weights)[0], 0),
+        "Rollout through layer 3 (heads: mean, discarded: 0%): "
+        + words(rolled(weights)[0], 0)
+        + own(weights, 0),
     ]
 
 

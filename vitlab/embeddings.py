@@ -39,6 +39,28 @@ class PatchEmbed(nn.Module):
         return after(F.linear(patches, self.proj.weight.flatten(1), self.proj.bias))
 
 
+def principal_filters(weight: Tensor, count: int = 28) -> tuple[Tensor, Tensor]:
+    """The first principal components of the filters of a patch projection, and what each explains.
+
+    The paper's figure 7 (left): (D, C, P, P) -> (count, C, P, P) of length 1, and shares (count,) of the
+    filters' variance, the largest first. The sign of a component means nothing. Raises ValueError where there
+    are not as many components, and for weights of another shape.
+
+    >>> filters, shares = principal_filters(PatchEmbed(4, 3, 96).proj.weight, count=8)
+    >>> filters.shape, bool((shares.diff() <= 0).all())
+    (torch.Size([8, 3, 4, 4]), True)
+    """
+    if weight.ndim != 4 or not 1 <= count <= min(len(weight) - 1, weight[0].numel()):
+        raise ValueError(
+            f"filters (D, C, P, P) have at most D - 1 and C·P·P components; got {tuple(weight.shape)} and "
+            f"count {count}"
+        )
+    flat = weight.detach().cpu().double().flatten(1)
+    _, lengths, components = torch.linalg.svd(flat - flat.mean(dim=0), full_matrices=False)
+    shares = lengths**2 / (lengths**2).sum()
+    return components[:count].unflatten(1, weight.shape[1:]).float(), shares[:count].float()
+
+
 def sincos2d(grid: tuple[int, int], embed_dim: int, temperature: float = 10_000.0) -> Tensor:
     """A fixed 2-D table of sines and cosines, (N, D), in reading order.
 

