@@ -111,6 +111,10 @@ def test_a_folder_of_transformers(pictures, folder_of_transformers, tmp_path):
         for weights in told.attentions:
             rolled = (weights[0].mean(dim=0) + torch.eye(13)) / 2 @ rolled
         assert found["rollout"] == pytest.approx(rolled[0, 1:].reshape(3, 4).numpy(), abs=1e-6)
+        mine, mean = rolled[0, 1:].numpy(), rolled.mean(dim=0)[1:].numpy()
+        apart = abs(mine / mine.sum() - mean / mean.sum()).sum() / 2
+        words = re.search(r"; rollout differs from the mean row by ([\d.]+) %$", answer_in(found))
+        assert float(words[1]) == pytest.approx(100 * apart, abs=0.06)
         assert {"attention_gradient", "relevance"} < found.keys()
         shares = told.logits[0].softmax(dim=0)
         best = int(shares.argmax())

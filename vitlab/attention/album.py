@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from vitlab import __version__, plots
 from vitlab.alt_text import alt_text
-from vitlab.attention.maps import compute
+from vitlab.attention.maps import compute, rollout_and_difference
 from vitlab.attention.page import page
 from vitlab.attention.reading import check_reads, covered
+from vitlab.attention.rollout import difference_in_words
 from vitlab.attention.view import View
 from vitlab.checkpoints import write_whole
 from vitlab.data.folders import visible, why_skipped
@@ -36,7 +37,7 @@ INDEX = "index.html"
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture in the album: its name, what the model answered, its PNG's alternative text and size."""
+    """A picture in the album: its name, answer and remarks, its PNG's alternative text and size."""
 
     name: str
     answer: str
@@ -118,13 +119,13 @@ def make(album: Album, name: str, picture: Tensor, source: str) -> Shown:
     if not output.isfinite().all():
         raise ValueError(f"the output of {album.model} for {name} has values that are no numbers")
     answer = answered(output, view.classifies, album.class_names)
-    made = {key: values[0].cpu().numpy() for key, values in compute(view, images, None, album.maps).items()}
-    figure = drawn(covered(picture, view), made, name, answer)
+    made, remarks = maps_of(view, images, album.maps)
+    figure = drawn(covered(picture, view), made, name, answer, remarks)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI)
-    shown = Shown(
-        name, answer, alt_text(figure), tuple(round(side * DPI) for side in figure.get_size_inches())
-    )
+    said = "; ".join([answer, *(f"{kind} {remark}" for kind, remark in remarks.items())])
+    size = tuple(round(side * DPI) for side in figure.get_size_inches())
+    shown = Shown(name, said, alt_text(figure), size)
     about = dict(settings=album.settings, source=source, png=sha256(png.getvalue()), shown=vars(shown))
     numbers = io.BytesIO()
     np.savez_compressed(
@@ -133,6 +134,19 @@ def make(album: Album, name: str, picture: Tensor, source: str) -> Shown:
     write_whole(album.file(name, "png"), png.getvalue())
     write_whole(album.file(name, "npz"), numbers.getvalue())
     return shown
+
+
+def maps_of(view: View, images: Tensor, names: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The maps of one image, and a remark on a rollout: whether its row is that of the token which is read.
+
+    Of a model that reads a mean of rows there is none: that row is no token's.
+    """
+    made, remarks = compute(view, images, None, [name for name in names if name != "rollout"]), {}
+    if "rollout" in names:
+        made["rollout"], difference = rollout_and_difference(view, images)
+        if view.reads in ("token", "pair"):
+            remarks["rollout"] = difference_in_words(float(difference))
+    return {name: made[name][0].cpu().numpy() for name in names}, remarks
 
 
 def find(album: Album, name: str, source: str) -> Shown | None:
@@ -209,8 +223,14 @@ def answered(output: Tensor, classifies: bool | None, names: Sequence[str] | Non
     return ", ".join(f"{names[i] if known else f'class {i}'} ({100 * share:.1f} %)" for i, share in pairs)
 
 
-def drawn(picture: Tensor, made: dict[str, np.ndarray], name: str, answer: str):
-    """The picture and its maps side by side, each with its scale, under the model's answer."""
+def drawn(
+    picture: Tensor,
+    made: dict[str, np.ndarray],
+    name: str,
+    answer: str,
+    remarks: dict[str, str] | None = None,
+):
+    """The picture and its maps side by side, each with its scale and remark, under the model's answer."""
     from matplotlib.figure import Figure
 
     columns = min(len(made) + 1, COLUMNS)
@@ -222,8 +242,10 @@ def drawn(picture: Tensor, made: dict[str, np.ndarray], name: str, answer: str):
     panels[0].set_axis_on()  # a frame round it, as a picture may be white at its sides
     panels[0].set(xticks=[], yticks=[])
     panels[0].spines[:].set_color("#cccccc")
+    remarks = remarks or {}
     for (kind, values), ax in zip(made.items(), panels[1:], strict=False):
-        plots.overlay(picture, values, "value", kind.replace("_", " "), ax)
+        title = "\n".join([kind.replace("_", " "), *([remarks[kind]] if kind in remarks else [])])
+        plots.overlay(picture, values, "value", title, ax)
     for ax in panels[len(made) + 1 :]:
         ax.remove()
     room = 30 * columns  # letters in a line

@@ -32,7 +32,7 @@ from vitlab.attention.reading import (
     rows_read,
     through,
 )
-from vitlab.attention.rollout import check_fusion, mixing
+from vitlab.attention.rollout import check_fusion, mixing, row_difference
 from vitlab.attention.tracing import Taker, at_once, frozen, trace_back
 from vitlab.attention.view import View
 from vitlab.attention.watching import watching
@@ -62,18 +62,38 @@ def rollout(
     >>> rollout(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 7, 7])
     """
+    return rollout_and_difference(model, images, head_fusion, discard_ratio)[0]
+
+
+def rollout_and_difference(
+    model: ViT | View, images: Tensor, head_fusion: str = "mean", discard_ratio: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """`rollout`, and how far its row is from the mean row of all tokens, (B,), as `row_difference` says.
+
+    Where that is near 0, the map is not the class token's own: every token would show it. It takes one more
+    row on the way back through the layers.
+
+    >>> from vitlab import ViTConfig
+    >>> made, difference = rollout_and_difference(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28))
+    >>> made.shape, difference.shape
+    (torch.Size([2, 7, 7]), torch.Size([2]))
+    """
     check_fusion(head_fusion, discard_ratio)
     mix = partial(mixing, head_fusion=head_fusion, discard_ratio=discard_ratio)
+    differences = []
 
     def rolled(view: View, some: Tensor) -> Tensor:
         layers = taken(view, some, dict.fromkeys(range(view.num_layers), mix))
-        rows = rows_read(view, layers[0].shape[-1], layers[0], layers.pop(POOLING, None))
+        own = rows_read(view, layers[0].shape[-1], layers[0], layers.pop(POOLING, None))
+        rows = torch.stack([own, torch.full_like(own, 1 / own.shape[-1])], dim=1)  # (B or 1, 2, T)
         with full_precision(some.device):
             for layer in reversed(range(view.num_layers)):
-                rows = (rows[:, None] @ layers.pop(layer))[:, 0]
-        return rows
+                rows = rows @ layers.pop(layer)
+        differences.append(row_difference(rows[:, 0], rows[:, 1], view.num_prefix_tokens))
+        return rows[:, 0]
 
-    return by_groups(rolled, model, images, kept=lambda view: view.num_layers)
+    made = by_groups(rolled, model, images, kept=lambda view: view.num_layers)
+    return made, torch.cat(differences)
 
 
 def class_attention(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
