@@ -37,6 +37,7 @@ from vitlab.widgets.encoder import HeadExplorer
 from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.fine_tuning import LabelsExplorer, ResolutionExplorer
 from vitlab.widgets.head_distances import HeadDistanceExplorer
+from vitlab.widgets.image_sizes import ImageSizeExplorer
 from vitlab.widgets.live_curves import LiveCurves
 from vitlab.widgets.patch_vector import PatchVectorExplorer
 from vitlab.widgets.patching import PatchExplorer
@@ -54,6 +55,7 @@ __all__ = [
     "HeadDistanceExplorer",
     "HeadExplorer",
     "LabelsExplorer",
+    "ImageSizeExplorer",
     "LiveCurves",
     "MapExplorer",
     "PatchExplorer",
