@@ -228,6 +228,19 @@ def rows_divided_from_the_other_side(fused):
 
 
 @right("6.4")
+def head_by_head_in_one_batch(weights):
+    heads, tokens = weights.shape[1], weights.shape[-1]
+    left = (weights[0].sum(dim=0) - weights[0]) / (heads - 1)  # (heads, T, T)
+    identity = torch.eye(tokens, dtype=weights.dtype)
+    above = identity
+    for layer in reversed(weights[1:].mean(dim=1)):
+        above = above @ (layer + identity) / 2
+    rows = above[0] @ (left + identity) / 2  # (heads, T)
+    whole = above[0] @ (weights[0].mean(dim=0) + identity) / 2
+    return rows[:, 1 + whole[1:].argmax()]
+
+
+@right("6.5")
 def distance_query_by_query(attention, grid_size, patch_size):
     rows, columns = grid_size
     y, x = (
@@ -239,19 +252,6 @@ def distance_query_by_query(attention, grid_size, patch_size):
         seen = attention[:, :, 1 + query, 1:]  # (B, heads, N)
         total = total + (seen @ steps) / seen.sum(dim=-1) * patch_size
     return total.mean(dim=0) / (rows * columns)
-
-
-@right("6.5")
-def head_by_head_in_one_batch(weights):
-    heads, tokens = weights.shape[1], weights.shape[-1]
-    left = (weights[0].sum(dim=0) - weights[0]) / (heads - 1)  # (heads, T, T)
-    identity = torch.eye(tokens, dtype=weights.dtype)
-    above = identity
-    for layer in reversed(weights[1:].mean(dim=1)):
-        above = above @ (layer + identity) / 2
-    rows = above[0] @ (left + identity) / 2  # (heads, T)
-    whole = above[0] @ (weights[0].mean(dim=0) + identity) / 2
-    return rows[:, 1 + whole[1:].argmax()]
 
 
 # --- 07 ----------------------------------------------------------------------------------------------------

@@ -290,111 +290,7 @@ def _step_softmax(fused):
     return _halved(fused).softmax(dim=-1)
 
 
-# ---------------------------------------------------------------------------------------- 6.4 distance
-
-
-def _distance_cases(generator):
-    yield _softmaxed(generator, 2, 3, 13, 13), (3, 4), 4
-    yield _softmaxed(generator, 3, 2, 11, 11), (2, 5), 7
-    yield _softmaxed(generator, 2, 4, 9, 9, dtype=torch.float64), (4, 2), 16
-
-
-def _distance(attention, grid_size, patch_size):
-    return _distance_with(attention, grid_size, patch_size)
-
-
-def _distance_with(attention, grid_size, patch_size, measure=math.dist, renormalise=True, first=1):
-    """Mean over images and queries of the attention-weighted distance, per head; parts to get wrong."""
-    batch, heads, _, _ = attention.shape
-    rows, columns = grid_size
-    places = [(row, column) for row in range(rows) for column in range(columns)]
-    means = attention.new_zeros(heads)
-    for head in range(heads):
-        for b in range(batch):
-            for i, one in enumerate(places):
-                row = attention[b, head, first + i, first : first + len(places)]
-                total = row.sum() if renormalise else 1.0
-                for j, other in enumerate(places):
-                    means[head] += row[j] / total * measure(one, other) * patch_size
-    return means / (batch * len(places))
-
-
-def _distance_dropped(attention, grid_size, patch_size):
-    return _distance_with(attention, grid_size, patch_size, renormalise=False)
-
-
-def _distance_in_patches(attention, grid_size, patch_size):
-    return _distance_with(attention, grid_size, 1)
-
-
-def _distance_shifted(attention, grid_size, patch_size):
-    return _distance_with(attention, grid_size, patch_size, first=0)
-
-
-def _distance_swapped(attention, grid_size, patch_size):
-    return _distance_with(attention, grid_size[::-1], patch_size)
-
-
-def _distance_squared(attention, grid_size, patch_size):
-    return _distance_with(attention, grid_size, patch_size, lambda one, other: math.dist(one, other) ** 2)
-
-
-def _distance_by_streets(attention, grid_size, patch_size):
-    def streets(one, other):
-        return abs(one[0] - other[0]) + abs(one[1] - other[1])
-
-    return _distance_with(attention, grid_size, patch_size, streets)
-
-
-def _distance_summed(attention, grid_size, patch_size):
-    return _distance(attention, grid_size, patch_size) * math.prod(grid_size)
-
-
-def _distances(attention, grid_size, patch_size):
-    """The attention among patches, and the table of their distances (N, N)."""
-    rows, columns = grid_size
-    places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(attention.dtype)
-    return attention[..., 1:, 1:], torch.cdist(places, places) * patch_size
-
-
-def _distance_without_keepdim(attention, grid_size, patch_size):
-    patches, distances = _distances(attention, grid_size, patch_size)
-    return (patches / patches.sum(dim=-1) * distances).sum(dim=-1).mean(dim=(0, 2))
-
-
-def _distance_columns(attention, grid_size, patch_size):
-    patches, distances = _distances(attention, grid_size, patch_size)
-    return (patches / patches.sum(dim=-2, keepdim=True) * distances).sum(dim=-1).mean(dim=(0, 2))
-
-
-def _distance_softmax(attention, grid_size, patch_size):
-    patches, distances = _distances(attention, grid_size, patch_size)
-    return (patches.softmax(dim=-1) * distances).sum(dim=-1).mean(dim=(0, 2))
-
-
-def _distance_mean_of_keys(attention, grid_size, patch_size):
-    return _distance(attention, grid_size, patch_size) / math.prod(grid_size)
-
-
-def _distance_divided_late(attention, grid_size, patch_size):
-    left = attention[..., 1:, 1:].sum(dim=-1).mean(dim=(0, 2))
-    return _distance_dropped(attention, grid_size, patch_size) / left
-
-
-def _distance_in_line(attention, grid_size, patch_size):
-    columns = grid_size[1]
-
-    def in_line(one, other):
-        return abs((one[0] - other[0]) * columns + one[1] - other[1])
-
-    return _distance_with(attention, grid_size, patch_size, in_line)
-
-
-def _distance_of_images(attention, grid_size, patch_size):
-    return torch.stack([_distance(image[None], grid_size, patch_size) for image in attention])
-
-
-# ------------------------------------------------------------------------- 6.5 the head that did it
+# ------------------------------------------------------------------------- 6.4 the head that did it
 
 
 def _one_image_cases(generator):
@@ -510,6 +406,110 @@ def _without_residual(weights):
 def _in_layer_one_alone(weights):
     patch = _brightest(weights)
     return torch.stack([fused[0, patch] for fused in _others(weights[0])])
+
+
+# ---------------------------------------------------------------------------------------- 6.5 distance
+
+
+def _distance_cases(generator):
+    yield _softmaxed(generator, 2, 3, 13, 13), (3, 4), 4
+    yield _softmaxed(generator, 3, 2, 11, 11), (2, 5), 7
+    yield _softmaxed(generator, 2, 4, 9, 9, dtype=torch.float64), (4, 2), 16
+
+
+def _distance(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size, patch_size)
+
+
+def _distance_with(attention, grid_size, patch_size, measure=math.dist, renormalise=True, first=1):
+    """Mean over images and queries of the attention-weighted distance, per head; parts to get wrong."""
+    batch, heads, _, _ = attention.shape
+    rows, columns = grid_size
+    places = [(row, column) for row in range(rows) for column in range(columns)]
+    means = attention.new_zeros(heads)
+    for head in range(heads):
+        for b in range(batch):
+            for i, one in enumerate(places):
+                row = attention[b, head, first + i, first : first + len(places)]
+                total = row.sum() if renormalise else 1.0
+                for j, other in enumerate(places):
+                    means[head] += row[j] / total * measure(one, other) * patch_size
+    return means / (batch * len(places))
+
+
+def _distance_dropped(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size, patch_size, renormalise=False)
+
+
+def _distance_in_patches(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size, 1)
+
+
+def _distance_shifted(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size, patch_size, first=0)
+
+
+def _distance_swapped(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size[::-1], patch_size)
+
+
+def _distance_squared(attention, grid_size, patch_size):
+    return _distance_with(attention, grid_size, patch_size, lambda one, other: math.dist(one, other) ** 2)
+
+
+def _distance_by_streets(attention, grid_size, patch_size):
+    def streets(one, other):
+        return abs(one[0] - other[0]) + abs(one[1] - other[1])
+
+    return _distance_with(attention, grid_size, patch_size, streets)
+
+
+def _distance_summed(attention, grid_size, patch_size):
+    return _distance(attention, grid_size, patch_size) * math.prod(grid_size)
+
+
+def _distances(attention, grid_size, patch_size):
+    """The attention among patches, and the table of their distances (N, N)."""
+    rows, columns = grid_size
+    places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(attention.dtype)
+    return attention[..., 1:, 1:], torch.cdist(places, places) * patch_size
+
+
+def _distance_without_keepdim(attention, grid_size, patch_size):
+    patches, distances = _distances(attention, grid_size, patch_size)
+    return (patches / patches.sum(dim=-1) * distances).sum(dim=-1).mean(dim=(0, 2))
+
+
+def _distance_columns(attention, grid_size, patch_size):
+    patches, distances = _distances(attention, grid_size, patch_size)
+    return (patches / patches.sum(dim=-2, keepdim=True) * distances).sum(dim=-1).mean(dim=(0, 2))
+
+
+def _distance_softmax(attention, grid_size, patch_size):
+    patches, distances = _distances(attention, grid_size, patch_size)
+    return (patches.softmax(dim=-1) * distances).sum(dim=-1).mean(dim=(0, 2))
+
+
+def _distance_mean_of_keys(attention, grid_size, patch_size):
+    return _distance(attention, grid_size, patch_size) / math.prod(grid_size)
+
+
+def _distance_divided_late(attention, grid_size, patch_size):
+    left = attention[..., 1:, 1:].sum(dim=-1).mean(dim=(0, 2))
+    return _distance_dropped(attention, grid_size, patch_size) / left
+
+
+def _distance_in_line(attention, grid_size, patch_size):
+    columns = grid_size[1]
+
+    def in_line(one, other):
+        return abs((one[0] - other[0]) * columns + one[1] - other[1])
+
+    return _distance_with(attention, grid_size, patch_size, in_line)
+
+
+def _distance_of_images(attention, grid_size, patch_size):
+    return torch.stack([_distance(image[None], grid_size, patch_size) for image in attention])
 
 
 EXERCISES = [
@@ -637,6 +637,40 @@ EXERCISES = [
     ),
     Exercise(
         "6.4",
+        "the head that fills a rollout",
+        cases=_one_image_cases,
+        oracle=_without_each_head,
+        mistakes=[
+            (
+                _sought_anew,
+                "the brightest patch is sought anew without each head; follow the one that all heads make.",
+            ),
+            (
+                _head_set_to_zero,
+                "the head is set to zero and still counted; take the mean over those that remain.",
+            ),
+            (_head_alone, "each head of layer 1 stands alone here; leave it out and keep the others."),
+            (_removed_everywhere, "the head is left out in every layer; leave it out in layer 1 alone."),
+            (_removed_from_the_last, "the head is left out in the last layer; layer 1 is the first one."),
+            (
+                _class_token_as_patch,
+                "the largest share is the class token's own; look for it among the patches, from token 1 on.",
+            ),
+            (
+                _patch_shifted,
+                "the patch is one token too early: patches count from token 1, behind the class token.",
+            ),
+            (_share_lost, "this is what the patch loses; the share that it keeps is wanted."),
+            (_share_of_the_whole, "this is divided by the share with all heads; leave it as it is."),
+            (_without_residual, "the residual connection is missing: each layer is ½A + ½I."),
+            (
+                _in_layer_one_alone,
+                "this is layer 1's attention; follow it through all layers, as rollout does.",
+            ),
+        ],
+    ),
+    Exercise(
+        "6.5",
         "mean attention distance, renormalised",
         cases=_distance_cases,
         oracle=_distance,
@@ -670,40 +704,6 @@ EXERCISES = [
             (_distance_in_line, "this counts along the sequence; patches have their places on the grid."),
             (_distance_summed, "the queries are summed; average over them."),
             (_distance_of_images, "the images are still apart; average over the batch too."),
-        ],
-    ),
-    Exercise(
-        "6.5",
-        "the head that fills a rollout",
-        cases=_one_image_cases,
-        oracle=_without_each_head,
-        mistakes=[
-            (
-                _sought_anew,
-                "the brightest patch is sought anew without each head; follow the one that all heads make.",
-            ),
-            (
-                _head_set_to_zero,
-                "the head is set to zero and still counted; take the mean over those that remain.",
-            ),
-            (_head_alone, "each head of layer 1 stands alone here; leave it out and keep the others."),
-            (_removed_everywhere, "the head is left out in every layer; leave it out in layer 1 alone."),
-            (_removed_from_the_last, "the head is left out in the last layer; layer 1 is the first one."),
-            (
-                _class_token_as_patch,
-                "the largest share is the class token's own; look for it among the patches, from token 1 on.",
-            ),
-            (
-                _patch_shifted,
-                "the patch is one token too early: patches count from token 1, behind the class token.",
-            ),
-            (_share_lost, "this is what the patch loses; the share that it keeps is wanted."),
-            (_share_of_the_whole, "this is divided by the share with all heads; leave it as it is."),
-            (_without_residual, "the residual connection is missing: each layer is ½A + ½I."),
-            (
-                _in_layer_one_alone,
-                "this is layer 1's attention; follow it through all layers, as rollout does.",
-            ),
         ],
     ),
 ]
