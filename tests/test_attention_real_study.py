@@ -235,3 +235,31 @@ def test_a_model_that_reads_a_mean_gets_no_remark():
         made, remarks = album.maps_of(view, images, ("class_attention", "rollout"))
         assert list(made) == ["class_attention", "rollout"]
         assert remarks.keys() == remarked
+
+
+def test_the_table_that_ships_bears_out_what_lesson_06_says():
+    rows = studies.read_results("real_attention_scores")
+    table = {(row["pictures"], row["map"]): row for row in rows}
+    assert len(table) == 2 * 12
+    assert {row["status"] for row in rows} == {"done"}
+    assert table["scenes", "rollout"]["images"] >= 500
+    assert table["photographs", "rollout"]["images"] >= 12
+    scenes = {name: row for (kind, name), row in table.items() if kind == "scenes"}
+    photographs = {name: row for (kind, name), row in table.items() if kind == "photographs"}
+    for name in ("rollout", "head_gradient"):  # no more often than chance
+        assert scenes[name]["pointing_game_low"] <= scenes[name]["mask_share"]
+        assert scenes[name]["pointing_game_high"] < 0.2
+    for name in ("rollout_after_first", "rollout_late"):  # no better than the plain Gaussian
+        assert scenes[name]["pointing_game"] == pytest.approx(2 / 3, abs=0.03)
+        assert scenes[name]["pointing_game"] < scenes["centred_gaussian"]["pointing_game"]
+    assert scenes["centred_chroma"]["pointing_game"] == max(row["pointing_game"] for row in scenes.values())
+    assert (
+        scenes["saliency_head"]["iou_over_baseline_low"]
+        < 0
+        < scenes["saliency_head"]["iou_over_baseline_high"]
+    )
+    assert photographs["rollout"]["pointing_game_over_baseline_high"] < 0
+    assert photographs["saliency_head"]["iou_over_baseline_low"] > 0.1
+    assert 0 < photographs["class_attention"]["iou_over_baseline_low"] < 0.05
+    for row in (scenes["rollout"], photographs["rollout"]):
+        assert row["row_difference_high"] < 0.05 < scenes["rollout_late"]["row_difference_low"]

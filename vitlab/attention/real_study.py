@@ -4,7 +4,8 @@
 attention of the ViT and the saliency head that was trained on its features. Every map has one number a patch,
 so that none gains by being finer than others; of rollouts `row_difference` is told, too. On a core of an AMD
 EPYC, bf16, 500 scenes take about 40 minutes of processor time: occlusion 25, with 26 forward passes a
-picture, the input gradient 5, and the others 1 to 2.
+picture, the input gradient 5, and the others 1 to 2. Occlusion alone is in the run's precision; on 8 scenes
+bf16 moved its means by at most 0.005, an eighth of its intervals at 500.
 """
 
 import functools
