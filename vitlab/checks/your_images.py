@@ -572,11 +572,14 @@ PREDICTIONS = [
         "You saved the model and send the file to a friend. What must you tell her besides?",
         [
             ("The patch size and the width", "They are in the file: the config is stored with the weights."),
-            ("What the classes are called", "The head has three rows, and no row has a name."),
+            (
+                "How good it is, and on which pictures that was measured",
+                "No file of weights says it. With the card she knows, and can measure the same.",
+            ),
             ("The position embeddings", "They are a tensor like any other, and are in the file."),
             (
-                "Nothing: all is in the file",
-                "It gives her class 2. Ask what class 2 is, and the file is silent.",
+                "What the classes are called",
+                "Training has told the model, and the file keeps it. Other libraries' files often do not.",
             ),
         ],
         right=1,
