@@ -423,7 +423,7 @@ def test_folders_without_two_classes_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"0 classes \(none\).*subfolder"):
         data.image_folder(tmp_path, 8)
     save(tmp_path / "cat" / "0.png", Image.new("RGB", (9, 9)))
-    with pytest.raises(ValueError, match=r"1 classes \(cat\)"):
+    with pytest.raises(ValueError, match=r"1 class \(cat\)"):
         data.image_folder(tmp_path, 8)
     with pytest.raises(ValueError, match=r"0\.png is not a folder"):
         data.image_folder(tmp_path / "cat" / "0.png", 8)
@@ -744,7 +744,7 @@ def test_batches_refuse_what_they_cannot_do(numbered):
         data.batches(numbered, 0)
     with pytest.raises(ValueError, match="empty"):
         data.batches(data.Dataset(*(part[:0] for part in numbered[:2]), numbered.classes), 4)
-    with pytest.raises(ValueError, match=r"0 to 8; got 9 for image 9 \(1 of 10"):
+    with pytest.raises(ValueError, match=r"0 to 8; got 9 for image 9 \(wrong: 1 of 10"):
         data.batches(numbered._replace(classes=list("abcdefghi")), 4)
     with pytest.raises(ValueError, match=r"got -1 for image 1 \(2 of 3"):
         data.check_labels(torch.tensor([0, -1, 5]), 5)
