@@ -746,7 +746,7 @@ def test_batches_refuse_what_they_cannot_do(numbered):
         data.batches(data.Dataset(*(part[:0] for part in numbered[:2]), numbered.classes), 4)
     with pytest.raises(ValueError, match=r"0 to 8; got 9 for image 9 \(wrong: 1 of 10"):
         data.batches(numbered._replace(classes=list("abcdefghi")), 4)
-    with pytest.raises(ValueError, match=r"got -1 for image 1 \(2 of 3"):
+    with pytest.raises(ValueError, match=r"got -1 for image 1 \(wrong: 2 of 3"):
         data.check_labels(torch.tensor([0, -1, 5]), 5)
 
 
