@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # A notebook's kernel takes up to 1.6 GB, and so do JupyterLab, Chromium and what drives them.
 MEASURED := OMP_NUM_THREADS=1 .venv/bin/python tests/peak_memory.py --limit 6 .venv/bin/python
-# Two processes, of which one has all tests that start kernels and browsers: both with some take more than 6 GB.
+# Two processes, for unit tests alone: beside a browser and a kernel, a second one makes it more than 6 GB.
 PYTEST := $(MEASURED) -m pytest -n auto --maxprocesses 2
 
 .PHONY: help lab test quick bench site colab colab-check record
@@ -15,7 +15,7 @@ lab: .venv/lab.installed ## JupyterLab with the first notebook; arguments for it
 	  --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
 
 test: .venv/test.installed ## the whole suite: package, notebooks, browser
-	$(PYTEST)
+	$(MEASURED) -m pytest
 
 quick: .venv/test.installed ## the inner loop: lint and unit tests
 	.venv/bin/ruff check .
