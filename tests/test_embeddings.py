@@ -1,6 +1,8 @@
 """Projection, position tables and their resizing against loops, formulas, timm and Google's own output."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,26 @@ def test_sincos2d_by_hand():
                 angles = [place / 10_000 ** (k / (width // 4 - 1)) for k in range(width // 4)]
                 wanted += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
             torch.testing.assert_close(table[row * grid[1] + column], torch.tensor(wanted))
+
+
+LOADED_BEFORE = """
+import torch, vitlab
+from transformers import initialization
+
+with initialization.meta_device_safe_creation_ops(), torch.device("meta"):  # as from_pretrained does
+    torch.empty(1)
+with torch.device("meta"):
+    assert torch.linspace(0, 1, 2).device.type == "cpu", "transformers no longer does this"
+    model = vitlab.ViT(vitlab.ViTConfig(pos_embed="sincos2d"))
+assert {tensor.device.type for tensor in model.state_dict().values()} == {"meta"}
+"""
+
+
+def test_sincos2d_heeds_the_device_after_transformers_loaded_a_model():
+    """torch.linspace then does not: findings/linspace_after_transformers.sh (transformers 5.23, torch 2.14)."""
+    pytest.importorskip("transformers")
+    done = subprocess.run([sys.executable, "-c", LOADED_BEFORE], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
 
 
 def test_sincos2d_needs_a_width_of_fours():

@@ -73,9 +73,11 @@ def sincos2d(grid: tuple[int, int], embed_dim: int, temperature: float = 10_000.
     """
     if embed_dim % 4:
         raise ValueError(f"sincos2d needs a width divisible by 4; got {embed_dim}")
-    frequencies = temperature ** -torch.linspace(0, 1, embed_dim // 4, dtype=torch.float64)
-    axes = []
-    for positions in torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij"):
+    rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    # The device is named, as once a model of transformers 5 was loaded, torch.linspace may not heed torch.device(...).
+    steps = torch.linspace(0, 1, embed_dim // 4, dtype=torch.float64, device=rows.device)
+    frequencies, axes = temperature**-steps, []
+    for positions in (rows, columns):
         angles = positions.reshape(-1, 1) * frequencies  # (N, D/4)
         axes += [angles.sin(), angles.cos()]
     return torch.cat(axes, dim=1).float()
