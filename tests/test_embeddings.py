@@ -59,7 +59,7 @@ assert {tensor.device.type for tensor in model.state_dict().values()} == {"meta"
 
 
 def test_sincos2d_heeds_the_device_after_transformers_loaded_a_model():
-    """torch.linspace then does not: findings/linspace_after_transformers.sh (transformers 5.23, torch 2.14)."""
+    """linspace then does not (transformers 5.23, torch 2.14): findings/linspace_after_transformers.sh."""
     pytest.importorskip("transformers")
     done = subprocess.run([sys.executable, "-c", LOADED_BEFORE], capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr

@@ -74,7 +74,7 @@ def sincos2d(grid: tuple[int, int], embed_dim: int, temperature: float = 10_000.
     if embed_dim % 4:
         raise ValueError(f"sincos2d needs a width divisible by 4; got {embed_dim}")
     rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
-    # The device is named, as once a model of transformers 5 was loaded, torch.linspace may not heed torch.device(...).
+    # Once transformers 5 has loaded a model, linspace alone may not heed `with torch.device(...)`.
     steps = torch.linspace(0, 1, embed_dim // 4, dtype=torch.float64, device=rows.device)
     frequencies, axes = temperature**-steps, []
     for positions in (rows, columns):
