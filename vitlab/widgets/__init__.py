@@ -31,6 +31,7 @@ Everything expensive is computed before the explorer is built; `draw` only looks
 
 from vitlab.widgets.alike_patches import AlikePatchesExplorer
 from vitlab.widgets.attention_analysis import AttentionMapExplorer
+from vitlab.widgets.attention_step import AttentionStepExplorer
 from vitlab.widgets.data_path import DataPathExplorer
 from vitlab.widgets.embeddings import FilterExplorer, PositionExplorer
 from vitlab.widgets.encoder import HeadExplorer
@@ -48,6 +49,7 @@ from vitlab.widgets.your_images import MapExplorer, PictureUpload
 __all__ = [
     "AlikePatchesExplorer",
     "AttentionMapExplorer",
+    "AttentionStepExplorer",
     "DataPathExplorer",
     "DebugExplorer",
     "Explorer",

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vitlab.widgets.clicks import Area, clicks
 from vitlab.wording import shortened
 
 DPI = 100  # 9 pt letters are 12.5 pixels high
@@ -55,6 +56,9 @@ class Explorer:
     (width, height in pixels) is scaled to fit on white. Sliders redraw when let go, or while they move
     where `draw` is `fast` (under 50 ms).
 
+    Where `areas` says what a click on the picture sets, the picture can be clicked in pages that can send
+    clicks (see `clicks.py`); whatever a click does, a control does too.
+
     A ValueError from `draw` is shown as the caption and the old picture stays; any other error is a defect:
     it is shown and raised. `error` holds it until the next state that can be drawn.
 
@@ -82,6 +86,7 @@ class Explorer:
             control.observe(self._refresh, names="value")
         self._initial = self.state
         self._image, self._text, self.widget = self._layout()
+        self._clicks = self._listen()
         self._refresh()
         if self.error is not None:  # nothing could be drawn yet: whoever builds the explorer must know
             raise self.error
@@ -105,6 +110,15 @@ class Explorer:
         with self.hold():
             for name in filter(values.__contains__, self.controls):
                 self.controls[name].value = values[name]
+
+    def areas(self) -> list[Area]:
+        """What a click on the picture as it is now chooses; an explorer of one's own may override it."""
+        return []
+
+    def click(self, x: float, y: float) -> None:
+        """Do what a click at (x, y) does, in pixels of the picture; outside of all areas, nothing."""
+        found = next((values for area in self.areas() if (values := area.at(x, y)) is not None), {})
+        self.set(**found)
 
     def reset(self) -> None:
         """Go back to the state at the start."""
@@ -155,6 +169,7 @@ class Explorer:
         else:
             self._image.value = picture
             self._tell(caption)
+            self._show_areas()
 
     def _tell(self, caption: str, error: Exception | None = None) -> None:
         self.caption, self.error = caption, error
@@ -183,6 +198,25 @@ class Explorer:
             layout={"display": "flex", "flex_flow": "row wrap", "grid_gap": "2px 16px"},
         )
         return image, text, ipywidgets.VBox([controls, image, text])
+
+    def _listen(self) -> tuple[ipywidgets.Widget, ...]:
+        """Add what listens for clicks to the widget, where there is something to click and a way."""
+        width, height = self.size
+        listening = clicks(lambda x, y: self.click(x * width, y * height)) if self.areas() else ()
+        if listening:
+            self.widget.add_class("vitlab-clicked")
+            self.widget.children += (ipywidgets.Box(listening, layout={"display": "none"}),)
+        return listening
+
+    def _show_areas(self) -> None:
+        """Tell the page which parts of the picture can be clicked now, as shares of its width and height."""
+        for listening in self._clicks:
+            width, height = self.size
+            boxes = [area.box for area in self.areas()]
+            listening.areas = [
+                [left / width, top / height, (left + right) / width, (top + bottom) / height]
+                for left, top, right, bottom in boxes
+            ]
 
     def _repr_mimebundle_(self, **_kwargs) -> tuple[dict, dict]:
         """The live widget and, in the same output, picture and caption for readers without a kernel."""
