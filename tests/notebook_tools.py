@@ -68,13 +68,20 @@ COLAB_LINK = (
 
 
 def notebook_paths() -> list[Path]:
-    """The course's notebooks in reading order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    """The course's notebooks in reading order: the lessons, and after 04 its optional half, 04b."""
+    return sorted([*NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"), *NOTEBOOKS.glob("[0-9][0-9][a-z]_*.ipynb")])
+
+
+def optional(path: Path) -> bool:
+    """Whether a notebook is a lesson's optional half: it shares the lesson's checks and has no quiz."""
+    return path.stem[2] != "_"
 
 
 def find_notebook(name: str) -> Path:
-    """The notebook that `name` (`01`, `01_patching`, a file name or a path) stands for."""
-    matches = [path for path in notebook_paths() if path.stem.startswith(Path(name).stem)]
+    """The notebook that `name` (`01`, `04b`, `01_patching`, a file name or a path) stands for."""
+    wanted = Path(name).stem
+    matches = [path for path in notebook_paths() if path.stem.startswith(wanted)]
+    matches = [path for path in matches if path.stem.partition("_")[0] == wanted] or matches
     if len(matches) != 1:
         known = ", ".join(path.stem for path in notebook_paths())
         raise ValueError(f"{name!r} names {len(matches)} notebooks; use one of {known}")

@@ -147,7 +147,25 @@ def test_every_exercise_serves_an_objective(path):
     named = {
         name for objective in objectives(path) for kind, name in checked_by(objective) if kind == "exercises"
     }
-    assert named == set(ids_of(path.stem[1])["exercises"])
+    assert named == set(exercises_in(path))
+
+
+def exercises_in(path: Path) -> list[str]:
+    return [
+        re.search(r'check\("([^"]+)"', cell.source)[1] for cell in tools.tagged(tools.read(path), "check")
+    ]
+
+
+@pytest.mark.parametrize("number", sorted({path.stem[1] for path in LESSONS}))
+def test_each_exercise_and_prediction_of_a_lesson_is_in_one_of_its_notebooks(number):
+    paths = [path for path in LESSONS if path.stem[1] == number]
+    assert sorted(id for path in paths for id in exercises_in(path)) == sorted(ids_of(number)["exercises"])
+    shown = [id for path in paths for id in re.findall(r'^predict\("(.+?)"\)', sources(path), flags=re.M)]
+    assert sorted(shown) == sorted(ids_of(number)["predictions"])
+
+
+def sources(path: Path) -> str:
+    return "\n".join(cell.source for cell in tools.read(path).cells if cell.cell_type == "code")
 
 
 def test_names_of_tests_are_read():

@@ -11,7 +11,7 @@ import pytest
 
 from vitlab.checks import engine
 
-LESSONS = {str(int(path.stem[:2])): path for path in tools.notebook_paths() if path.stem[:2] != "00"}
+LESSONS = [path for path in tools.notebook_paths() if path.stem[:2] != "00"]
 MODULES = {  # what the checks call these modules, and how a learner would import them
     "math": "import math",
     "torch": "import torch",
@@ -54,7 +54,13 @@ def with_helpers(function, parts: dict[str, str]) -> dict[str, str]:
     return parts
 
 
-def wrong_everywhere(nb, number: str) -> tuple[nbformat.NotebookNode, list[tuple[str, str]]]:
+def asked_in(nb) -> list:
+    """The exercises that a notebook checks, in order."""
+    found = [re.search(r'check\("([^"]+)"', cell.source)[1] for cell in tools.tagged(nb, "check")]
+    return [engine.find(id, "EXERCISES") for id in found]
+
+
+def wrong_everywhere(nb) -> tuple[nbformat.NotebookNode, list[tuple[str, str]]]:
     """The beginning of a notebook, then each exercise's cell and check once for every wrong answer.
 
     Also returns the exercise and the sentence that each check has to print, in order.
@@ -62,7 +68,7 @@ def wrong_everywhere(nb, number: str) -> tuple[nbformat.NotebookNode, list[tuple
     (parameters,) = tools.tagged(nb, "parameters")
     start = next(cell for cell in nb.cells if cell.cell_type == "code" and "vitlab.start(" in cell.source)
     cells, expected = [parameters, start], []
-    exercises = engine.lesson(number, "EXERCISES")
+    exercises = asked_in(nb)
     stubs, checks = tools.tagged(nb, "exercise"), tools.tagged(nb, "check")
     assert len(stubs) == len(checks) == len(exercises)
     for stub, check, exercise in zip(stubs, checks, exercises, strict=True):
@@ -78,12 +84,13 @@ def wrong_everywhere(nb, number: str) -> tuple[nbformat.NotebookNode, list[tuple
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", LESSONS)
-def test_a_known_wrong_answer_in_its_cell_gets_its_diagnosis(number, tmp_path):
-    nb, expected = wrong_everywhere(tools.read(LESSONS[number]), number)
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_known_wrong_answer_in_its_cell_gets_its_diagnosis(path, tmp_path):
+    nb, expected = wrong_everywhere(tools.read(path))
+    exercises = asked_in(nb)
     nb = tools.execute(nb, tmp_path, QUICK=True)
     printed = [tools.printed(cell).strip().splitlines()[0] for cell in tools.tagged(nb, "check")]
-    assert len(printed) == len(expected) >= 4 * len(engine.lesson(number, "EXERCISES"))
+    assert len(printed) == len(expected) >= 4 * len(exercises)
     for line, (id, sentence) in zip(printed, expected, strict=True):
         assert line.startswith(f"Exercise {id}: not yet"), f"{sentence} -> {line}"
         assert line.endswith(f"Likely cause: {sentence}"), line
@@ -93,8 +100,8 @@ def test_most_wrong_answers_are_put_in_as_source():
     """The others are made by a function of the checks; were there many, the sweep would prove less."""
     cells = [
         as_a_cell("answer", exercise, i)
-        for number in LESSONS
-        for exercise in engine.lesson(number, "EXERCISES")
+        for path in LESSONS
+        for exercise in asked_in(tools.read(path))
         for i in range(len(exercise.mistakes))
     ]
     written = [cell for cell in cells if "def answer(" in cell]

@@ -279,3 +279,18 @@ def test_a_row_that_was_cut_off_is_named(tmp_path):
     path.write_text("\n".join([*lines, last[: last.index("done")]]))
     with pytest.raises(ValueError, match="row 4 of .* was cut off"):
         make(Measurement(), path)
+
+
+def test_results_seed_by_seed_are_those_of_the_rows():
+    rows = [
+        dict(seed=s, width=w, pool=p, accuracy=100 * s + 10 * w + len(p), status="done")
+        for s in (3, 1)
+        for w in (4, 2)
+        for p in ("mean", "token")
+    ]
+    rows.append(dict(seed=5, width=4, pool="mean", accuracy=None, status="failed"))
+    values, found = studies.by_seed(rows, "width", "accuracy", pool="token")
+    assert (values, found) == ([4, 2], [[345, 325], [145, 125]])
+    assert studies.by_seed(rows, "width", "accuracy", pool="none") == ([], [])
+    with pytest.raises(ValueError, match="no row that is done with seed 1 and width=2"):
+        studies.by_seed(rows[:6], "width", "accuracy", pool="token")

@@ -310,6 +310,26 @@ def test_evaluate_equals_a_loop_over_images():
     assert model.training
 
 
+def test_confusion_counts_what_a_loop_over_images_counts():
+    model, data = tiny(), stripes(23)
+    torch.nn.init.normal_(model.head.weight)
+    model.train()
+    wanted = torch.zeros(3, 3, dtype=torch.long)
+    with torch.no_grad():
+        for image, label in zip(data.images, data.labels, strict=True):
+            wanted[label, model.eval()(image[None] / 127.5 - 1)[0].argmax()] += 1
+    model.train()
+    run = vitlab.start(**CPU)
+    assert training.confusion(model, data, run).equal(wanted)
+    assert training.answers(model, data, run, batch_size=7).bincount(minlength=3).equal(wanted.sum(dim=0))
+    assert model.training
+    assert (wanted.trace() / 23).item() == pytest.approx(vitlab.evaluate(model, data, run)[1])
+    model.class_names = ["bottom", "middle", "top"]  # then a right answer is one with the same name
+    assert training.confusion(model, data, run).equal(wanted.flip(0))
+    with pytest.raises(ValueError, match="batch_size is at least 1"):
+        training.answers(model, data, run, batch_size=0)
+
+
 def test_labels_out_of_range_are_refused():
     data = stripes(16)
     wrong = data._replace(labels=data.labels + 1)

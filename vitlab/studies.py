@@ -271,6 +271,29 @@ def summarise(rows: list[Row], result: str, by: Iterable[str]) -> dict[tuple, tu
     }
 
 
+def by_seed(
+    rows: list[Row], setting: str, result: str = "test_accuracy", **only: Value
+) -> tuple[list[Value], list[list[float]]]:
+    """A result seed by seed: the values of `setting` in their order, and for each seed one number a value.
+
+    Only rows that are done count, and of these the ones in which every setting in `only` has its value.
+    Raises ValueError where a seed lacks one of the values.
+
+    >>> rows = [dict(seed=s, images=n, accuracy=s + n, status="done") for s in (0, 1) for n in (10, 20)]
+    >>> by_seed(rows, "images", "accuracy")
+    ([10, 20], [[10, 20], [11, 21]])
+    """
+    rows = [row for row in rows if row["status"] == "done" and only.items() <= row.items()]
+    found = {(row["seed"], row[setting]): row[result] for row in rows}
+    seeds, values = (
+        (list(dict.fromkeys(column)) for column in zip(*found, strict=True)) if found else ([], [])
+    )
+    if missing := [(seed, value) for seed in seeds for value in values if (seed, value) not in found]:
+        seed, value = missing[0]
+        raise ValueError(f"there is no row that is done with seed {seed} and {setting}={value}")
+    return values, [[found[seed, value] for value in values] for seed in seeds]
+
+
 def add_arguments(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """The options with which a module's command line offers its studies."""
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(names)}")

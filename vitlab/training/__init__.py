@@ -1,7 +1,14 @@
 """The one training loop (appendix B.1 and table 3), as a function and as `python -m vitlab.training`."""
 
 from vitlab.training.command import main
-from vitlab.training.evaluation import as_the_model_knows, check_data, evaluate, refuse_other_order
+from vitlab.training.evaluation import (
+    answers,
+    as_the_model_knows,
+    check_data,
+    confusion,
+    evaluate,
+    refuse_other_order,
+)
 from vitlab.training.history import Evaluation, History, Meter
 from vitlab.training.loop import evaluation_due, train, train_to_the_end
 from vitlab.training.recipe import Recipe, learning_rate_at, make_optimizer
@@ -18,10 +25,12 @@ __all__ = [
     "Recipe",
     "Stepper",
     "Task",
+    "answers",
     "as_the_model_knows",
     "by_recipe",
     "check_data",
     "classification",
+    "confusion",
     "evaluate",
     "evaluation_due",
     "learning_rate_at",

@@ -62,6 +62,40 @@ def evaluate(
             ) from error
 
 
+def answers(model: nn.Module, dataset: Dataset, run: Run | None = None, batch_size: int = 500) -> Tensor:
+    """The class that the model thinks likeliest for each image, (n,) int64 on the CPU, without augmentation.
+
+    >>> from vitlab import ViT, ViTConfig
+    >>> images, labels = torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.zeros(3, dtype=torch.long)
+    >>> answers(ViT(ViTConfig()), Dataset(images, labels, list("abcdefghij")))
+    tensor([0, 0, 0])
+    """
+    run = run or here()
+    if batch_size < 1:
+        raise ValueError(f"batch_size is at least 1; got {batch_size}")
+    check_data(model, dataset, "the data set", None)
+    model.to(run.device)
+    with torch.inference_mode(), evaluating(model), run.autocast():
+        parts = dataset.images.split(batch_size)
+        return torch.cat([model(data.normalise(part.to(run.device))).argmax(dim=-1).cpu() for part in parts])
+
+
+def confusion(model: nn.Module, dataset: Dataset, run: Run | None = None) -> Tensor:
+    """How many images of each class the model takes for each: (classes, classes), rows are the true classes.
+
+    Its diagonal over its rows' sums is the accuracy by class. Classes are compared by name where the model
+    knows names, as `evaluate` does it, and then stand in the model's order. Raises ValueError as it does.
+    """
+    said = answers(model, dataset, run)
+    dataset = as_the_model_knows(model, dataset, None)
+    count = len(dataset.classes)
+    if (most := int(said.max())) >= count:
+        raise ValueError(
+            f"the model answers with class {most}, and the data set has {count}, 0 to {count - 1}"
+        )
+    return (count * dataset.labels.cpu() + said).bincount(minlength=count**2).view(count, count)
+
+
 NO_MEAN = (
     "the task's loss is no mean over what it counted, so the whole data set is measured as one batch; return "
     "Outcome(loss, correct, counted, divisor) with what the loss was divided by, such as the sum of the "
