@@ -14,6 +14,7 @@ from vitlab.attention import alike, patch_features, principal_colours
 from vitlab.plots import pixels
 from vitlab.vit import ViT, attention_bytes, count_flops
 from vitlab.widgets import tiles
+from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
 from vitlab.widgets.your_images import shortened
 
@@ -109,6 +110,13 @@ class AlikePatchesExplorer(Explorer):
         low, high = (f"{end:.2f}" for end in (values.min(), values.max()))
         tiles.scale(picture, (PANEL + GAP, HEADER + PANEL + 4), PANEL, low, high)
         return picture, self._words(image, other, row, column, size, values)
+
+    def areas(self) -> list[Area]:
+        """A patch of the first picture is the one that is compared."""
+        grid = self.model_at(self.controls["size"].value).config.grid_size
+        return [
+            Area((0, HEADER, PANEL, PANEL), grid, lambda row, column: {"row": row + 1, "column": column + 1})
+        ]
 
     def _pixels(self, image: str, size: int) -> np.ndarray:
         return tiles.resize(pixels(self._input(image, size)), PANEL, PANEL)

@@ -15,6 +15,7 @@ from vitlab.attention.rollout import difference_in_words, row_difference
 from vitlab.plots import pixels
 from vitlab.vit import ViT
 from vitlab.widgets import tiles, tokens
+from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
 
 PANEL = 280  # the longer side of each of the three panels, in pixels
@@ -115,6 +116,15 @@ class AttentionMapExplorer(Explorer):
             f"{self._words(rolled, query)}{self._own(whole, query)}{self._on_the_object(image, rolled)}"
         )
         return picture, caption
+
+    def areas(self) -> list[Area]:
+        """A patch of any of the three panels is the query."""
+        height, width = self.shown
+
+        def chosen(row: int, column: int) -> dict:
+            return {"query": row * self.grid[1] + column + 1}
+
+        return [Area((n * (PANEL + GAP), HEADER, width, height), self.grid, chosen) for n in range(3)]
 
     def _own(self, rollout: Tensor, query: int) -> str:
         """Whether a token's row of the rollout (T, T) says anything of it; nothing of a mean of rows."""

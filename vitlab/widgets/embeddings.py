@@ -12,6 +12,7 @@ from vitlab.patches import grid_size
 from vitlab.plots import pixels
 from vitlab.resnet import HybridEmbed
 from vitlab.widgets import tiles
+from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
 
 PANEL = 420  # side of a panel of the position explorer, in pixels
@@ -66,6 +67,21 @@ class PositionExplorer(Explorer):
             f"Means: {_means(chosen, row - 1, column - 1)}. Colours run from {low:.2f} to 1."
         )
         return picture, caption
+
+    def areas(self) -> list[Area]:
+        """A map at the left, or a cell at the right, is the position that is compared."""
+        rows, columns = self.grid
+        cells = _map_cell(self.grid), _large_cell(self.grid)
+        sizes = [(rows * (rows * cells[0] + 4), columns * (columns * cells[0] + 4))]
+        sizes += [(rows * cells[1], columns * cells[1])]
+        return [
+            Area(
+                (panel * (PANEL + GAP) + (PANEL - width) // 2, HEADER + (PANEL - height) // 2, width, height),
+                self.grid,
+                lambda row, column: {"row": row + 1, "column": column + 1},
+            )
+            for panel, (height, width) in enumerate(sizes)
+        ]
 
 
 class FilterExplorer(Explorer):
@@ -154,7 +170,7 @@ def _means(chosen: np.ndarray, row: int, column: int) -> str:
 def _all_maps(similarities: np.ndarray, grid: tuple[int, int], index: int, low: float) -> Image.Image:
     """The map of each position as a tile on the grid, the chosen one in a red frame."""
     rows, columns = grid
-    cell = max(1, (PANEL // max(grid) - 4) // max(grid))  # whole pixels for each number
+    cell = _map_cell(grid)
     maps = tiles.colour(similarities.reshape(-1, rows, columns), low, 1)
     maps = maps.repeat(cell, axis=1).repeat(cell, axis=2)
     maps = np.pad(maps, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)
@@ -166,7 +182,7 @@ def _all_maps(similarities: np.ndarray, grid: tuple[int, int], index: int, low: 
 def _one_map(chosen: np.ndarray, place: tuple[int, int], low: float) -> Image.Image:
     """One map as large as the panel, with numbers where there is room; the chosen cell has a red frame."""
     rows, columns = chosen.shape
-    cell = max(1, PANEL // max(rows, columns))
+    cell = _large_cell(chosen.shape)
     shown = tiles.resize(tiles.colour(chosen, low, 1), rows * cell, columns * cell).copy()
     top, left = place[0] * cell, place[1] * cell
     inner = shown[top + 3 : top + cell - 3, left + 3 : left + cell - 3].copy()
@@ -178,6 +194,16 @@ def _one_map(chosen: np.ndarray, place: tuple[int, int], low: float) -> Image.Im
             middle = (column + 0.5) * cell, (row + 0.5) * cell
             tiles.write(picture, middle, f"{value:.2f}", size=13, halo=True, anchor="mm")
     return _centred(picture)
+
+
+def _map_cell(grid: tuple[int, int]) -> int:
+    """Whole pixels for each number of a map among all maps."""
+    return max(1, (PANEL // max(grid) - 4) // max(grid))
+
+
+def _large_cell(grid: tuple[int, int]) -> int:
+    """Whole pixels for each number of the one map."""
+    return max(1, PANEL // max(grid))
 
 
 def _centred(picture: Image.Image) -> Image.Image:

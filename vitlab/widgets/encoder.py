@@ -13,6 +13,7 @@ from vitlab.data import normalise
 from vitlab.plots import pixels
 from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
+from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
 
 PANEL, GAP, HEADER = 264, 24, 24  # sides of the three panels, what is between and above them, in pixels
@@ -92,6 +93,18 @@ class HeadExplorer(Explorer):
         self._paste_map(picture, 2, "weights, after the softmax", 100 * weights, token, "{:.1f} %")
         self._paste_sum(picture, array, weights, values)
         return picture, self._caption(image, layer, head, token, scores, weights, values)
+
+    def areas(self) -> list[Area]:
+        """A patch of any of the three panels is the query, and so is the class token's square under a map."""
+        columns, (height, width) = self.grid[1], self._size()
+        found = []
+        for panel in range(3):
+            left = panel * (PANEL + GAP)
+            patch = (left, HEADER, width, height)
+            found.append(Area(patch, self.grid, lambda row, column: {"query": row * columns + column + 1}))
+            if self.prefix and panel:
+                found.append(Area((left, HEADER + PANEL + 8, 22, 22), (1, 1), lambda *_: {"query": 0}))
+        return found
 
     def _caption(self, image, layer, head, token, scores, weights, values) -> str:
         most = int(weights.argmax())

@@ -1,6 +1,6 @@
 """Lesson 06: how far each head looks, and where."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import ipywidgets
 import numpy as np
@@ -15,10 +15,12 @@ from vitlab.patches import as_pair
 from vitlab.plots import attention_distance
 from vitlab.vit import ViT, ViTConfig
 from vitlab.widgets import tiles, tokens
+from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer, figure, fit, places
 
 GAP = 20
 HEADER = 26
+DOT = 8  # pixels from the middle of a dot within which a click is on it
 BELOW = 34  # for the words under the map
 
 
@@ -108,6 +110,18 @@ class HeadDistanceExplorer(Explorer):
         tiles.write(picture, (left, below), f"frame: the patch itself; brightest {highest:.1%}", size=13)
         return picture, self._words(layer, head, cls, offsets)
 
+    def areas(self) -> list[Area]:
+        """A dot is the head that is shown; between two dots that touch, the nearer one."""
+        _, where = self._dots(self.controls["cls"].value if "cls" in self.controls else "drop")
+        found = []
+        for layer, dots in enumerate(where.tolist(), start=1):
+            for head, (x, y) in enumerate(dots, start=1):
+                apart = [abs(y - other) / 2 for _, other in dots if other != y]
+                up = max(1.0, min([DOT, *apart]))
+                box = (x - DOT, y - up, 2 * DOT, 2 * up)
+                found.append(Area(box, (1, 1), partial(_chosen, layer=layer, head=head)))
+        return found
+
     def _words(self, layer: int, head: int, cls: str, offsets: Tensor) -> str:
         distance = float(self.distances[cls][layer - 1, head - 1])
         rows, columns = offsets.shape
@@ -123,6 +137,10 @@ class HeadDistanceExplorer(Explorer):
             verb = "gets" if len(self.groups[name]) == 1 else "get"
             words += f" {name.capitalize()} {verb} {shares[layer - 1, head - 1]:.1%}."
         return words
+
+
+def _chosen(_row: int, _column: int, **head: int) -> dict:
+    return head
 
 
 def mean_by_offset(weights: Tensor, grid_size: tuple[int, int], cls: str = "drop") -> Tensor:

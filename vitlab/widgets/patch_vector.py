@@ -8,6 +8,7 @@ from torch import Tensor
 from vitlab.patches import grid_size
 from vitlab.plots import pixels
 from vitlab.widgets import tiles
+from vitlab.widgets.clicks import Area
 from vitlab.widgets.patching import HEADER, ImageExplorer
 
 WIDTH, PANEL, GAP = 880, 290, 20
@@ -48,6 +49,16 @@ class PatchVectorExplorer(ImageExplorer):
 
     def _grid(self, image: str, patch_size: int) -> tuple[int, int]:
         return grid_size(tuple(self.images[image].shape[-2:]), patch_size)
+
+    def areas(self) -> list[Area]:
+        """A patch of the image is the one that is shown."""
+        image = self.controls["image"].value
+        rows, columns = self._grid(image, self.controls["patch_size"].value)
+        height, width = tiles.fitted(tuple(self.images[image].shape[-2:]), (PANEL, IMAGE))
+        grid = rows, columns
+        return [
+            Area((0, HEADER, width, height), grid, lambda row, column: {"patch": row * columns + column + 1})
+        ]
 
     def draw(self, image: str, patch_size: int, patch: int) -> tuple[Image.Image, str]:
         """The image and its patch above, the vector below, and its first numbers in words."""

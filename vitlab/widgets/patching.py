@@ -1,6 +1,6 @@
 """Lesson 01: what the patch size does to the sequence, and to its cost."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter
 
 import ipywidgets
@@ -14,6 +14,7 @@ from vitlab.encoder import Attention
 from vitlab.patches import common_divisors, grid_size
 from vitlab.plots import pixels
 from vitlab.widgets import remedies, tiles
+from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
 
 PANEL = 430  # side of each of the two panels, in pixels
@@ -85,6 +86,8 @@ class ImageExplorer(Explorer):
 class PatchExplorer(ImageExplorer):
     """An image under its grid, beside the sequence of its patches in reading order (paper, section 3.1).
 
+    One patch, counted from 1, is framed in both.
+
     `images` maps names to (C, H, W) images, uint8 or float in [-1, 1]. The slider offers only patch sizes
     that divide the image; in the box beside it any size may be tried, and for one that does not divide, crop,
     pad and resize are shown side by side. `embed_dim` is the projection's D. The cost of one attention layer
@@ -105,9 +108,12 @@ class PatchExplorer(ImageExplorer):
         device: str | torch.device = "cpu",
     ):
         self.embed_dim, self.device = embed_dim, torch.device(device)
+        patch = ipywidgets.IntSlider(1, 1, 1, description="patch")
         typed = ipywidgets.IntText(description="or type any size")
         typed.observe(lambda change: self._slide(change.new), names="value")
-        super().__init__(images, patch_size, {"typed": typed}, size=(2 * PANEL + 20, HEADER + PANEL))
+        super().__init__(
+            images, patch_size, {"typed": typed, "patch": patch}, size=(2 * PANEL + 20, HEADER + PANEL)
+        )
 
     def follow(self) -> None:
         """The box shows the slider's size. What all sizes on offer cost is known before the slider moves."""
@@ -117,13 +123,15 @@ class PatchExplorer(ImageExplorer):
             if rows * columns < MOST_TOKENS:
                 attention_cost(rows * columns + 1, self.embed_dim, self.device)
         self.controls["typed"].value = slider.value
+        rows, columns = grid_size(tuple(self.images[self.controls["image"].value].shape[-2:]), slider.value)
+        self.controls["patch"].max = rows * columns
 
     def _slide(self, size: int) -> None:
         """The slider follows the typed size where it can."""
         if size in self.controls["patch_size"].options:
             self.controls["patch_size"].value = size
 
-    def draw(self, image: str, patch_size: int, typed: int) -> tuple[Image.Image, str]:
+    def draw(self, image: str, patch_size: int, typed: int, patch: int = 1) -> tuple[Image.Image, str]:
         """Both panels and the numbers for `typed`; `patch_size` differs only if it does not divide."""
         size = tuple(self.images[image].shape[-2:])
         try:
@@ -136,16 +144,42 @@ class PatchExplorer(ImageExplorer):
             return shown, f"{why}.\n{_remedies(size, typed)}"
         picture = Image.new("RGB", self.size, "white")
         array = pixels(self.images[image])
-        picture.paste(tiles.gridded(array, rows, columns, (PANEL, PANEL)), (0, HEADER))
+        whole = tiles.gridded(array, rows, columns, (PANEL, PANEL))
+        picture.paste(whole, (0, HEADER))
+        tiles.frame(picture, (0, HEADER), whole.size[::-1], (rows, columns), patch - 1)
         sequence, shown = _sequence_panel(array, rows, columns)
         picture.paste(sequence, (PANEL + 20, HEADER))
         n = rows * columns
+        if patch <= shown:
+            left, top, side = _in_sequence(patch - 1, n, columns)
+            tiles.frame(picture, (PANEL + 20 + left, HEADER + top), (side, side), (1, 1), 0)
         tiles.write(picture, (0, 4), f"{image}: {rows} × {columns} patches")
         part = f"{n:,} patches" if shown == n else f"the first {shown:,} of {n:,} patches"
         tiles.write(picture, (PANEL + 20, 4), f"in reading order: {part}")
-        caption = f"{self._sizes(image, typed, rows, columns)}\n{self._cost(n + 1)}"
+        place = f"Patch {patch:,} is in row {(patch - 1) // columns + 1}, column {(patch - 1) % columns + 1}."
+        caption = f"{self._sizes(image, typed, rows, columns)} {place}\n{self._cost(n + 1)}"
         caption += _too_fine(PANEL, size, typed)
         return picture, caption + (f"\nOnly the first {shown:,} patches are shown." if shown < n else "")
+
+    def areas(self) -> list[Area]:
+        """A patch in the image, or in the sequence, is the one that is framed."""
+        image, size = self.controls["image"].value, self.controls["patch_size"].value
+        if self.controls["typed"].value != size:
+            return []
+        shape = tuple(self.images[image].shape[-2:])
+        (rows, columns), (height, width) = grid_size(shape, size), tiles.fitted(shape, (PANEL, PANEL))
+        found = [
+            Area((0, HEADER, width, height), (rows, columns), lambda r, c: {"patch": r * columns + c + 1})
+        ]
+        side, across, down = _fit_sequence(rows * columns, columns)
+        wide, high = side + _gap(side), side + _label(side) + _gap(side)
+        full, rest = divmod(min(rows * columns, across * down), across)
+        for lines, length, first in ((full, across, 0), (1, rest, full)):
+            if lines and length:
+                box = (PANEL + 20, HEADER + first * high, length * wide, lines * high)
+                choose = partial(_nth, across, first)
+                found.append(Area(box, (lines, length), choose))
+        return found
 
     def _sizes(self, image: str, patch_size: int, rows: int, columns: int) -> str:
         channels, height, width = self.images[image].shape
@@ -236,6 +270,18 @@ def _fit_sequence(n: int, columns: int) -> tuple[int, int, int]:
         if across * down >= n:
             break
     return side, across, down
+
+
+def _in_sequence(patch: int, n: int, columns: int) -> tuple[int, int, int]:
+    """Left, top and side in the sequence's panel of a patch that is shown there."""
+    side, across, _ = _fit_sequence(n, columns)
+    high = side + _label(side) + _gap(side)
+    return patch % across * (side + _gap(side)), patch // across * high, side
+
+
+def _nth(across: int, first: int, line: int, place: int) -> dict:
+    """The patch at a place of a line of the sequence."""
+    return {"patch": (first + line) * across + place + 1}
 
 
 def _label(side: int) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 FINEST = 6  # patches shown smaller than this get no grid: the lines would hide what is between them
+SMALL = 10  # patches shown smaller than this are framed from outside: a frame inside would hide them
 NUMBERED = 32  # cells shown smaller than this carry no number: three digits would hide what is below
 
 
@@ -119,11 +120,13 @@ def frame(
     grid: tuple[int, int],
     patch: int,
 ) -> None:
-    """Frame one patch of a panel in white on black, which is seen on any ground."""
+    """Frame one patch of a panel in white on black, which is seen on any ground: a small one from outside."""
     (height, width), (rows, columns) = shown, grid
     row, column = divmod(patch, columns)
     left, top = corner[0] + column * width // columns, corner[1] + row * height // rows
     right, bottom = corner[0] + (column + 1) * width // columns, corner[1] + (row + 1) * height // rows
+    if min(right - left, bottom - top) < SMALL:
+        left, top, right, bottom = left - 4, top - 4, right + 4, bottom + 4
     pen = ImageDraw.Draw(picture)
     pen.rectangle((left, top, right - 1, bottom - 1), outline="black", width=4)
     pen.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline="white", width=2)
