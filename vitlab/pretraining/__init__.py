@@ -1,5 +1,6 @@
 """Pre-training without labels (masked patches), and the studies of lesson 04."""
 
+from vitlab.pretraining.bert import PostNormBlock, deep_vit, first_steps, text_layer
 from vitlab.pretraining.masked import (
     Corruption,
     MaskedPatchViT,
@@ -25,9 +26,12 @@ __all__ = [
     "STUDIES",
     "Corruption",
     "MaskedPatchViT",
+    "PostNormBlock",
     "class_colours",
     "data_size",
+    "deep_vit",
     "draw_corruption",
+    "first_steps",
     "masked_patch_prediction",
     "masked_patches",
     "mean_colour_classes",
@@ -37,5 +41,6 @@ __all__ = [
     "pooling",
     "position_embeddings",
     "take_pytorch_norms",
+    "text_layer",
     "training_flops",
 ]
