@@ -8,8 +8,8 @@ from vitlab.checks.engine import Exercise
 from vitlab.checks.predictions import Prediction, Question
 
 
-def _softmaxed(generator, *shape, dtype=torch.float32):
-    return torch.randn(*shape, dtype=dtype, generator=generator).mul(2).softmax(dim=-1)
+def _softmaxed(generator, *shape):
+    return torch.randn(*shape, generator=generator).mul(2).softmax(dim=-1)
 
 
 # ---------------------------------------------------------------------------------------- 6.1 class row
@@ -18,7 +18,7 @@ def _softmaxed(generator, *shape, dtype=torch.float32):
 def _row_cases(generator):
     yield _softmaxed(generator, 2, 3, 13, 13), (3, 4)
     yield _softmaxed(generator, 3, 4, 11, 11), (5, 2)
-    yield _softmaxed(generator, 2, 2, 9, 9, dtype=torch.float64), (2, 4)
+    yield _softmaxed(generator, 2, 2, 9, 9), (2, 4)
 
 
 def _class_row(attention, grid_size):
@@ -86,6 +86,19 @@ def _all_rows(attention, grid_size):
     return attention[:, :, :, 1:].mean((1, 2)).unflatten(-1, grid_size)
 
 
+def _class_row_softmax(attention, grid_size):
+    return attention[:, :, 0, 1:].mean(1).softmax(-1).unflatten(-1, grid_size)
+
+
+def _class_row_of_its_largest(attention, grid_size):
+    line = attention[:, :, 0, 1:].mean(1)
+    return (line / line.amax(1, keepdim=True)).unflatten(-1, grid_size)
+
+
+def _first_patch_row(attention, grid_size):
+    return attention[:, :, 1, 1:].mean(1).unflatten(-1, grid_size)
+
+
 def _class_row_flat(attention, grid_size):
     return attention[:, :, 0, 1:].mean(1)
 
@@ -96,7 +109,7 @@ def _class_row_flat(attention, grid_size):
 def _layer_cases(generator):
     yield (_softmaxed(generator, 3, 2, 4, 5, 5),)
     yield (_softmaxed(generator, 4, 3, 2, 7, 7),)
-    yield (_softmaxed(generator, 2, 2, 3, 6, 6, dtype=torch.float64),)
+    yield (_softmaxed(generator, 2, 2, 3, 6, 6),)
 
 
 def _max_rollout(weights):
@@ -157,12 +170,16 @@ def _rollout_in_a_loop_without_keepdim(weights):
     return joint
 
 
-def _rollout_in_float32(weights):
-    fused, joint = weights.amax(2), torch.eye(weights.shape[-1])
-    for layer in fused:
-        mixing = layer / 2 + torch.eye(weights.shape[-1]) / 2
-        joint = mixing / mixing.sum(dim=-1, keepdim=True) @ joint
-    return joint
+def _rollout_of_the_first_head(weights):
+    return _product(_rows_to_one(_halved(weights[:, :, 0])))
+
+
+def _rollout_by_softmax(weights):
+    return _product(_halved(weights.amax(2)).softmax(-1))
+
+
+def _rollout_of_the_least(weights):
+    return _product(_rows_to_one(_halved(weights.amin(2))))
 
 
 def _rollout_normalised_last(weights):
@@ -224,8 +241,8 @@ def _rollout_first_image(weights):
 
 
 def _step_cases(generator):
-    for batch, tokens, dtype in ((1, 6, torch.float32), (2, 5, torch.float32), (4, 4, torch.float64)):
-        fused = _softmaxed(generator, batch, tokens, tokens, dtype=dtype)
+    for batch, tokens in ((1, 6), (2, 5), (4, 4)):
+        fused = _softmaxed(generator, batch, tokens, tokens)
         smallest = fused.flatten(1).quantile(0.6, dim=1)[:, None, None]
         fused = torch.where(fused < smallest, 0.0, fused)
         fused[:, -1] = 0.0  # a row of which nothing is left
@@ -286,6 +303,30 @@ def _step_whole_map(fused):
     return step / step.sum(dim=(-2, -1), keepdim=True)
 
 
+def _step_whole_attention(fused):
+    return _rows_to_one(fused + torch.eye(fused.shape[-1], dtype=fused.dtype) / 2)
+
+
+def _step_multiplied(fused):
+    step = _halved(fused)
+    return step * step.sum(dim=-1, keepdim=True)
+
+
+def _step_by_length(fused):
+    step = _halved(fused)
+    return step / step.norm(dim=-1, keepdim=True)
+
+
+def _step_by_mean(fused):
+    step = _halved(fused)
+    return step / step.mean(dim=-1, keepdim=True)
+
+
+def _step_by_largest(fused):
+    step = _halved(fused)
+    return step / step.amax(dim=-1, keepdim=True)
+
+
 def _step_softmax(fused):
     return _halved(fused).softmax(dim=-1)
 
@@ -294,12 +335,8 @@ def _step_softmax(fused):
 
 
 def _one_image_cases(generator):
-    for layers, heads, tokens, dtype in (
-        (3, 3, 6, torch.float32),
-        (4, 2, 8, torch.float32),
-        (2, 4, 5, torch.float64),
-    ):
-        weights = _softmaxed(generator, layers, heads, tokens, tokens, dtype=dtype)
+    for layers, heads, tokens in ((3, 3, 6), (4, 2, 8), (2, 4, 5)):
+        weights = _softmaxed(generator, layers, heads, tokens, tokens)
         head = int(torch.randint(heads, (), generator=generator))
         patch = int(torch.randint(1, tokens, (), generator=generator))
         weights[0, head] = weights[0, head] / 5  # one head of layer 1 sends most to one patch
@@ -403,6 +440,30 @@ def _without_residual(weights):
     )
 
 
+def _rows_with(weights, fuse, reverse=False):
+    """The shares, with another way to fuse the heads, or with the product the other way round."""
+    means = torch.stack([fuse(layer) for layer in weights])
+    patch = 1 + int(_product(_halved(means), reverse)[0, 1:].argmax())
+    shares = []
+    for head in range(weights.shape[1]):
+        kept = [other for other in range(weights.shape[1]) if other != head]
+        changed = torch.cat([fuse(weights[0, kept])[None], means[1:]])
+        shares.append(_product(_halved(changed), reverse)[0, patch])
+    return torch.stack(shares)
+
+
+def _heads_summed(weights):
+    return _rows_with(weights, lambda layer: layer.sum(0))
+
+
+def _strongest_heads(weights):
+    return _rows_with(weights, lambda layer: layer.amax(0))
+
+
+def _order_reversed(weights):
+    return _rows_with(weights, lambda layer: layer.mean(0), reverse=True)
+
+
 def _in_layer_one_alone(weights):
     patch = _brightest(weights)
     return torch.stack([fused[0, patch] for fused in _others(weights[0])])
@@ -414,7 +475,7 @@ def _in_layer_one_alone(weights):
 def _distance_cases(generator):
     yield _softmaxed(generator, 2, 3, 13, 13), (3, 4), 4
     yield _softmaxed(generator, 3, 2, 11, 11), (2, 5), 7
-    yield _softmaxed(generator, 2, 4, 9, 9, dtype=torch.float64), (4, 2), 16
+    yield _softmaxed(generator, 2, 4, 9, 9), (4, 2), 16
 
 
 def _distance(attention, grid_size, patch_size):
@@ -423,18 +484,19 @@ def _distance(attention, grid_size, patch_size):
 
 def _distance_with(attention, grid_size, patch_size, measure=math.dist, renormalise=True, first=1):
     """Mean over images and queries of the attention-weighted distance, per head; parts to get wrong."""
-    batch, heads, _, _ = attention.shape
     rows, columns = grid_size
     places = [(row, column) for row in range(rows) for column in range(columns)]
-    means = attention.new_zeros(heads)
-    for head in range(heads):
-        for b in range(batch):
-            for i, one in enumerate(places):
-                row = attention[b, head, first + i, first : first + len(places)]
-                total = row.sum() if renormalise else 1.0
-                for j, other in enumerate(places):
-                    means[head] += row[j] / total * measure(one, other) * patch_size
-    return means / (batch * len(places))
+    lengths = [[measure(one, other) * patch_size for other in places] for one in places]
+    means = []
+    for head in attention.unbind(1):
+        total = 0.0
+        for image in head.tolist():
+            for i, table in enumerate(lengths):
+                row = image[first + i][first : first + len(places)]
+                left = sum(row) if renormalise else 1.0
+                total += sum(weight * length for weight, length in zip(row, table, strict=True)) / left
+        means.append(total / (len(attention) * len(places)))
+    return attention.new_tensor(means)
 
 
 def _distance_dropped(attention, grid_size, patch_size):
@@ -455,6 +517,35 @@ def _distance_swapped(attention, grid_size, patch_size):
 
 def _distance_squared(attention, grid_size, patch_size):
     return _distance_with(attention, grid_size, patch_size, lambda one, other: math.dist(one, other) ** 2)
+
+
+def _distance_squared_in_pixels(attention, grid_size, patch_size):
+    return _distance_squared(attention, grid_size, patch_size) * patch_size
+
+
+def _distance_rooted_late(attention, grid_size, patch_size):
+    patches, distances = _distances(attention, grid_size, patch_size)
+    return (_rows_to_one(patches) * distances**2).sum(dim=-1).sqrt().mean(dim=(0, 2))
+
+
+def _distance_times_area(attention, grid_size, patch_size):
+    return _distance(attention, grid_size, patch_size) * patch_size
+
+
+def _distance_longer_side(attention, grid_size, patch_size):
+    def longer(one, other):
+        return max(abs(one[0] - other[0]), abs(one[1] - other[1]))
+
+    return _distance_with(attention, grid_size, patch_size, longer)
+
+
+def _distance_of_all_heads(attention, grid_size, patch_size):
+    return _distance(attention, grid_size, patch_size).mean()
+
+
+def _distance_divided_by_image(attention, grid_size, patch_size):
+    patches, distances = _distances(attention, grid_size, patch_size)
+    return ((patches * distances).sum(-1).mean(2) / patches.sum(-1).mean(2)).mean(0)
 
 
 def _distance_by_streets(attention, grid_size, patch_size):
@@ -553,6 +644,9 @@ EXERCISES = [
             (_class_row_heads_kept, "the heads are still there; average over them."),
             (_class_row_one_head, "this is the first head alone; average over all of them."),
             (_all_rows, "this averages the rows of all tokens; only the class token's, row 0, is wanted."),
+            (_class_row_softmax, "the row has been through its softmax; leave the weights as they are."),
+            (_class_row_of_its_largest, "the row is divided by its largest weight; leave it as it is."),
+            (_first_patch_row, "this is row 1, the first patch's; the class token is token 0."),
             (_class_row_flat, "the patches are still in a line; lay them out on the grid."),
         ],
     ),
@@ -573,10 +667,9 @@ EXERCISES = [
                 _rollout_in_a_loop_without_keepdim,
                 "a layer's sums, (B, T), have lost their last axis and do not meet its rows: keepdim=True.",
             ),
-            (
-                _rollout_in_float32,
-                "torch.eye makes float32; with dtype=weights.dtype it fits weights of any precision.",
-            ),
+            (_rollout_of_the_first_head, "this is the first head alone; the maximum over all is wanted."),
+            (_rollout_of_the_least, "this is the heads' minimum; their maximum is wanted."),
+            (_rollout_by_softmax, "a softmax changes the proportions; divide each row by its sum instead."),
             (_rollout_normalised_last, "only the product is normalised; each layer must be."),
             (_rollout_whole_identity, "the residual counts whole here, attention half: it is ½A + ½I."),
             (_rollout_whole_attention, "attention counts whole here, the residual half: it is ½A + ½I."),
@@ -631,6 +724,14 @@ EXERCISES = [
                 _step_normalised_first,
                 "the rows are normalised before the residual is added; mix first, then normalise.",
             ),
+            (_step_whole_attention, "attention counts whole here, the residual half: it is ½A + ½I."),
+            (_step_multiplied, "each row is multiplied by its sum; divide by it."),
+            (
+                _step_by_length,
+                "each row is divided by its length, the root of its squares; by its sum instead.",
+            ),
+            (_step_by_mean, "each row is divided by its mean; divide it by its sum."),
+            (_step_by_largest, "each row is divided by its largest entry; divide it by its sum."),
             (_step_whole_map, "the whole map sums to 1; each of its rows must."),
             (_step_softmax, "a softmax changes the proportions; divide by the sum instead."),
         ],
@@ -663,6 +764,9 @@ EXERCISES = [
             (_share_lost, "this is what the patch loses; the share that it keeps is wanted."),
             (_share_of_the_whole, "this is divided by the share with all heads; leave it as it is."),
             (_without_residual, "the residual connection is missing: each layer is ½A + ½I."),
+            (_heads_summed, "the heads are summed; their mean is wanted."),
+            (_strongest_heads, "the heads' maximum is taken; their mean is wanted."),
+            (_order_reversed, "the order is reversed: the last layer stands leftmost in the product."),
             (
                 _in_layer_one_alone,
                 "this is layer 1's attention; follow it through all layers, as rollout does.",
@@ -686,6 +790,21 @@ EXERCISES = [
             ),
             (_distance_swapped, "rows and columns of the grid are swapped: grid_size is (rows, columns)."),
             (_distance_squared, "the distances are squared; take the root."),
+            (_distance_squared_in_pixels, "these are distances squared, in square pixels; take the root."),
+            (
+                _distance_rooted_late,
+                "the root is taken of the mean of squares; average the distances themselves.",
+            ),
+            (_distance_times_area, "patch_size is in it twice; once makes pixels of patches."),
+            (
+                _distance_longer_side,
+                "this takes the larger of rows and columns; the straight line is wanted.",
+            ),
+            (_distance_of_all_heads, "the heads are averaged, too; one number a head is wanted."),
+            (
+                _distance_divided_by_image,
+                "an image's sum is divided by what is left on average; divide each row by its own sum.",
+            ),
             (_distance_by_streets, "this adds rows and columns; the straight line is wanted."),
             (
                 _distance_without_keepdim,
@@ -747,8 +866,8 @@ PREDICTIONS = [
     ),
     Prediction(
         "6.c",
-        "The published step divides by mixing.sum(dim=-1), without keepdim, for one image. "
-        "With nothing discarded, how far is its map from the right one?",
+        "The published step is given one image's attention, of which nothing was discarded. "
+        "How far is its map from the right one?",
         [
             ("Far: another picture", "It would be, were the sums unequal. Before discarding they are all 1."),
             ("A few per cent", "There is no rounding here: what it divides by is exactly what it should be."),

@@ -12,8 +12,8 @@ from vitlab.checks.predictions import Prediction, Question
 
 
 def _colour_cases(generator):
-    for width, side, dtype in ((5, 4, torch.float32), (3, 2, torch.float64), (8, 7, torch.float32)):
-        yield (torch.randn(width, 1, side, side, dtype=dtype, generator=generator),)
+    for width, side in ((5, 4), (3, 2), (8, 7)):
+        yield (torch.randn(width, 1, side, side, generator=generator),)
 
 
 def _to_colour(weight):
@@ -56,9 +56,9 @@ def _two_dimensions_lost(weight):
 
 
 def _head_cases(generator):
-    def case(width, hidden, old_classes, num_classes, dtype=torch.float32):
+    def case(width, hidden, old_classes, num_classes):
         def drawn(*shape):
-            return torch.randn(*shape, dtype=dtype, generator=generator)
+            return torch.randn(*shape, generator=generator)
 
         weights = {"cls_token": drawn(1, 1, width), "norm.weight": drawn(width), "norm.bias": drawn(width)}
         if hidden:
@@ -69,7 +69,16 @@ def _head_cases(generator):
 
     yield case(6, 4, 10, 3)
     yield case(5, None, 7, 4)
-    yield case(4, 9, 3, 5, dtype=torch.float64)
+    yield case(4, 9, 3, 5)
+
+
+def _as_loaded(replace_head, weights, num_classes):
+    """Zeros of another precision are zeros: loading them gives them the model's own."""
+    new = replace_head(weights, num_classes)
+    if not isinstance(new, dict):
+        return new
+    heads = {name for name in new if name.startswith("head.") and isinstance(new[name], torch.Tensor)}
+    return {name: value.float() if name in heads else value for name, value in new.items()}
 
 
 def _replace_head(weights, num_classes):
@@ -115,6 +124,16 @@ def _old_bias(weights, num_classes):
     return _replace_head(weights, num_classes) | {"head.bias": weights["head.bias"]}
 
 
+def _ones(weights, num_classes):
+    new = _replace_head(weights, num_classes)
+    return new | {"head.weight": torch.ones_like(new["head.weight"])}
+
+
+def _drawn_head(weights, num_classes):
+    new = _replace_head(weights, num_classes)
+    return new | {"head.weight": torch.randn(new["head.weight"].shape)}
+
+
 def _head_alone(weights, num_classes):
     new = _replace_head(weights, num_classes)
     return {name: new[name] for name in ("head.weight", "head.bias")}
@@ -129,17 +148,17 @@ def _old_shape(weights, num_classes):
 
 
 def _step_cases(generator):
-    def case(size, learning_rate, clip_norm, dtype=torch.float32):
+    def case(size, learning_rate, clip_norm):
         shapes = (3, 4), (4,), (2, 3, 2)
 
         def drawn(scale):
-            return [scale * torch.randn(shape, dtype=dtype, generator=generator) for shape in shapes]
+            return [scale * torch.randn(shape, generator=generator) for shape in shapes]
 
         return drawn(1.0), drawn(size), drawn(0.5), learning_rate, clip_norm
 
     yield case(2.0, 0.1, 1.0)
     yield case(0.05, 0.3, 1.0)  # small gradients: nothing to clip
-    yield case(3.0, 0.03, 0.5, dtype=torch.float64)
+    yield case(3.0, 0.03, 0.5)
 
 
 def _sgd_step(weights, gradients, velocities, learning_rate, clip_norm):
@@ -223,6 +242,28 @@ def _rate_in_the_velocity(weights, gradients, velocities, learning_rate, clip_no
     return [w + v for w, v in zip(weights, moved, strict=True)], moved
 
 
+def _rate_in_what_is_added(weights, gradients, velocities, learning_rate, clip_norm):
+    scale = learning_rate * min(1.0, clip_norm / _norm(gradients))
+    moved = [0.9 * v + scale * g for v, g in zip(velocities, gradients, strict=True)]
+    return [w - v for w, v in zip(weights, moved, strict=True)], moved
+
+
+def _upside_down(weights, gradients, velocities, learning_rate, clip_norm):
+    return _step(weights, gradients, velocities, learning_rate, min(1.0, _norm(gradients) / clip_norm))
+
+
+def _largest_entry(weights, gradients, velocities, learning_rate, clip_norm):
+    largest = max(gradient.abs().max().item() for gradient in gradients)
+    return _step(weights, gradients, velocities, learning_rate, min(1.0, clip_norm / largest))
+
+
+def _looking_ahead(weights, gradients, velocities, learning_rate, clip_norm):
+    scale = min(1.0, clip_norm / _norm(gradients))
+    moved = _step(weights, gradients, velocities, learning_rate, scale)[1]
+    ahead = [0.9 * v + scale * g for v, g in zip(moved, gradients, strict=True)]
+    return [w - learning_rate * v for w, v in zip(weights, ahead, strict=True)], moved
+
+
 def _velocities_first(weights, gradients, velocities, learning_rate, clip_norm):
     return _sgd_step(weights, gradients, velocities, learning_rate, clip_norm)[::-1]
 
@@ -231,13 +272,13 @@ def _velocities_first(weights, gradients, velocities, learning_rate, clip_norm):
 
 
 def _probe_cases(generator):
-    def case(n, width, classes, penalty, dtype=torch.float32):
-        features = torch.randn(n, width, dtype=dtype, generator=generator)
-        labels = torch.arange(n) % classes
+    def case(n, width, classes, penalty, drawn=None):
+        features = torch.randn(n, width, generator=generator)
+        labels = torch.arange(n) % (drawn or classes)
         return features, labels[torch.randperm(n, generator=generator)], classes, penalty
 
     yield case(12, 4, 3, 0.7)
-    yield case(9, 5, 2, 3.0, dtype=torch.float64)
+    yield case(9, 5, 4, 3.0, drawn=2)  # of the last classes there is no image
     yield case(6, 8, 4, 0.2)  # more features than images: without the penalty there is no single answer
 
 
@@ -302,6 +343,28 @@ def _one_hot_less_one(features, labels, classes, penalty):
     return _stacked(features, labels, classes, penalty, _targets(features, labels, classes) / 2 - 0.5)
 
 
+def _counted_classes(features, labels, classes, penalty):
+    return _fit_probe(features, labels, int(labels.max()) + 1, penalty)
+
+
+def _averaged_gram(features, labels, classes, penalty):
+    return _stacked(features, labels, classes, penalty * len(features)) * len(features)
+
+
+def _centred(features, labels, classes, penalty):
+    return _stacked(features - features.mean(0), labels, classes, penalty)
+
+
+def _penalty_subtracted(features, labels, classes, penalty):
+    gram = features.T @ features - penalty * torch.eye(features.shape[1])
+    return torch.linalg.pinv(gram) @ features.T @ _targets(features, labels, classes)
+
+
+def _entries_inverted(features, labels, classes, penalty):
+    gram = features.T @ features + penalty * torch.eye(features.shape[1])
+    return (1 / gram) @ features.T @ _targets(features, labels, classes)
+
+
 def _images_compared(features, labels, classes, penalty):
     gram = features @ features.T + penalty * torch.eye(len(features), dtype=features.dtype)
     return torch.linalg.solve(gram, _targets(features, labels, classes))
@@ -312,8 +375,8 @@ def _images_compared(features, labels, classes, penalty):
 
 def _place_cases(generator):
     for old, new in ((7, 14), (14, 24), (7, 5), (4, 9)):
-        index = torch.randint(1, new - 1, (), generator=generator).item()
-        for i in (index, 0, new - 1):
+        inside = (1 + torch.randperm(new - 2, generator=generator)[:4]).tolist()
+        for i in (*inside, 0, new - 1):
             yield from ((i, old, new, True), (i, old, new, False))
 
 
@@ -362,6 +425,14 @@ def _rounded(index, old, new, corners):
 
 def _half_not_added(index, old, new, corners):
     return _old_place(index, old, new, True) if corners else index * old / new - 0.5
+
+
+def _share_less_a_half(index, old, new, corners):
+    return _old_place(index, old, new, True) if corners else (index + 0.5) / new - 0.5
+
+
+def _not_added_kept_inside(index, old, new, corners):
+    return min(max(_half_not_added(index, old, new, corners), 0.0), old - 1.0)
 
 
 def _without_brackets(index, old, new, corners):
@@ -418,12 +489,15 @@ EXERCISES = [
             (_old_head_kept, "the old head is still there, with its old classes."),
             (_transposed, "head.weight is (D, num_classes); a linear layer keeps it as (num_classes, D)."),
             (_random_head, "the new head is random; it starts at zero."),
+            (_drawn_head, "head.weight is drawn at random; it starts at zero."),
+            (_ones, "head.weight is all ones, so that no two classes ever differ; it starts at zero."),
             (_bias_missing, "the new head has no bias; load_state_dict would ask for head.bias."),
             (_old_bias, "head.bias is still the old classes' bias."),
             (_head_alone, "only the head is returned; the body's weights go along unchanged."),
             (_old_shape, "the head is zero, but has the old one's shape; wanted is (num_classes, D)."),
         ],
         tolerance=0,
+        call=_as_loaded,
     ),
     Exercise(
         "5.3",
@@ -447,6 +521,13 @@ EXERCISES = [
                 _rate_in_the_velocity,
                 "the learning rate is in the velocity; it comes in only where the weights move.",
             ),
+            (
+                _rate_in_what_is_added,
+                "the rate is in the velocity, too early; it comes in where weights move.",
+            ),
+            (_upside_down, "the factor is upside down: norm / clip_norm; it is clip_norm / norm."),
+            (_largest_entry, "this clips by the largest entry; the norm is the root of the sum of squares."),
+            (_looking_ahead, "this looks a step ahead, as Nesterov does; the new velocity is the step."),
             (_velocities_first, "the two lists are swapped; return (weights, velocities)."),
         ],
     ),
@@ -469,6 +550,14 @@ EXERCISES = [
             (_predicted_scores, "these are the scores of the images; wanted are the weights."),
             (_not_solved, "this is XᵀT, the right-hand side; the equation is still to be solved."),
             (_one_hot_less_one, "the targets are -1 and 0; wanted are -1 and 1: twice the one-hot, less 1."),
+            (
+                _counted_classes,
+                "the classes are counted in the labels, which need not have all of them: use `classes`.",
+            ),
+            (_averaged_gram, "XᵀX is divided by the number of images, XᵀT is not; neither is wanted."),
+            (_centred, "the features' mean is taken off; the formula has X as it is."),
+            (_penalty_subtracted, "the penalty is subtracted from the diagonal; it is added."),
+            (_entries_inverted, "1 / A inverts entry by entry; the inverse of a matrix is another thing."),
             (
                 _images_compared,
                 "this compares images, X Xᵀ, and gives a row for each; Xᵀ X gives one for each feature.",
@@ -505,6 +594,14 @@ EXERCISES = [
                 _half_not_added,
                 "with corners=False half a patch is taken off at the end, but was not added at first: the "
                 "middle is at index + 0.5.",
+            ),
+            (
+                _not_added_kept_inside,
+                "with corners=False half a patch is taken off, but was not added; nothing is kept inside.",
+            ),
+            (
+                _share_less_a_half,
+                "with corners=False a share of the side and half an old patch are mixed; times `old` first.",
             ),
             (
                 _without_brackets,

@@ -99,6 +99,53 @@ def _prepare_bilinear(picture, size):
     return F.interpolate(square, size=(size, size), mode="bilinear")[0] / 127.5 - 1
 
 
+def _resized(picture, size, **how):
+    square = _square(picture)[None].float()
+    return F.interpolate(square, size=(size, size), **how)[0] / 127.5 - 1
+
+
+def _prepare_antialiased(picture, size):
+    return _resized(picture, size, mode="bilinear", antialias=True)
+
+
+def _prepare_bicubic(picture, size):
+    return _resized(picture, size, mode="bicubic")
+
+
+def _prepare_bicubic_antialiased(picture, size):
+    return _resized(picture, size, mode="bicubic", antialias=True)
+
+
+def _prepare_antialiased_bytes(picture, size):
+    small = F.interpolate(_square(picture)[None].float(), size=(size, size), mode="bilinear", antialias=True)
+    return small[0].round() / 127.5 - 1
+
+
+def _prepare_largest(picture, size):
+    return F.adaptive_max_pool2d(_square(picture).float(), size) / 127.5 - 1
+
+
+def _prepare_rounded(picture, size):
+    return _shrunk(_square(picture), size).round() / 127.5 - 1
+
+
+def _prepare_cut_to_bytes(picture, size):
+    return _shrunk(_square(picture), size).floor() / 127.5 - 1
+
+
+def _prepare_padded(picture, size):
+    channels, height, width = picture.shape
+    side = max(height, width)
+    whole = torch.zeros(channels, side, side)
+    top, left = (side - height) // 2, (side - width) // 2
+    whole[:, top : top + height, left : left + width] = picture
+    return F.adaptive_avg_pool2d(whole, size) / 127.5 - 1
+
+
+def _prepare_doubled(picture, size):
+    return _shrunk(_square(picture), size) / 255 * 2
+
+
 def _prepare_by_128(picture, size):
     return _shrunk(_square(picture), size) / 128 - 1
 
@@ -187,6 +234,30 @@ def _norm_image_by_image(images, mean, std):
     return result
 
 
+def _norm_added(images, mean, std):
+    return (images.float() / 255 + _column(mean)) / _column(std)
+
+
+def _norm_by_256(images, mean, std):
+    return (images.float() / 256 - _column(mean)) / _column(std)
+
+
+def _norm_mean_alone(images, mean, std):
+    return images.float() / 255 - _column(mean)
+
+
+def _norm_std_alone(images, mean, std):
+    return images.float() / 255 / _column(std)
+
+
+def _norm_swapped(images, mean, std):
+    return (images.float() / 255 - _column(std)) / _column(mean)
+
+
+def _norm_scaled_as_well(images, mean, std):
+    return (images.float() / 255 - 255 * _column(mean)) / (255 * _column(std))
+
+
 def _norm_of_lists(images, mean, std):
     return (images / 255 - mean) / std
 
@@ -197,7 +268,7 @@ def _norm_of_lists(images, mean, std):
 def _map_cases(generator):
     yield torch.rand(2, 3, 4, generator=generator), 2
     yield torch.rand(3, 2, 5, generator=generator), 3
-    yield torch.rand(2, 4, 3, generator=generator, dtype=torch.float64), 4
+    yield torch.rand(2, 4, 3, generator=generator), 4
 
 
 def _to_pixels(maps, patch_size):
@@ -267,14 +338,10 @@ def _pixels_without_channel(maps, patch_size):
 
 
 def _asked_cases(generator):
-    for batch, heads, grid, dtype in (
-        (2, 3, (3, 4), torch.float32),
-        (3, 4, (5, 2), torch.float32),
-        (2, 2, (2, 4), torch.float64),
-    ):
+    for batch, heads, grid in ((2, 3, (3, 4)), (3, 4, (5, 2)), (2, 2, (2, 4))):
         shape = (batch, heads, 1 + math.prod(grid), 1 + math.prod(grid))
-        attention = torch.randn(shape, dtype=dtype, generator=generator).mul(2).softmax(dim=-1)
-        yield attention, torch.randn(shape, dtype=dtype, generator=generator), grid
+        attention = torch.randn(shape, generator=generator).mul(2).softmax(dim=-1)
+        yield attention, torch.randn(shape, generator=generator), grid
 
 
 def _asked_map(attention, gradient, grid_size):
@@ -351,6 +418,30 @@ def _asked_positive_heads_alone(attention, gradient, grid_size):
     return _on_grid((product * kept).sum(1) / kept.sum(1).clamp(min=1), grid_size)
 
 
+def _asked_strongest(attention, gradient, grid_size):
+    return _on_grid((attention * gradient)[:, :, 0, 1:].clamp(min=0).amax(1), grid_size)
+
+
+def _asked_first_head(attention, gradient, grid_size):
+    return _on_grid((attention * gradient)[:, 0, 0, 1:].clamp(min=0), grid_size)
+
+
+def _asked_added(attention, gradient, grid_size):
+    return _on_grid((attention + gradient)[:, :, 0, 1:].clamp(min=0).mean(1), grid_size)
+
+
+def _asked_against(attention, gradient, grid_size):
+    return _on_grid((attention * gradient)[:, :, 0, 1:].clamp(max=0).mean(1), grid_size)
+
+
+def _asked_against_positive(attention, gradient, grid_size):
+    return -_asked_against(attention, gradient, grid_size)
+
+
+def _asked_flat(attention, gradient, grid_size):
+    return (attention * gradient)[:, :, 0, 1:].clamp(min=0).mean(1)
+
+
 def _asked_own_entry_kept(attention, gradient, grid_size):
     rows, columns = grid_size
     return (attention * gradient).clamp(min=0).mean(dim=1)[:, 0].reshape(-1, rows, columns)
@@ -383,6 +474,27 @@ EXERCISES = [
                 _prepare_bilinear,
                 "this is bilinear, which looks at four pixels; the mean of the whole block is wanted.",
             ),
+            (
+                _prepare_antialiased,
+                "this is bilinear with antialiasing, which reaches over the block; take its mean alone.",
+            ),
+            (
+                _prepare_antialiased_bytes,
+                "this is an antialiased resize to bytes; the mean of the block alone is wanted.",
+            ),
+            (
+                _prepare_bicubic,
+                "this is bicubic, of sixteen pixels, some counted negative; take the block's mean.",
+            ),
+            (
+                _prepare_bicubic_antialiased,
+                "this is bicubic with antialiasing, which overshoots; the mean of the block is wanted.",
+            ),
+            (_prepare_largest, "this is the largest pixel of each block; its mean is wanted."),
+            (_prepare_rounded, "the means are rounded to bytes; keep what is behind the point."),
+            (_prepare_cut_to_bytes, "the means are cut to bytes; keep what is behind the point."),
+            (_prepare_padded, "the picture is padded to a square; cut the largest square out of it."),
+            (_prepare_doubled, "this is in [0, 2]; subtract 1."),
             (_prepare_by_128, "this divides by 128, so that 255 stays below 1; divide by 127.5."),
             (_prepare_mean_of_bytes, "bytes cannot be averaged; make them floats first: `.float()`."),
         ],
@@ -412,6 +524,15 @@ EXERCISES = [
             (_norm_from_minus_one, "the pixels are in [-1, 1]; mean and std are for [0, 1]."),
             (_norm_whole_numbers, "`//` leaves 0 or 1 of each pixel; divide with `/`."),
             (_norm_image_by_image, "the first axis is the images; channels are the second, images[:, c]."),
+            (_norm_added, "the mean is added; subtract it."),
+            (_norm_by_256, "this divides by 256; the largest byte is 255, and becomes 1."),
+            (_norm_mean_alone, "nothing is divided by std."),
+            (_norm_std_alone, "the mean is not subtracted."),
+            (_norm_swapped, "mean and std are swapped; subtract the mean, divide by std."),
+            (
+                _norm_scaled_as_well,
+                "pixels are in [0, 1], mean and std were made 255 times as large: one or the other.",
+            ),
             (_norm_of_lists, "mean and std are lists; make tensors of them, (C, 1, 1)."),
         ],
     ),
@@ -458,6 +579,12 @@ EXERCISES = [
             (_asked_means_first, "the heads are averaged before multiplying; multiply head by head."),
             (_asked_turned, "rows and columns of the grid are swapped: grid_size is (rows, columns)."),
             (_asked_matrix_product, "`@` is the matrix product; multiply entry by entry, with `*`."),
+            (_asked_strongest, "the heads' maximum is taken; their mean is wanted."),
+            (_asked_first_head, "this is the first head alone; average over all of them."),
+            (_asked_added, "attention and gradient are added; multiply them."),
+            (_asked_against, "what is negative is kept; keep what is positive."),
+            (_asked_against_positive, "this is what speaks against the class; keep what is positive."),
+            (_asked_flat, "the patches are still in a line; lay them out on the grid."),
             (
                 _asked_of_all_rows,
                 "this is the mean over the patches' rows; the class token's, row 0, is wanted.",
