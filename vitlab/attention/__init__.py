@@ -9,6 +9,9 @@ from vitlab.attention.distance import (
     uniform_attention_distance,
 )
 from vitlab.attention.features import pooled_features
+from vitlab.attention.head_importance import head_correlation, head_importance, spearman
+from vitlab.attention.intervening import intervene
+from vitlab.attention.lens import logit_lens
 from vitlab.attention.patch_features import alike, patch_features, principal_colours
 from vitlab.attention.receptive_field import effective_receptive_field, field_radius
 from vitlab.attention.recording import AttentionRecord, record_attention, recording_bytes
@@ -28,6 +31,10 @@ __all__ = [
     "discard_smallest",
     "effective_receptive_field",
     "field_radius",
+    "head_correlation",
+    "head_importance",
+    "intervene",
+    "logit_lens",
     "maps",
     "mean_attention_distance",
     "paired_bootstrap",
@@ -39,5 +46,6 @@ __all__ = [
     "recording_bytes",
     "row_difference",
     "scores",
+    "spearman",
     "uniform_attention_distance",
 ]

@@ -1,4 +1,4 @@
-"""`python -m vitlab.attention`: an album of maps of any ViT, and the table of lesson 06, from a shell."""
+"""`python -m vitlab.attention`: an album of maps of any ViT, and the studies of lesson 06, from a shell."""
 
 import argparse
 import functools
@@ -11,6 +11,7 @@ from vitlab import studies
 from vitlab.attention.album import INDEX, Album, make_album, pictures_in, usual_maps
 from vitlab.attention.by_name import FORMS, model_called
 from vitlab.attention.describing import READS
+from vitlab.attention.head_study import head_removal
 from vitlab.attention.maps import MAPS
 from vitlab.attention.real_study import focus, real_attention_scores
 from vitlab.attention.scoring import Scoring, score_pictures
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     add_maps(commands)
     add_score(commands)
     add_score_real(commands)
+    add_heads(commands)
     options = parser.parse_args(arguments)
     try:
         status = options.do(options)
@@ -248,6 +250,24 @@ def make_real_table(options: argparse.Namespace) -> None:
     focus(run)
     words = f"{PROGRAM} score-real --images {options.images} --seed {options.seed}"
     studies.run_study(study, path, run, only, options.rerun_failed, words)
+    print(studies.report(study, path))
+
+
+def add_heads(commands: argparse._SubParsersAction) -> None:
+    """The options of `heads`."""
+    words = "train models that start apart, remove each of their heads, and ask maps how important it was"
+    heads = commands.add_parser("heads", help=words, description=words, allow_abbrev=False)
+    heads.set_defaults(do=make_heads)
+    studies.add_options(heads)
+
+
+def make_heads(options: argparse.Namespace) -> None:
+    """Measure every head of every model."""
+    study = head_removal()
+    only, path = studies.read_only(options.only), options.folder / f"{study.name}.csv"
+    studies.chosen(study, only)  # a misspelt setting is told before the first training
+    run = here(precision=options.precision)
+    studies.run_study(study, path, run, only, options.rerun_failed, f"{PROGRAM} heads")
     print(studies.report(study, path))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 from torch.utils.weak import WeakIdKeyDictionary
 
 from vitlab.encoder import full_precision
@@ -108,7 +108,7 @@ class Seeing(TorchFunctionMode):
         if out.ndim < 3 or dim not in (-1, out.ndim - 1) or not out.is_floating_point():
             return out
         low = torch.finfo(out.dtype).bits < 32
-        weights = self.shape(given.softmax(dim=-1, dtype=torch.float32) if low else out)
+        weights = self.shape(func(given, dim=-1, dtype=torch.float32) if low else out)
         out = weights.reshape(out.shape).to(out.dtype)
         self.after_softmax[out] = Seen(weights)
         return out
@@ -138,9 +138,22 @@ def open_weights(
     if mask is None:
         return scores.softmax(dim=-1)
     hidden = mask.dtype == torch.bool
-    scores = scores.masked_fill(~mask, -torch.inf) if hidden else scores + mask.to(dtype)
-    nothing = (scores == -torch.inf).all(dim=-1, keepdim=True)
-    return scores.masked_fill(nothing, 0).softmax(dim=-1).masked_fill(nothing, 0)
+    return softmax_or_nothing(scores.masked_fill(~mask, -torch.inf) if hidden else scores + mask.to(dtype))
+
+
+def softmax_or_nothing(input: Tensor, dim: int = -1, dtype: torch.dtype | None = None) -> Tensor:
+    """A softmax in which a row that is minus infinity throughout becomes zeros, and no NaN.
+
+    Modes are shown it as one function, as they are any softmax.
+
+    >>> softmax_or_nothing(torch.tensor([[0.0, 0.0], [-torch.inf, -torch.inf]]))
+    tensor([[0.5000, 0.5000],
+            [0.0000, 0.0000]])
+    """
+    if has_torch_function_unary(input):
+        return handle_torch_function(softmax_or_nothing, (input,), input, dim=dim, dtype=dtype)
+    nothing = (input == -torch.inf).all(dim=dim, keepdim=True)
+    return input.masked_fill(nothing, 0).softmax(dim=dim, dtype=dtype).masked_fill(nothing, 0)
 
 
 def unmade(query: Tensor, key: Tensor) -> Tensor:
@@ -153,7 +166,7 @@ def repeated(heads: Tensor, number: int) -> Tensor:
     return heads.repeat_interleave(number // heads.shape[-3], dim=-3)
 
 
-SOFTMAXES = {F.softmax, torch.softmax, Tensor.softmax}
+SOFTMAXES = {F.softmax, torch.softmax, Tensor.softmax, softmax_or_nothing}
 PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm}
 # What leaves weights what they are: dropout, precision and shape.
 KEEPING = {
