@@ -74,6 +74,8 @@ class Altering(TorchFunctionMode):
         if attn_mask is not None:
             bits = attn_mask.dtype == torch.bool
             mask = attn_mask & mask if bits else attn_mask.masked_fill(~mask, -torch.inf)
+        if mask.ndim < query.ndim:  # with an axis for images, a CPU keeps to its fused attention
+            mask = mask[None]
         return F.scaled_dot_product_attention(query, key, value, mask, dropout_p, **kwargs)
 
     def softmax(self, func, args: tuple, kwargs: dict) -> Tensor:

@@ -12,7 +12,7 @@ from vitlab.attention.reading import asked_of, looking_at, rows_read, view_of
 from vitlab.attention.recording import record_attention
 from vitlab.attention.rollout import mixing, row_difference
 from vitlab.attention.tracing import trace_back
-from vitlab.studies import Row
+from vitlab.studies import Row, Value
 from vitlab.vit import ViT
 
 TOGETHER = 50  # images
@@ -146,14 +146,20 @@ def spearman(one: Tensor, other: Tensor) -> Tensor:
 
 
 def head_correlation(
-    rows: Sequence[Row], importance: str, truth: str = "loss_increase", permutations: int = 10_000
+    rows: Sequence[Row],
+    importance: str,
+    truth: str = "loss_increase",
+    within_layers: bool = False,
+    permutations: int = 10_000,
 ) -> Correlation:
     """How well a column of the study of heads orders the heads of each model by a truth, over all models.
 
-    Chance is what remains when the truth is dealt to other heads of the same model, all models at once.
-    Raises ValueError for a column that is not there and for fewer than two models.
+    Chance is what remains when the truth is dealt to other heads of the same model, all models at once. Heads
+    of early layers cost more, whatever a map says, so that "layer" itself is a control (its ρ is negative);
+    `within_layers` compares heads of one layer only, and takes the mean over a model's layers. Raises
+    ValueError for a column that is not there and for fewer than two models.
 
-    >>> rows = [dict(seed=s, a=h, b=h * h, status="done") for s in range(3) for h in range(6)]
+    >>> rows = [dict(seed=s, layer=0, a=h, b=h * h, status="done") for s in range(3) for h in range(6)]
     >>> head_correlation(rows, "a", "b", permutations=100).mean
     1.0
     """
@@ -161,20 +167,27 @@ def head_correlation(
     for name in (importance, truth):
         if not done or name not in done[0]:
             raise ValueError(f"the columns are {', '.join(done[0] if done else [])}; got {name!r}")
-    models = sorted({row["seed"] for row in done})
-    if len(models) < 2:
-        raise ValueError(f"a spread needs at least 2 models; got {len(models)}")
+    groups: dict[Value, dict[Value, list[Row]]] = {}
+    for row in done:
+        layer = row["layer"] if within_layers else 0
+        groups.setdefault(row["seed"], {}).setdefault(layer, []).append(row)
+    if len(groups) < 2:
+        raise ValueError(f"a spread needs at least 2 models; got {len(groups)}")
     own, permuted = [], torch.zeros(permutations, dtype=torch.float64)
     draw = torch.Generator().manual_seed(0)
-    for model in models:
-        one, other = (
-            torch.tensor([float(row[name]) for row in done if row["seed"] == model], dtype=torch.float64)
-            for name in (importance, truth)
-        )
-        own.append(float(spearman(one, other)))
-        orders = torch.rand(permutations, len(other), generator=draw).argsort(dim=-1)
-        permuted += spearman(one.expand(permutations, -1), other[orders]) / len(models)
+    for layers in groups.values():
+        found = []
+        for heads in layers.values():
+            one, other = (
+                torch.tensor([float(row[name]) for row in heads], dtype=torch.float64)
+                for name in (importance, truth)
+            )
+            found.append(float(spearman(one, other)))
+            orders = torch.rand(permutations, len(other), generator=draw).argsort(dim=-1)
+            chance = spearman(one.expand(permutations, -1), other[orders])
+            permuted += chance / len(layers) / len(groups)
+        own.append(fmean(found))
     low, high = permuted.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     mean = fmean(own)
     p = (1 + int((permuted.abs() >= abs(mean) - 1e-12).sum())) / (1 + permutations)
-    return Correlation(*(round(each, 6) for each in (mean, min(own), max(own), low, high, p)), len(models))
+    return Correlation(*(round(each, 6) for each in (mean, min(own), max(own), low, high, p)), len(own))

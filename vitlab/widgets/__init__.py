@@ -39,6 +39,7 @@ from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.fine_tuning import LabelsExplorer, ResolutionExplorer
 from vitlab.widgets.head_distances import HeadDistanceExplorer
 from vitlab.widgets.image_sizes import ImageSizeExplorer
+from vitlab.widgets.interventions import InterventionExplorer
 from vitlab.widgets.live_curves import LiveCurves
 from vitlab.widgets.patch_vector import PatchVectorExplorer
 from vitlab.widgets.patching import PatchExplorer
@@ -58,6 +59,7 @@ __all__ = [
     "HeadExplorer",
     "LabelsExplorer",
     "ImageSizeExplorer",
+    "InterventionExplorer",
     "LiveCurves",
     "MapExplorer",
     "PatchExplorer",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vitlab import data, plots
 from vitlab.attention import attention_rollout, class_map, record_attention
+from vitlab.attention.lens import said_of
 from vitlab.patches import as_pair, patchify
 from vitlab.training import refuse_other_order
 from vitlab.vit import ViT, evaluating
@@ -37,6 +38,7 @@ class Path:
     with_class: Tensor  # (1, T, D), the class token in front
     tokens: Tensor  # (1, T, D), positions added: what enters the encoder
     blocks: Tensor  # (L, 1, T, D)
+    lens: Tensor  # (L, 1, classes), what norm and head would say after each block
     weights: Tensor  # (L, 1, heads, T, T)
     normed: Tensor  # (1, T, D)
     logits: Tensor  # (1, classes)
@@ -64,6 +66,7 @@ def walk(model: ViT, image: Tensor) -> Path:
             tokens=model.embed(images),
             weights=record.weights,
             blocks=record["block_outputs"],
+            lens=torch.stack([said_of(model, tokens) for tokens in record["block_outputs"]]),
             normed=normed,
             logits=model(images),
         )
@@ -188,7 +191,10 @@ class DataPathExplorer(Explorer):
         return picture, path.tokens, words
 
     def _block(self, path: Path, i: int):
-        picture = self._canvas(path, f"after block {i + 1}", grid=False)
+        said = path.lens[i, 0].softmax(dim=0)
+        best = int(said.argmax())
+        lens = f"{self.classes[best]}, {said[best]:.1%}"
+        picture = self._canvas(path, f"after block {i + 1}: the head would say {lens}", grid=False)
         attention = class_map(path.weights[i].mean(dim=1), self.config.grid_size)[0]
         self._paste_attention(picture, path, attention.numpy())
         self._paste_tokens(picture, path.blocks[i])
@@ -197,7 +203,7 @@ class DataPathExplorer(Explorer):
             f"(batch, N + 1, D): attention let the tokens look at each other, then an MLP worked on each "
             f"alone. The class token gave {attention.sum():.0%} of its attention (mean of "
             f"{path.weights.shape[2]} heads) to the patches, the largest share, {attention.max():.1%}, to "
-            f"patch {strongest}."
+            f"patch {strongest}. Norm and head, put here at once, would say {lens}."
         )
         return picture, path.blocks[i], words
 

@@ -1,0 +1,284 @@
+"""Lessons 03 and 06: parts of a trained model taken away, and what it answers then."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import ipywidgets
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from vitlab import data
+from vitlab.attention import intervene, maps
+from vitlab.data import Dataset
+from vitlab.plots import pixels
+from vitlab.runtime import here
+from vitlab.training import as_the_model_knows, refuse_other_order
+from vitlab.vit import ViT, evaluating
+from vitlab.widgets import tiles
+from vitlab.widgets.explorer import Explorer
+
+PANEL, GAP, HEADER, SCALE = 280, 20, 26, 34
+BARS = 340  # width of the classes' bars
+SIZE = (2 * PANEL + BARS + 2 * GAP, HEADER + PANEL + SCALE)
+MEASURED = 200  # images of which the accuracy is
+NONE = "none"
+MAPS = ("class_attention", "rollout", "relevance")
+TOKENS = {"all tokens": None, "the class token": "class", "the patches": "patches"}
+
+
+class Away(NamedTuple):
+    """What is taken away, counted from 0 as `intervene` counts; hashable, so that answers are remembered."""
+
+    heads: tuple[tuple[int, int], ...] = ()
+    blocks: tuple[int, ...] = ()
+    patches: tuple[int, ...] = ()
+    unseen: tuple[int, ...] = ()
+    swap_rows: tuple[int, int] | None = None
+    donor: str | None = None
+    donor_layer: int | None = None
+    donor_tokens: tuple[int, ...] | None = None
+
+    @property
+    def first(self) -> int:
+        """The first block that is different; what enters the ones before it stays as it was."""
+        if self.patches or self.unseen or self.swap_rows:
+            return 0
+        layers = [*(layer for layer, _ in self.heads), *self.blocks]
+        return min(layers + ([self.donor_layer] if self.donor else []), default=-1)
+
+
+class InterventionExplorer(Explorer):
+    """Heads, blocks, patches, positions taken away from a trained model, or another image's tokens put in.
+
+    `model` is a `ViT` with a class token and position embeddings, `images` maps names to uint8 images
+    (C, H, W) of its size, and `measured` has labelled ones, of which the first 200 are asked at every move:
+    what enters each block is kept, and a move goes on from the first block that it changes. The picture shows
+    the image as the model gets it, a map of the changed model, and its classes; lines in the bars are the
+    whole model's. "Undo" goes one move back. Raises ValueError for another model or other images.
+
+    >>> from vitlab import ViTConfig
+    >>> images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    >>> measured = Dataset(images, torch.tensor([0, 1]), list("abcdefghij"))
+    >>> explorer = InterventionExplorer(ViT(ViTConfig()), {"blank": images[0]}, measured)
+    >>> explorer.set(heads=((0, 1),), block=2)
+    >>> explorer.caption[:55]
+    'blank without head 2 of layer 1, block 2: it says a, wi'
+    """
+
+    def __init__(self, model: ViT, images: dict[str, Tensor], measured: Dataset):
+        if model.config.pool != "token" or model.config.pos_embed == "none":
+            raise ValueError(
+                "this explorer hides patches from the class token and swaps positions: give it a ViT with "
+                "both, pool='token' and position embeddings"
+            )
+        if not images:
+            raise ValueError("there is no image to look at; give a dict from names to uint8 images (C, H, W)")
+        refuse_other_order(model, measured.classes)
+        self.model, self.images, self.classes = model, images, measured.classes
+        self.measured = as_the_model_knows(model, measured.subset(range(min(MEASURED, len(measured.labels)))))
+        self.run = here(device=next(model.parameters()).device)
+        self.grid = model.config.grid_size
+        self._answers, self._one = lru_cache(64)(self._answers), lru_cache(64)(self._one)
+        with torch.inference_mode(), evaluating(model), self.run.autocast():
+            self.inputs = data.normalise(self.measured.images.to(self.run.device))
+            self.entering = [model.embed(self.inputs)]
+            for block in list(model.blocks)[:-1]:
+                self.entering.append(block(self.entering[-1]))
+        self._past: list[dict] = []
+        self._undoing = False
+        super().__init__(self.draw, self._controls(), size=SIZE)
+        undo = ipywidgets.Button(description="Undo", layout={"width": "auto"})
+        undo.on_click(lambda _button: self.undo())
+        controls = self.widget.children[0]
+        controls.children = (*controls.children, undo)
+
+    def _controls(self) -> dict[str, ipywidgets.ValueWidget]:
+        config, names = self.model.config, list(self.images)
+        heads = {
+            f"layer {layer + 1}, head {head + 1}": (layer, head)
+            for layer in range(config.depth)
+            for head in range(config.num_heads)
+        }
+        count, rows = config.num_patches, self.grid[0]
+        squares = {f"patch {patch + 1}": patch for patch in range(count)}
+        block = [("none", 0), *((f"block {number}", number) for number in range(1, config.depth + 1))]
+
+        def several(options: dict, words: str) -> ipywidgets.SelectMultiple:
+            return ipywidgets.SelectMultiple(options=list(options.items()), rows=5, description=words)
+
+        return {
+            "image": ipywidgets.Dropdown(options=names, description="image"),
+            "map": ipywidgets.Dropdown(options=MAPS, description="map"),
+            "heads": several(heads, "removed heads"),
+            "patches": several(squares, "covered patches"),
+            "block": ipywidgets.Dropdown(options=block, value=0, description="skipped block"),
+            "unseen": ipywidgets.IntSlider(
+                0, 0, count, description="patch unseen by the class token (0: none)"
+            ),
+            "row": ipywidgets.IntSlider(1, 1, rows, description="positions: this row"),
+            "with_row": ipywidgets.IntSlider(1, 1, rows, description="swapped with row"),
+            "donor": ipywidgets.Dropdown(options=[NONE, *names], description="activations from"),
+            "layer": ipywidgets.IntSlider(config.depth, 1, config.depth, description="they enter block"),
+            "tokens": ipywidgets.Dropdown(options=list(TOKENS), description="which of them"),
+        }
+
+    def undo(self) -> None:
+        """Go back to the state before the last move, if there is one."""
+        if self._past:
+            self._undoing = True
+            try:
+                self.set(**self._past.pop())
+            finally:
+                self._undoing = False
+
+    def _show(self, state: dict) -> None:
+        if getattr(self, "_now", state) != state and not self._undoing:
+            self._past.append(self._now)
+        self._now = state
+        super()._show(state)
+
+    def draw(
+        self,
+        image: str,
+        map: str,
+        heads: tuple,
+        patches: tuple,
+        block: int,
+        unseen: int,
+        row: int,
+        with_row: int,
+        donor: str,
+        layer: int,
+        tokens: str,
+    ) -> tuple[Image.Image, str]:
+        """The three panels and the words; patches, rows and blocks count from 1, heads and patches chosen in
+        a list are as `intervene` counts."""
+        given = {None: None, "class": (0,), "patches": tuple(range(1, self.model.config.num_tokens))}
+        away = Away(
+            heads=tuple(in_order(heads)),
+            blocks=(block - 1,) if block else (),
+            patches=tuple(patches),
+            unseen=(unseen - 1,) if unseen else (),
+            swap_rows=(row - 1, with_row - 1) if row != with_row else None,
+            donor=None if donor == NONE else donor,
+            donor_layer=None if donor == NONE else layer - 1,
+            donor_tokens=None if donor == NONE else given[TOKENS[tokens]],
+        )
+        shares, seen = self._one(image, map, away)
+        whole, _ = self._one(image, map, Away())
+        picture = self._picture(image, map, away, shares, whole, seen)
+        return picture, self._words(image, map, away, shares, whole, seen)
+
+    def _one(self, image: str, name: str, away: Away) -> tuple[Tensor, Tensor]:
+        """Of one image the classes' probabilities, and a map (h, w) about the class that is said then."""
+        inputs = self._inputs(image)
+        with self._changed(away), evaluating(self.model):
+            with torch.no_grad():
+                shares = self.model(inputs)[0].softmax(dim=0).cpu()
+            return shares, maps.MAPS[name](self.model, inputs)[0].float().cpu()
+
+    def _inputs(self, image: str) -> Tensor:
+        return data.normalise(self.images[image][None].to(self.run.device))
+
+    def _changed(self, away: Away):
+        """The context in which the model is without what is taken away."""
+        asked = away._asdict() | dict(donor=None if away.donor is None else self._inputs(away.donor))
+        return intervene(self.model, **asked)
+
+    def _answers(self, away: Away) -> tuple[float, float]:
+        """Accuracy and loss of the measured images, from the first block on that is changed."""
+        model, first = self.model, away.first
+        *blocks, last = model.blocks
+        first = len(blocks) if first < 0 else first
+        with torch.inference_mode(), evaluating(model), self._changed(away), self.run.autocast():
+            anew = away.patches or away.swap_rows
+            x = model.embed(self.inputs) if anew else self.entering[first]
+            for block in blocks[first:]:
+                x = block(x)
+            logits = model.head(model.norm(last(x, class_only=True))[:, 0].float())
+        labels = self.measured.labels.to(logits.device)
+        right = (logits.argmax(dim=-1) == labels).float().mean()
+        return float(right), float(torch.nn.functional.cross_entropy(logits.float(), labels))
+
+    def _picture(self, image, name, away, shares, whole, seen) -> Image.Image:
+        picture = Image.new("RGB", SIZE, "white")
+        under = self._covered(image, away)
+        shown = tiles.fitted(under.shape[:2], (PANEL, PANEL))
+        under = tiles.resize(under, *shown)
+        picture.paste(Image.fromarray(under), (0, HEADER))
+        tiles.write(picture, (0, 4), "what the model gets")
+        values, left = seen.numpy(), PANEL + GAP
+        low, high = min(float(values.min()), 0.0), max(float(values.max()), 1e-9)
+        coloured = tiles.resize(tiles.colour(values, low, high), *shown)
+        over = (0.75 * coloured + 0.25 * under.mean(-1, keepdims=True)).astype(np.uint8)
+        picture.paste(Image.fromarray(over), (left, HEADER))
+        tiles.write(picture, (left, 4), name.replace("_", " "))
+        tiles.scale(picture, (left, HEADER + PANEL + 4), PANEL, f"{low:.2g}", f"{high:.2g}")
+        for patch in away.unseen:
+            for corner in ((0, HEADER), (left, HEADER)):
+                tiles.frame(picture, corner, shown, self.grid, patch)
+        left += PANEL + GAP
+        box = (left, HEADER, SIZE[0], HEADER + PANEL)
+        tiles.write(picture, (left, 4), "its classes now; lines: the whole model")
+        tiles.bars(picture, box, dict(zip(self.classes, shares.tolist(), strict=True)))
+        pen, room, step = ImageDraw.Draw(picture), BARS - 128 - 50, PANEL / len(shares)
+        for place, share in enumerate(whole.tolist()):
+            x, middle = left + 128 + room * share, HEADER + (place + 0.5) * step
+            pen.line((x, middle - step / 3, x, middle + step / 3), fill="black", width=2)
+        return picture
+
+    def _covered(self, image: str, away: Away) -> np.ndarray:
+        """The image with its covered patches grey, RGB uint8."""
+        shown, side = pixels(self.images[image]).copy(), self.model.config.patch_size
+        for patch in away.patches:
+            row, column = divmod(patch, self.grid[1])
+            shown[row * side : (row + 1) * side, column * side : (column + 1) * side] = 128
+        return shown
+
+    def _words(self, image, name, away, shares, whole, seen) -> str:
+        best, before = int(shares.argmax()), int(whole.argmax())
+        (right, loss), (right_whole, loss_whole) = self._answers(away), self._answers(Away())
+        top = int(seen.argmax()) + 1
+        row, column = divmod(top - 1, self.grid[1])
+        asked = f"{len(self.measured.labels)} images"
+        return (
+            f"{image}{in_words(away)}: it says {self.classes[best]}, with {shares[best]:.1%}; the whole "
+            f"model says {self.classes[before]}, with {whole[before]:.1%} (now {shares[before]:.1%}).\n"
+            f"Of {asked} {right:.1%} are right, loss {loss:.3f}; by the whole model {right_whole:.1%}, "
+            f"loss {loss_whole:.3f}. {name.replace('_', ' ').capitalize()} is largest on patch {top} "
+            f"(row {row + 1}, column {column + 1})."
+        )
+
+
+def in_order(heads: tuple) -> list[tuple[int, int]]:
+    """Pairs in order, whatever the order in which they were chosen.
+
+    >>> in_order(((1, 0), (0, 2)))
+    [(0, 2), (1, 0)]
+    """
+    return sorted(tuple(each) for each in heads)
+
+
+def in_words(away: Away) -> str:
+    """What is taken away, as it stands behind an image's name; counted from 1.
+
+    >>> in_words(Away(heads=((0, 1), (0, 3)), swap_rows=(0, 6)))
+    ' without head 2 of layer 1, head 4 of layer 1; positions of rows 1 and 7 swapped'
+    """
+    gone = [f"head {head + 1} of layer {layer + 1}" for layer, head in away.heads]
+    gone += [f"block {block + 1}" for block in away.blocks]
+    patches = ", ".join(str(patch + 1) for patch in away.patches)
+    parts = [f" without {', '.join(gone)}"] if gone else []
+    if patches:
+        parts.append(f" patch{'es' if len(away.patches) > 1 else ''} {patches} covered")
+    if away.unseen:
+        parts.append(f" patch {away.unseen[0] + 1} unseen by the class token")
+    if away.swap_rows:
+        one, other = away.swap_rows
+        parts.append(f" positions of rows {one + 1} and {other + 1} swapped")
+    if away.donor:
+        which = {None: "all tokens", (0,): "the class token"}.get(away.donor_tokens, "the patches")
+        parts.append(f" {which} of {away.donor} from block {away.donor_layer + 1} on")
+    return ";".join(parts)
