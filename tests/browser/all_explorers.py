@@ -37,6 +37,7 @@ EXPLORERS = {
     "ResolutionExplorer": "ResolutionExplorer(model, test.subset([0, 1]), list(images), [20, 28, 40, 56])",
     "AttentionMapExplorer": "AttentionMapExplorer(model, images)",
     "HeadDistanceExplorer": "HeadDistanceExplorer(record.weights, model.config)",
+    "InterventionExplorer": "InterventionExplorer(model, images, test)",
     "AlikePatchesExplorer": "AlikePatchesExplorer(\n"
     "    lambda size: vitlab.fine_tuning.adapt(by_size, image_size=size), vitlab.data.photos(), [48, 64]\n)",
     "MapExplorer": "MapExplorer(\n"

@@ -9,7 +9,7 @@ from vitlab.attention.distance import (
     uniform_attention_distance,
 )
 from vitlab.attention.features import pooled_features
-from vitlab.attention.head_importance import head_correlation, head_importance, spearman
+from vitlab.attention.importances import head_correlation, head_importance, spearman
 from vitlab.attention.intervening import intervene
 from vitlab.attention.lens import logit_lens
 from vitlab.attention.patch_features import alike, patch_features, principal_colours

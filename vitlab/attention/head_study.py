@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitlab import data
-from vitlab.attention.head_importance import IMPORTANCES, head_importance
+from vitlab.attention.importances import IMPORTANCES, head_importance
 from vitlab.attention.intervening import intervene
 from vitlab.runtime import Run, start
 from vitlab.studies import Row, Study, grid
@@ -60,7 +60,7 @@ def measure(settings: Row, run: Run) -> Row:
     layer, head = settings["layer"], settings["head"]
     model, importance, (loss, accuracy) = model_of(tuple(settings.items())[3:], run)
     with intervene(model, heads={layer: head}):
-        without = evaluate(model, test_images(settings["test_images"]), run)
+        without = evaluate(model, measured_on(settings["test_images"]), run)
     results = dict(
         test_loss=loss,
         test_accuracy=accuracy,
@@ -83,10 +83,10 @@ def model_of(settings: tuple, run: Run) -> tuple[ViT, dict[str, Tensor], tuple[f
     importance = head_importance(model, data.normalise(kept.images.to(run.device)))
     draw = torch.Generator().manual_seed(run.seed)
     importance["random"] = torch.rand(importance["rollout"].shape, generator=draw)
-    return model, importance, evaluate(model, test_images(given["test_images"]), run)
+    return model, importance, evaluate(model, measured_on(given["test_images"]), run)
 
 
 @functools.lru_cache(maxsize=1)
-def test_images(count: int) -> data.Dataset:
+def measured_on(count: int) -> data.Dataset:
     """The first test images."""
     return data.fashion_mnist("test").subset(range(count))

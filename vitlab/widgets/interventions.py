@@ -12,11 +12,13 @@ from torch import Tensor
 from vitlab import data
 from vitlab.attention import intervene, maps
 from vitlab.data import Dataset
+from vitlab.patches import as_pair
 from vitlab.plots import pixels
 from vitlab.runtime import here
 from vitlab.training import as_the_model_knows, refuse_other_order
 from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
+from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
 
 PANEL, GAP, HEADER, SCALE = 280, 20, 26, 34
@@ -25,7 +27,7 @@ SIZE = (2 * PANEL + BARS + 2 * GAP, HEADER + PANEL + SCALE)
 MEASURED = 200  # images of which the accuracy is
 NONE = "none"
 MAPS = ("class_attention", "rollout", "relevance")
-TOKENS = {"all tokens": None, "the class token": "class", "the patches": "patches"}
+TOKENS = ("class token", "patches", "all tokens")  # of another image, that can be put in
 
 
 class Away(NamedTuple):
@@ -103,7 +105,13 @@ class InterventionExplorer(Explorer):
         }
         count, rows = config.num_patches, self.grid[0]
         squares = {f"patch {patch + 1}": patch for patch in range(count)}
-        block = [("none", 0), *((f"block {number}", number) for number in range(1, config.depth + 1))]
+        block = [(NONE, 0), *((f"block {number}", number) for number in range(1, config.depth + 1))]
+
+        places = [(NONE, None)] + [
+            (f"{tokens}, block {layer + 1}", (tokens, layer))
+            for tokens in TOKENS
+            for layer in range(config.depth)
+        ]
 
         def several(options: dict, words: str) -> ipywidgets.SelectMultiple:
             return ipywidgets.SelectMultiple(options=list(options.items()), rows=5, description=words)
@@ -119,9 +127,8 @@ class InterventionExplorer(Explorer):
             ),
             "row": ipywidgets.IntSlider(1, 1, rows, description="positions: this row"),
             "with_row": ipywidgets.IntSlider(1, 1, rows, description="swapped with row"),
-            "donor": ipywidgets.Dropdown(options=[NONE, *names], description="activations from"),
-            "layer": ipywidgets.IntSlider(config.depth, 1, config.depth, description="they enter block"),
-            "tokens": ipywidgets.Dropdown(options=list(TOKENS), description="which of them"),
+            "donor": ipywidgets.Dropdown(options=names, value=names[-1], description="other image"),
+            "place": ipywidgets.Dropdown(options=places, value=None, description="put in from it"),
         }
 
     def undo(self) -> None:
@@ -132,6 +139,23 @@ class InterventionExplorer(Explorer):
                 self.set(**self._past.pop())
             finally:
                 self._undoing = False
+
+    def areas(self) -> list[Area]:
+        """A click on the image covers or uncovers a patch; one on the map hides it from the class token."""
+        height, width = tiles.fitted(as_pair(self.model.config.image_size), (PANEL, PANEL))
+
+        def covered(row: int, column: int) -> dict:
+            patch, now = row * self.grid[1] + column, set(self.state["patches"])
+            return {"patches": tuple(sorted(now ^ {patch}))}
+
+        def hidden(row: int, column: int) -> dict:
+            patch = row * self.grid[1] + column + 1
+            return {"unseen": 0 if self.state["unseen"] == patch else patch}
+
+        return [
+            Area((left, HEADER, width, height), self.grid, chosen)
+            for left, chosen in ((0, covered), (PANEL + GAP, hidden))
+        ]
 
     def _show(self, state: dict) -> None:
         if getattr(self, "_now", state) != state and not self._undoing:
@@ -150,26 +174,27 @@ class InterventionExplorer(Explorer):
         row: int,
         with_row: int,
         donor: str,
-        layer: int,
-        tokens: str,
+        place: tuple[str, int] | None,
     ) -> tuple[Image.Image, str]:
-        """The three panels and the words; patches, rows and blocks count from 1, heads and patches chosen in
-        a list are as `intervene` counts."""
-        given = {None: None, "class": (0,), "patches": tuple(range(1, self.model.config.num_tokens))}
+        """The three panels and the words; blocks, rows and the unseen patch count from 1, what is chosen in
+        lists as `intervene` counts."""
+        tokens, layer = place or (None, None)
+        which = {"class token": (0,), "patches": tuple(range(1, self.model.config.num_tokens))}
         away = Away(
             heads=tuple(in_order(heads)),
             blocks=(block - 1,) if block else (),
             patches=tuple(patches),
             unseen=(unseen - 1,) if unseen else (),
             swap_rows=(row - 1, with_row - 1) if row != with_row else None,
-            donor=None if donor == NONE else donor,
-            donor_layer=None if donor == NONE else layer - 1,
-            donor_tokens=None if donor == NONE else given[TOKENS[tokens]],
+            donor=donor if place else None,
+            donor_layer=layer,
+            donor_tokens=which.get(tokens),
         )
         shares, seen = self._one(image, map, away)
         whole, _ = self._one(image, map, Away())
         picture = self._picture(image, map, away, shares, whole, seen)
-        return picture, self._words(image, map, away, shares, whole, seen)
+        words = self._words(image, map, away, shares, whole, seen)
+        return picture, words + ("" if place else f" Nothing of {donor} is put in.")
 
     def _one(self, image: str, name: str, away: Away) -> tuple[Tensor, Tensor]:
         """Of one image the classes' probabilities, and a map (h, w) about the class that is said then."""
@@ -280,5 +305,5 @@ def in_words(away: Away) -> str:
         parts.append(f" positions of rows {one + 1} and {other + 1} swapped")
     if away.donor:
         which = {None: "all tokens", (0,): "the class token"}.get(away.donor_tokens, "the patches")
-        parts.append(f" {which} of {away.donor} from block {away.donor_layer + 1} on")
+        parts.append(f" with {which} of {away.donor} from block {away.donor_layer + 1} on")
     return ";".join(parts)

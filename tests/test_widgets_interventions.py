@@ -1,0 +1,236 @@
+"""The explorer of interventions: its numbers against models edited by hand, every control, undo, clicks."""
+
+import copy
+import re
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vitlab import ViT, ViTConfig
+from vitlab.data import Dataset
+from vitlab.runtime import here
+from vitlab.widgets import InterventionExplorer, interventions
+from vitlab.widgets.interventions import GAP, HEADER, PANEL
+
+CLASSES = ["shirt", "shoe", "bag"]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    sizes = dict(image_size=12, patch_size=4, embed_dim=12, depth=3, num_heads=2, mlp_dim=16, num_classes=3)
+    made = ViT(ViTConfig(**sizes)).eval()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return made.requires_grad_(False)
+
+
+@pytest.fixture
+def measured():
+    draw = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (30, 1, 12, 12), dtype=torch.uint8, generator=draw)
+    return Dataset(images, torch.arange(30) % 3, CLASSES)
+
+
+@pytest.fixture
+def explorer(model, measured, monkeypatch):
+    monkeypatch.setattr(interventions, "here", lambda **given: here("cpu", "fp32"))
+    return InterventionExplorer(model, {"one": measured.images[0], "two": measured.images[1]}, measured)
+
+
+def normal(images):
+    return images / 127.5 - 1
+
+
+def without_head(model, layer, head):
+    edited = copy.deepcopy(model)
+    edited.blocks[layer].attn.proj.weight[:, head * 6 : head * 6 + 6] = 0
+    return edited
+
+
+def blocks_of(model, *numbers):
+    def answer(images):
+        x = model.embed(normal(images))
+        for number in numbers:
+            x = model.blocks[number](x)
+        return model.head(model.norm(x)[:, 0])
+
+    return answer
+
+
+def swapped(model, one, other):
+    edited, table = copy.deepcopy(model), model.pos_embed[0]
+    for here_, there in ((one, other), (other, one)):
+        edited.pos_embed[0, 1 + 3 * here_ : 4 + 3 * here_] = table[1 + 3 * there : 4 + 3 * there]
+    return lambda images: edited(normal(images))
+
+
+def covered(model, patch):
+    row, column = divmod(patch, 3)
+
+    def answer(images):
+        made = normal(images)
+        made[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 0
+        return model(made)
+
+    return answer
+
+
+def given(model, donor, layer):
+    """The class token of the donor enters block `layer`."""
+
+    def answer(images):
+        x, other = model.embed(normal(images)), model.embed(normal(donor[None]))
+        for number, block in enumerate(model.blocks):
+            if number == layer:
+                x[:, 0] = other[0, 0]
+            x, other = block(x), block(other)
+        return model.head(model.norm(x)[:, 0])
+
+    return answer
+
+
+def by_hand(name, model, measured):
+    two = measured.images[1]
+    ways = {
+        "nothing": ({}, lambda images: model(normal(images))),
+        "a head": (dict(heads=((1, 0),)), lambda images: without_head(model, 1, 0)(normal(images))),
+        "the last head": (dict(heads=((2, 1),)), lambda images: without_head(model, 2, 1)(normal(images))),
+        "a block": (dict(block=2), blocks_of(model, 0, 2)),
+        "the last block": (dict(block=3), blocks_of(model, 0, 1)),
+        "a patch": (dict(patches=(4,)), covered(model, 4)),
+        "rows": (dict(row=1, with_row=3), swapped(model, 0, 2)),
+        "a donor": (dict(donor="two", place=("class token", 1)), given(model, two, 1)),
+    }
+    return ways[name]
+
+
+NAMES = ["nothing", "a head", "the last head", "a block", "the last block", "a patch", "rows", "a donor"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_captions_numbers(explorer, model, measured, name):
+    change, answer = by_hand(name, model, measured)
+    explorer.set(**change)
+    shares = answer(measured.images[:1])[0].softmax(0)
+    logits = answer(measured.images)
+    right = float((logits.argmax(1) == measured.labels).float().mean())
+    loss = float(F.cross_entropy(logits, measured.labels))
+    best = int(shares.argmax())
+    assert f"it says {CLASSES[best]}, with {shares[best]:.1%}; " in explorer.caption
+    assert f"Of 30 images {right:.1%} are right, loss {loss:.3f}; by the whole model" in explorer.caption
+
+
+def test_the_class_tokens_view(explorer, model, measured):
+    """As with a mask on the class token's row, in every block."""
+    from vitlab.attention import intervene
+
+    explorer.set(unseen=5)
+    with intervene(model, unseen=4):
+        logits = model(normal(measured.images))
+    loss = float(F.cross_entropy(logits, measured.labels))
+    assert f"loss {loss:.3f}; by the whole model" in explorer.caption
+    assert "one patch 5 unseen by the class token: " in explorer.caption
+
+
+CHANGES = [
+    dict(image="two"),
+    dict(map="rollout"),
+    dict(map="relevance"),
+    dict(heads=((0, 0), (2, 1))),
+    dict(patches=(0, 8)),
+    dict(block=1),
+    dict(unseen=9),
+    dict(row=3),
+    dict(with_row=2),
+    dict(donor="one"),
+    dict(place=("all tokens", 2)),
+    dict(place=("patches", 0)),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_control_is_told_and_undone(explorer, change):
+    before = explorer.picture, explorer.caption
+    explorer.set(**change)
+    assert explorer.caption != before[1]
+    if "donor" not in change:  # whose name stands in the words alone until something is put in
+        assert explorer.picture != before[0]
+    explorer.undo()
+    assert (explorer.picture, explorer.caption) == before
+    explorer.undo()  # nothing is left to undo
+    assert (explorer.picture, explorer.caption) == before
+
+
+def test_undo_goes_back_step_by_step_and_over_a_reset(explorer):
+    captions = [explorer.caption]
+    for change in (dict(block=2), dict(heads=((0, 1),)), dict(unseen=3)):
+        explorer.set(**change)
+        captions.append(explorer.caption)
+    explorer.reset()
+    assert explorer.caption == captions[0]
+    for expected in reversed(captions):
+        explorer.undo()
+        assert explorer.caption == expected
+
+
+def test_a_click_covers_and_hides(explorer):
+    side = PANEL // 3
+    explorer.click(side * 1.5, HEADER + side * 0.5)
+    explorer.click(side * 2.5, HEADER + side * 0.5)
+    assert explorer.state["patches"] == (1, 2)
+    explorer.click(side * 1.5, HEADER + side * 0.5)
+    assert explorer.state["patches"] == (2,)
+    explorer.click(PANEL + GAP + side * 0.5, HEADER + side * 2.5)
+    assert explorer.state["unseen"] == 7
+    explorer.click(PANEL + GAP + side * 0.5, HEADER + side * 2.5)
+    assert explorer.state["unseen"] == 0
+
+
+def test_only_what_changes_is_computed(explorer, model, monkeypatch):
+    """Blocks before the first changed one are not run again for the measured images."""
+    ran = []
+    for number, block in enumerate(model.blocks):
+        forward = block.forward
+        monkeypatch.setattr(
+            block,
+            "forward",
+            lambda x, *given, number=number, forward=forward, **named: (
+                ran.append((number, len(x))),
+                forward(x, *given, **named),
+            )[1],
+        )
+    explorer.set(heads=((1, 1),))
+    assert sorted(number for number, images in ran if images == 30) == [1, 2]
+
+
+def test_the_model_stays_as_it_is(explorer, model, measured):
+    plain = model(normal(measured.images))
+    for change in CHANGES:
+        explorer.set(**change)
+    assert torch.equal(model(normal(measured.images)), plain)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_the_static_picture_has_words(explorer):
+    bundle, metadata = explorer._repr_mimebundle_()
+    assert {"image/png", "text/plain"} <= bundle.keys()
+    assert metadata["image/png"]["alt"]
+
+
+def test_errors(model, measured):
+    mean = ViT(ViTConfig(image_size=12, patch_size=4, pool="mean", num_classes=3))
+    with pytest.raises(ValueError, match="hides patches from the class token and swaps positions"):
+        InterventionExplorer(mean, {"one": measured.images[0]}, measured)
+    with pytest.raises(ValueError, match="no image to look at"):
+        InterventionExplorer(model, {}, measured)
+
+
+def test_words_count_from_one(explorer):
+    explorer.set(heads=((0, 1),), block=3, patches=(0, 4), row=2, place=("patches", 1))
+    assert explorer.caption.startswith(
+        "one without head 2 of layer 1, block 3; patches 1, 5 covered; positions of rows 2 and 1 swapped; "
+        "with the patches of two from block 2 on: it says "
+    )
+    assert re.search(r"Class attention is largest on patch \d", explorer.caption)
