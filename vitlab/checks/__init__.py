@@ -7,6 +7,10 @@ and `python -m vitlab.checks report FOLDER` those of a class.
 `progress` shows what was attempted and what is right, `reset_progress` forgets it. It is kept in a file of
 the learner's, `~/.vitlab/progress.json` (or in the folder that VITLAB_HOME names), and goes nowhere else.
 
+What a check finds right is kept as source, too, in `mine.py` beside it: `parts` shows it, `remove_parts` and
+`restore_parts` take it out and put it back, and nothing runs it but `assemble`, which makes a model of it,
+and `mine`, which hands it over.
+
 For authors. Lesson 1 lives in `patching.py`, lesson 2 in `embeddings.py`, … (`engine.LESSONS`). A lesson file
 has two lists, `EXERCISES` and `PREDICTIONS`, and a function `quiz` that returns five questions about numbers
 of a run, its keywords; their defaults are those of the stored run. `patching.py` is the example to follow::
@@ -30,9 +34,24 @@ Outputs may be tensors, numbers, text, and tuples or dicts of them. A stub raise
 `tests/test_checks.py` runs over all lessons: each mistake must earn its own diagnosis, each oracle pass.
 """
 
+from vitlab.checks.assembling import assemble, mine
 from vitlab.checks.engine import check, verdict
+from vitlab.checks.kept import parts, remove_parts, restore_parts
 from vitlab.checks.predictions import predict, quiz
 from vitlab.checks.progress import progress, reset_progress
 from vitlab.checks.report import report
 
-__all__ = ["check", "predict", "progress", "quiz", "report", "reset_progress", "verdict"]
+__all__ = [
+    "assemble",
+    "check",
+    "mine",
+    "parts",
+    "predict",
+    "progress",
+    "quiz",
+    "remove_parts",
+    "report",
+    "reset_progress",
+    "restore_parts",
+    "verdict",
+]

@@ -19,6 +19,7 @@ import torch
 
 from vitlab.checks import records
 from vitlab.checks.compare import Comparison, compare, describe
+from vitlab.checks.kept import keep
 from vitlab.checks.limits import LimitPassed, limited
 
 LESSONS = {
@@ -90,6 +91,8 @@ def check(id: str, answer, yours: bool = True) -> None:
         _shown.append(answer)
     counts = found.status != "not attempted" and not any(answer is other for other in _shown)
     if counts and (note := records.record("exercises", id, found.status)):
+        print(note)
+    if counts and found.status == "correct" and (note := keep(id, answer)):
         print(note)
 
 
