@@ -15,6 +15,7 @@ from vitlab.checkpoints import bundled, load_checkpoint
 from vitlab.checks import kept
 from vitlab.checks.assembling import COURSE, MODEL, AssembledViT, PartFailed
 
+
 def patchify(images, patch_size):
     return F.unfold(images, patch_size, stride=patch_size).mT.contiguous()
 
@@ -96,17 +97,17 @@ def write_all(capsys, **answers):
 def test_with_all_parts_of_theirs_it_is_the_shipped_model(shipped, garments, capsys):
     """Against the shipped model, and against PyTorch's own encoder layers with the same weights."""
     write_all(capsys, **RIGHT)
-    begin = time.perf_counter()
     model = checks.assemble()
     names = "patchify, project, to_sequence, attention_weights, many_heads, encoder_block"
     assert capsys.readouterr().out == f"yours: 6 of 6 ({names})\n"
     images = vitlab.data.normalise(garments.images)
+    begin = time.process_time()
     with torch.no_grad():
         logits = model(images)
+        assert time.process_time() - begin < 20  # seconds of the CPU; a few are usual
         torch.testing.assert_close(logits, shipped(images), atol=1e-4, rtol=0)
         torch.testing.assert_close(logits[:50], by_pytorch(shipped, images[:50]), atol=1e-4, rtol=0)
     assert accuracy(model, garments) == accuracy(shipped, garments) >= 0.9
-    assert time.perf_counter() - begin < 20
     assert list(model.state_dict()) == list(shipped.state_dict())
 
 
@@ -226,7 +227,9 @@ def test_a_part_that_stops_later_is_named(capsys):
 
     model = checks.assemble(patchify=only_two)
     assert "yours: 1 of 6 (patchify)" in capsys.readouterr().out
-    with pytest.raises(PartFailed, match="your patchify stopped with IndexError: not two, in your line `raise"):
+    with pytest.raises(
+        PartFailed, match="your patchify stopped with IndexError: not two, in your line `raise"
+    ):
         model(torch.rand(3, 1, 28, 28))
 
 
