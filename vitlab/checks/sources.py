@@ -190,6 +190,8 @@ def _as_import(name: str, value) -> str:
     if isinstance(value, types.ModuleType):
         return f"import {value.__name__}" + f" as {name}" * (value.__name__ != name)
     own = getattr(value, "__name__", None)
+    if isinstance(value, torch.dtype):
+        own = str(value).removeprefix("torch.")
     home = getattr(value, "__module__", None) or "torch"  # many of PyTorch's functions do not tell
     if not isinstance(own, str) or not isinstance(home, str) or home == "__main__":
         return ""
