@@ -6,12 +6,9 @@ and helpers that it needs. The file is plain Python, to be read and edited. Noth
 is: a lesson goes on without it, and says so.
 """
 
-import contextlib
 import datetime
 import html
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,7 +134,6 @@ def keep(id: str, answer) -> str:
     now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     try:
         path = place()
-        path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path).acquire(timeout=PATIENCE):
             found = read(path)
             if any((part.id, part.source) == (id, source) for part in found):
@@ -179,22 +175,12 @@ def read(path: Path) -> list[Part]:
 
 
 def write(path: Path, found: list[Part]) -> None:
-    """Write the whole file in one step: who reads it meanwhile sees the old one or the new one."""
+    """Write the file in one step, the parts in the order of the exercises."""
     sections = [
         f"# %% exercise {part.id} · {part.name} · {part.when}\n{part.text}"
         for part in sorted(found, key=order)
     ]
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".mine", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write("\n\n".join([HEAD, *sections]))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(scratch)
-        raise
+    records.write(path, "\n\n".join([HEAD, *sections]))
 
 
 def order(part: Part) -> tuple[int, ...]:

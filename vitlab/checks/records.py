@@ -70,13 +70,17 @@ def parse(text: str) -> Records:
 
 
 def save(path: Path, records: Records) -> None:
+    """Write the records in one step."""
+    write(path, json.dumps(records, indent=2, sort_keys=True) + "\n")
+
+
+def write(path: Path, text: str) -> None:
     """Write the whole file in one step: who reads it meanwhile sees the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".progress", suffix=".part")
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}", suffix=".part")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(records, file, indent=2, sort_keys=True)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
