@@ -45,7 +45,8 @@ class Plain:
             x = x + self.attention(self.norm(x, f"blocks.{i}.norm1"), f"blocks.{i}.attn", gone)
             hidden = F.gelu(self.linear(self.norm(x, f"blocks.{i}.norm2"), f"blocks.{i}.mlp.fc1"))
             x = x + self.linear(hidden, f"blocks.{i}.mlp.fc2")
-        self.shares = self.linear(self.norm(x, "norm")[0], "head").softmax(0)
+        self.features = self.norm(x, "norm")  # (T, D)
+        self.shares = self.linear(self.features[0], "head").softmax(0)
         self.scores = torch.stack(self.scores)
         self.weights = self.scores.softmax(-1)
 
@@ -189,6 +190,21 @@ def maps():
     ]
 
 
+def alike_patches():
+    features = []
+    for name in ("astronaut", "cat"):
+        photo = Image.open(DATA / f"photos/{name}.jpg").convert("RGB")
+        small = np.asarray(ImageOps.fit(photo, (48, 48), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+        features.append(Plain("scenes_vit", small).features[1:])
+    cosines = F.cosine_similarity(features[0][8 * 12 + 5], features[1])  # row 9, column 6
+    y, x = divmod(int(cosines.argmax()), 12)
+    return [
+        "astronaut, row 9 of 12, column 6 of 12. Most alike in cat, by cosine: "
+        f"row {y + 1}, column {x + 1} ({cosines.max():.2f})",
+        f"the mean of all is {cosines.mean():.2f}",
+    ]
+
+
 def recipe():
     return [
         "100 steps of 64 images: 6,400 images, 0.6 passes over 10,000",
@@ -226,6 +242,7 @@ STATES = {
     "HeadDistanceExplorer": ([("layer", 2), ("head", 1)], head_distance),
     "InterventionExplorer": ([("removed heads", "End"), ("skipped block", "b")], without),
     "MapExplorer": ([("picture", "End")], maps),
+    "AlikePatchesExplorer": ([("row", 2), ("column", -1)], alike_patches),
 }
 
 
