@@ -1,6 +1,6 @@
 """Interventions: what a model answers without a head or a block, with patches hidden, moved or exchanged."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.attention.altering import Altering
-from vitlab.attention.probing import probe_images, shown
+from vitlab.attention.block_tokens import check_count, check_positions, hidden, whole_block, with_tokens
+from vitlab.attention.numbering import Heads, donor_asked, heads_asked, numbers, patches_of, rows_asked
+from vitlab.attention.probing import shown
 from vitlab.attention.reading import grey_of, looking_at, view_of
 from vitlab.attention.seeing import uncompiled
 from vitlab.attention.view import View, attach
 from vitlab.attention.watching import Hook, pictures
-from vitlab.vit import ViT, evaluating
-
-Heads = Mapping[int, int | Iterable[int]] | Iterable[tuple[int, int]]
+from vitlab.vit import ViT
 
 
 @contextmanager
@@ -89,85 +89,6 @@ def compiled(model: nn.Module) -> bool:
     return any(getattr(each, "_compiled_call_impl", None) is not None for each in model.modules())
 
 
-def patches_of(view: View) -> int:
-    """N at the size for which the model was made."""
-    rows, columns = view.grid_size
-    return rows * columns
-
-
-def whole(value: object) -> bool:
-    """Whether this is a whole number, which True is not."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def one(value: int, count: int, what: str, from_end: bool = False) -> int:
-    """A number from 0 to `count` - 1; raises ValueError for another, and names the nearest.
-
-    >>> one(-1, 4, "block", from_end=True)
-    3
-    >>> one(4, 4, "head")
-    Traceback (most recent call last):
-    ValueError: a head is a whole number from 0 to 3; got 4, the nearest is 3
-    """
-    least = -count if from_end else 0
-    if whole(value) and least <= value < count:
-        return value % count
-    ends = f"0 to {count - 1}" + (f", or -1 to {-count} from the end" if from_end else "")
-    near = f", the nearest is {min(max(value, least), count - 1)}" if whole(value) else ""
-    raise ValueError(f"a {what} is a whole number from {ends}; got {value!r}{near}")
-
-
-def numbers(given: int | Iterable[int], count: int, what: str, from_end: bool = False) -> list[int]:
-    """One or several numbers, each once, in order; raises ValueError for one that is not there."""
-    if isinstance(given, Tensor) and given.dtype == torch.bool:
-        raise ValueError(f"give the numbers of {what}s, such as mask.flatten().nonzero()[:, 0]; got a mask")
-    if isinstance(given, Tensor):
-        given = given.tolist()
-    single = isinstance(given, str) or not isinstance(given, Iterable)
-    return sorted({one(each, count, what, from_end) for each in ([given] if single else given)})
-
-
-def heads_asked(view: View, heads: Heads) -> dict[int, list[int]]:
-    """The heads to remove, by layer; raises ValueError for another form or one that is not there."""
-    if isinstance(heads, Mapping):
-        pairs = list(heads.items())
-    else:
-        pairs = list(heads) if isinstance(heads, Iterable) else [heads]
-        if not all(isinstance(each, tuple | list) and len(each) == 2 for each in pairs):
-            raise ValueError(
-                f"heads are {{layer: heads}}, such as {{2: [0, 3]}}, or pairs (layer, head); got {heads!r}"
-            )
-    found: dict[int, list[int]] = {}
-    for layer, given in pairs:
-        layer = one(layer, view.num_layers, "layer", from_end=True)
-        found.setdefault(layer, []).extend(numbers(given, view.heads[layer], f"head of layer {layer}"))
-    return {layer: sorted({*given}) for layer, given in found.items() if given}
-
-
-def rows_asked(view: View, rows: tuple[int, int]) -> tuple[int, int]:
-    """Two rows of the grid; raises ValueError for anything else."""
-    if not isinstance(rows, tuple | list) or len(rows) != 2:
-        raise ValueError(f"swap_rows are two rows of the grid, such as (0, 6); got {rows!r}")
-    first, second = (one(each, view.grid_size[0], "row of the grid") for each in rows)
-    return first, second
-
-
-def donor_asked(view: View, donor, layer, tokens) -> tuple[int, list[int] | slice]:
-    """Where a donor's tokens go; raises ValueError for half of a donor."""
-    if donor is None:
-        if layer is not None or tokens is not None:
-            raise ValueError("donor_layer and donor_tokens go with a donor, an image as the model takes it")
-        return 0, slice(None)
-    if layer is None:
-        raise ValueError(
-            f"say at which block the donor's tokens come in: donor_layer, 0 to {view.num_layers - 1}"
-        )
-    layer = one(layer, view.num_layers, "donor_layer", from_end=True)
-    if tokens is None:
-        return layer, slice(None)
-    return layer, numbers(tokens, patches_of(view) + view.num_prefix_tokens, "token")
-
-
 def entering(view: View, donor: Tensor, layer: int) -> Tensor:
     """An image's tokens (B, T, D) as they enter a block."""
     kept: list[Tensor] = []
@@ -181,44 +102,6 @@ def entering(view: View, donor: Tensor, layer: int) -> Tensor:
         finally:
             handle.remove()
     return kept[-1]
-
-
-def whole_block(view: View, layer: int, cannot: str) -> nn.Module:
-    """A block that is called as one; raises ValueError that names one that is not."""
-    blocks = list(view.description.blocks)
-    block = blocks[layer]
-    if isinstance(block, nn.ModuleList):
-        raise ValueError(
-            f"the blocks of this {type(view.model).__name__} are lists of parts, which nobody calls as one: "
-            f"{cannot}; its heads can be removed"
-        )
-    if sum(each is block for each in blocks) > 1:
-        raise ValueError(
-            f"the blocks of this {type(view.model).__name__} are one module, used again and again: {cannot}"
-        )
-    return block
-
-
-def hidden(view: View, args: tuple, kwargs: dict) -> tuple[str | None, int | None, Tensor]:
-    """The tokens (B, T, D) among what a block is called with: the keyword or the place, and the tensor."""
-    for place, each in enumerate(args):
-        if isinstance(each, Tensor) and each.ndim == 3 and each.is_floating_point():
-            return None, place, check_tokens(view, each)
-    for name, each in kwargs.items():
-        if isinstance(each, Tensor) and each.ndim == 3 and each.is_floating_point():
-            return name, None, check_tokens(view, each)
-    raise ValueError(f"no tokens (B, T, D) were found in a call of a block of {type(view.model).__name__}")
-
-
-def check_tokens(view: View, tokens: Tensor) -> Tensor:
-    """The tokens; raises ValueError for others than the patches and the prefix of the model's own size."""
-    count = patches_of(view) + view.num_prefix_tokens
-    if tokens.shape[1] != count:
-        raise ValueError(
-            f"the blocks of {type(view.model).__name__} get tokens of shape {tuple(tokens.shape)}, where "
-            f"(B, {count}, D) was wanted: images of the size that the model was made for, and images first"
-        )
-    return tokens
 
 
 @dataclass
@@ -399,56 +282,6 @@ class Asked:
         return out if made is output else (out, *output[1:])
 
 
-def check_count(view: View, tokens: int) -> None:
-    """Raises ValueError for another number of tokens than the grid's and the prefix's."""
-    if tokens != patches_of(view) + view.num_prefix_tokens:
-        raise ValueError(
-            f"patches are counted on the grid of images of {tuple(view.image_size)} pixels, which make "
-            f"{patches_of(view) + view.num_prefix_tokens} tokens; got {tokens}"
-        )
-
-
-def with_tokens(args: tuple, kwargs: dict, found: tuple, made: Tensor) -> tuple[tuple, dict]:
-    """A call's arguments with other tokens in the place that `hidden` found."""
-    name, place, _ = found
-    if name is not None:
-        return args, kwargs | {name: made}
-    return (*args[:place], made, *args[place + 1 :]), kwargs
-
-
 def with_hook(undo: ExitStack, register, function, **options) -> None:
     """Register a hook that `undo` removes, and that a copy of the model does without."""
     undo.callback(register(Hook(function), **options).remove)
-
-
-@torch.no_grad()
-def check_positions(view: View) -> None:
-    """Raises ValueError where positions are not added to separate patches before the first block.
-
-    Only then does a row that is cut out and put elsewhere, and whose tokens are put back, get the other
-    row's positions and nothing else. Seen on images of noise.
-    """
-    block, name = whole_block(view, 0, "position embeddings cannot be swapped"), type(view.model).__name__
-    for part, _ in [*view.model.named_modules(), *view.model.named_parameters(), *view.model.named_buffers()]:
-        if any(word in part.lower() for word in ("rope", "rotary", "rel_pos", "relative_position")):
-            raise ValueError(
-                f"this {name} tells positions inside its attention ({part}), so that rows of position "
-                "embeddings cannot be swapped before it"
-            )
-    images, kept = probe_images(view.model, view.description), []
-    grid, (height, _) = view.grid_size, view.description.patch_size
-    turned = torch.cat([images[:, :, height:], images[:, :, :height]], dim=2)
-    keep = Hook(lambda module, args, kwargs: kept.append(hidden(view, args, kwargs)[2].clone()))
-    handle = block.register_forward_pre_hook(keep, with_kwargs=True)
-    try:
-        with evaluating(view.model), uncompiled():
-            for each in (images, turned):
-                view.description.call(view.model, each)
-    finally:
-        handle.remove()
-    plain, moved = (each[:, view.num_prefix_tokens :] for each in kept)
-    changed = (plain[0] != plain[2]).any(dim=-1)
-    if changed.sum() != 1 or not changed[grid[1] - 1]:
-        raise ValueError(f"the patches of this {name} are not embedded one by one, so rows cannot be moved")
-    if torch.allclose(plain.roll(-grid[1], dims=1), moved, atol=1e-6):
-        raise ValueError(f"this {name} adds no positions before its first block, so there are none to swap")
