@@ -1,16 +1,18 @@
 """The study of heads: what maps say of a head by loops, ranks by sorting, and the rows that ship."""
 
 import itertools
+from statistics import fmean
 
 import pytest
 import torch
 
 from vitlab import ViT, ViTConfig, record_attention
 from vitlab.attention import head_correlation, head_importance, importances, maps, spearman
+from vitlab.attention.__main__ import main
 from vitlab.attention.head_study import head_removal
 from vitlab.attention.importances import IMPORTANCES
 from vitlab.runtime import here
-from vitlab.studies import run_study
+from vitlab.studies import read_results, run_study
 
 SIZES = dict(image_size=(8, 12), patch_size=4, embed_dim=12, depth=3, num_heads=2, mlp_dim=16, num_classes=5)
 
@@ -120,3 +122,31 @@ def test_a_small_part_made_live(tmp_path):
     rows = run_study(study, tmp_path / "rows.csv", here("cpu", "fp32"), only, progress=False)
     assert [(row["layer"], row["head"], row["status"]) for row in rows] == [(0, 1, "done"), (3, 1, "done")]
     assert {*IMPORTANCES, "random", "loss_increase", "accuracy_lost"} <= rows[0].keys()
+
+
+def test_the_command_names_a_misspelt_setting_before_it_trains(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["heads", "--folder", str(tmp_path), "--only", "seed=77"])
+    assert "in study head_removal, seed is one of 0, 1, 2" in capsys.readouterr().err
+
+def test_what_ships_is_whole_and_answers():
+    """Every head of every model once; models differ; correlations by sorting are those of the function."""
+    rows = read_results("head_removal")
+    study = head_removal()
+    assert [(r["seed"], r["layer"], r["head"]) for r in rows] == [
+        (r["seed"], r["layer"], r["head"]) for r in study.runs
+    ]
+    assert all(row["status"] == "done" and "+" not in row["commit"] for row in rows)
+    assert len({row["test_loss"] for row in rows}) == len({row["seed"] for row in rows}) >= 3
+    own = []
+    for seed in sorted({row["seed"] for row in rows}):
+        mine = [row for row in rows if row["seed"] == seed]
+        places = [
+            {id(row): place for place, row in enumerate(sorted(mine, key=lambda row: row[name]))}
+            for name in ("head_gradient", "loss_increase")
+        ]
+        squares = sum((places[0][id(row)] - places[1][id(row)]) ** 2 for row in mine)
+        own.append(1 - 6 * squares / (len(mine) * (len(mine) ** 2 - 1)))
+    found = head_correlation(rows, "head_gradient", permutations=100)
+    assert found.mean == pytest.approx(fmean(own), abs=1e-3)
+    assert (found.lowest, found.highest) == pytest.approx((min(own), max(own)), abs=1e-3)

@@ -198,8 +198,10 @@ def _drawn_anew(name):
 
     states = []
     for explorer in [thing for thing in gc.get_objects() if type(thing).__name__ == name]:
-        chosen = [c for c in explorer.controls.values() if type(c).__name__.endswith(("Slider", "Dropdown"))]
+        kinds = ("Slider", "Dropdown", "SelectMultiple")
+        chosen = [c for c in explorer.controls.values() if type(c).__name__.endswith(kinds)]
         places = [c.index if hasattr(c, "index") else c.value for c in chosen]
+        places = [(p or (-1,))[0] if isinstance(p, tuple) else p for p in places]  # of several, the first
         picture, caption = explorer.draw(**explorer.state)
         digest = hashlib.sha256(png(fit(picture, explorer.size))).hexdigest()
         states.append((places, digest, caption.split()))

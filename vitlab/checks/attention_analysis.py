@@ -954,6 +954,30 @@ PREDICTIONS = [
         ],
         right=2,
     ),
+    Prediction(
+        "6.h",
+        "Each head of several models is removed alone. What orders the heads of one layer best by the loss "
+        "that this adds?",
+        [
+            (
+                "How much of the class token's attention the head gives to patches",
+                "Nearly all heads give nearly all of it; how much a head looks is not what that changes.",
+            ),
+            (
+                "How far rollout moves without the head",
+                "It tells early layers from late ones; within a layer little is left of that.",
+            ),
+            (
+                "How steeply the answer falls when the head is turned down: Σ A ⊙ gradient",
+                "The slope of what was done: the only column that asks what the head's output changes.",
+            ),
+            (
+                "None: a single head costs nothing",
+                "Many cost little, those of layer 1 much, and the loss is fine enough to order them.",
+            ),
+        ],
+        right=2,
+    ),
 ]
 
 

@@ -107,7 +107,7 @@ class InterventionExplorer(Explorer):
         squares = {f"patch {patch + 1}": patch for patch in range(count)}
         block = [(NONE, 0), *((f"block {number}", number) for number in range(1, config.depth + 1))]
 
-        places = [(NONE, None)] + [
+        places = [(NONE, "")] + [
             (f"{tokens}, block {layer + 1}", (tokens, layer))
             for tokens in TOKENS
             for layer in range(config.depth)
@@ -128,7 +128,7 @@ class InterventionExplorer(Explorer):
             "row": ipywidgets.IntSlider(1, 1, rows, description="positions: this row"),
             "with_row": ipywidgets.IntSlider(1, 1, rows, description="swapped with row"),
             "donor": ipywidgets.Dropdown(options=names, value=names[-1], description="other image"),
-            "place": ipywidgets.Dropdown(options=places, value=None, description="put in from it"),
+            "place": ipywidgets.Dropdown(options=places, value="", description="put in from it"),
         }
 
     def undo(self) -> None:
@@ -174,7 +174,7 @@ class InterventionExplorer(Explorer):
         row: int,
         with_row: int,
         donor: str,
-        place: tuple[str, int] | None,
+        place: tuple[str, int] | str,
     ) -> tuple[Image.Image, str]:
         """The three panels and the words; blocks, rows and the unseen patch count from 1, what is chosen in
         lists as `intervene` counts."""
