@@ -129,6 +129,7 @@ def test_the_command_names_a_misspelt_setting_before_it_trains(tmp_path, capsys)
         main(["heads", "--folder", str(tmp_path), "--only", "seed=77"])
     assert "in study head_removal, seed is one of 0, 1, 2" in capsys.readouterr().err
 
+
 def test_what_ships_is_whole_and_answers():
     """Every head of every model once; models differ; correlations by sorting are those of the function."""
     rows = read_results("head_removal")
