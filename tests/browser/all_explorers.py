@@ -30,6 +30,8 @@ EXPLORERS = {
     "PatchVectorExplorer": "PatchVectorExplorer(vitlab.data.photos())",
     "FilterExplorer": 'FilterExplorer({"a": model.patch_embed, "b": vitlab.PatchEmbed(4, 1, 96)}, images)',
     "PositionExplorer": 'PositionExplorer({"a": model.pos_embed[0, 1:], "b": torch.eye(49)}, (7, 7))',
+    "HeadConstructionExplorer": "HeadConstructionExplorer()",
+    "AttentionStepExplorer": "AttentionStepExplorer(model, images)",
     "HeadExplorer": "HeadExplorer(model, images)",
     "RecipeExplorer": "RecipeExplorer(test, test.subset(100))",
     "DebugExplorer": "DebugExplorer(test, test.subset(100), steps=10)",

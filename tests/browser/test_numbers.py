@@ -124,6 +124,28 @@ def head():
     ]
 
 
+def step():
+    plain = Plain("fashion_mnist_vit", garment(0))
+    score, weights = plain.scores[2, 1, 23, 25], plain.weights[2, 1, 23]
+    after = plain.scores[2, 1, 23] / 0.5
+    weights = after.softmax(0)
+    rank = int((after > after[25]).sum()) + 1
+    return [
+        "layer 3, head 2: patch 23 asks patch 25 (row 4, column 4)",
+        f"add up to {score * math.sqrt(24):.2f}; divided by √24 = 4.90 that is {score:.2f}",
+        f"by the temperature 0.5 {score / 0.5:.2f}: the score",
+        f"number {rank} of 50 scores, from {after.min():.2f} to {after.max():.2f}",
+        f"{weights[25]:.1%} of the weight (an even share: 2.0%; the largest: {weights.max():.1%})",
+    ]
+
+
+def construction():
+    """Queries of the place of the left neighbour, 3 long, against keys that are 4 long."""
+    scores = [12 * math.cos((i + 1) * math.pi / 4) / math.sqrt(3) for i in range(8)] + [0.0]
+    share = max(math.exp(score) for score in scores) / sum(math.exp(score) for score in scores)
+    return [f"On average {share:.1%} of a patch's weight goes there", "patch 1 gives most to patch 8"]
+
+
 def attention_map():
     plain = Plain("fashion_mnist_vit", garment(0))
     row = plain.weights[2, 1, 24]
@@ -227,6 +249,14 @@ STATES = {
     "PatchVectorExplorer": ([("patch size P", -1), ("patch", 2)], patch_vector),
     "FilterExplorer": ([("filter", 4)], filters),
     "PositionExplorer": ([("row", 2), ("column", -1)], positions),
+    "AttentionStepExplorer": (
+        [("layer", 2), ("head", 1), ("query token", -2), ("key token", 1), ("temperature", -1)],
+        step,
+    ),
+    "HeadConstructionExplorer": (
+        [("query: place", 3), ("query: turned by (patches)", -1), ("key: place", 4)],
+        construction,
+    ),
     "HeadExplorer": ([("layer", 2), ("head", 1), ("query token", -2)], head),
     "RecipeExplorer": ([("warm-up (% of steps)", 1), ("steps", -1)], recipe),
     "DebugExplorer": ([("E", "Space"), ("your diagnosis", "End")], debug),
