@@ -69,6 +69,22 @@ def weights_of_rows_and_columns(pos_embed, old_grid, new_grid):
 # --- 03 ----------------------------------------------------------------------------------------------------
 
 
+@right("3.0")
+def few_numbers(aim):
+    """One number wide where that is enough; the keys are turned forwards, not the queries back."""
+    if aim == "left":
+        angle = torch.tensor(math.pi / 4)
+        turn = torch.tensor([[angle.cos(), angle.sin()], [-angle.sin(), angle.cos()]])
+        zeros = torch.zeros(2, 2)
+        return (
+            torch.cat([zeros[:1], 6 * torch.eye(2), zeros]),
+            torch.cat([zeros[:1], 6 * turn, zeros]),
+        )
+    if aim == "alike":
+        return [[5.0], [0], [0], [0], [0]], [[5.0], [0], [0], [0], [0]]
+    return torch.tensor([[0], [0], [0], [0], [7]]), torch.tensor([[0], [0], [0], [7], [0]])
+
+
 @right("3.1")
 def softmax_of_scaled_scores(queries, keys):
     return F.softmax(torch.einsum("...qd,...kd->...qk", queries, keys) * queries.shape[-1] ** -0.5, dim=-1)

@@ -72,7 +72,9 @@ def _compare_values(got, wanted, tolerance):
         return Comparison("close", largest=largest)
     where = tuple(int(i) for i in torch.unravel_index(gaps.argmax(), gaps.shape))
     place = f" at {list(where)}" if where else ""
-    near = f"close, but not within {allowed:.1g}: " if largest <= 1000 * allowed else ""
+    size = allowed / tolerance if tolerance else 0.0
+    close = largest <= min(1000 * allowed, 0.1 * size)
+    near = f"close, but not within {allowed:.1g}: " if close else ""
     words = (
         f"{near}{int((gaps > allowed).sum())} of {gaps.numel()} values differ, the most{place}: "
         f"{got[where].item():.6g}, wanted {wanted[where].item():.6g}, a difference of {largest:.2g}"

@@ -1,4 +1,4 @@
-"""Lesson 03, the encoder: exercises 3.1–3.4 and predictions 3.a–3.f."""
+"""Lesson 03, the encoder: exercises 3.0–3.4 and predictions 3.a–3.f."""
 
 import math
 
@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from vitlab.checks.engine import Exercise
+from vitlab.checks.exercises.encoder import construct
 from vitlab.checks.predictions import Prediction, Question
 
 # ---------------------------------------------------------------------------------- 3.1 attention_weights
@@ -396,6 +397,7 @@ def _mlp_four_times_as_wide(image_size, patch_size, channels, num_classes, depth
 
 
 EXERCISES = [
+    construct.EXERCISE,
     Exercise(
         "3.1",
         "scores, scale and softmax",

@@ -1,0 +1,1 @@
+"""The exercises of lesson 03: a head, many heads, a block, and every parameter of a model."""
