@@ -322,7 +322,7 @@ class AttentionStepExplorer(Explorer):
                 tiles.write(picture, (left, y + 3), words, size=13)
                 shown = values[:room].numpy()
                 picture.paste(_strip(shown, limit, max(1, room // size), LINE - 5), (left + LABEL, y))
-                tiles.write(picture, (right, y + 3), f"{values.norm():.2f}", size=13, anchor="ra")
+                tiles.write(picture, (right - 4, y + 3), f"{values.norm():.2f}", size=13, anchor="ra")
 
 
 def _strip(values: np.ndarray, limit: float, cell: int, height: int) -> Image.Image:
