@@ -100,12 +100,21 @@ def test_a_wrong_head_is_told_where_its_weight_goes(explorer, name):
 
 
 @pytest.mark.parametrize("name", list(HeadConstructionExplorer().controls))
-def test_every_control_changes_the_picture(explorer, name):
+def test_every_control_changes_picture_and_caption(explorer, name):
     start = {n: 2 for n in explorer.controls if n != "aim"}
     explorer.set(**start)
-    picture = explorer.picture
+    picture, caption = explorer.picture, explorer.caption
     explorer.set(**{name: "class" if name == "aim" else 3})
     assert explorer.picture != picture
+    assert explorer.caption != caption
+
+
+@pytest.mark.parametrize("name", [name for name in HeadConstructionExplorer().controls if name != "aim"])
+def test_a_slider_that_changes_no_weight_is_still_told(explorer, name):
+    """Alone, a query or a key of zeros leaves all shares even; the caption says what was moved."""
+    caption = explorer.caption
+    explorer.set(**{name: 1})
+    assert explorer.caption != caption
 
 
 def test_each_patch_wants_one_whole(explorer):

@@ -143,7 +143,10 @@ def construction():
     """Queries of the place of the left neighbour, 3 long, against keys that are 4 long."""
     scores = [12 * math.cos((i + 1) * math.pi / 4) / math.sqrt(3) for i in range(8)] + [0.0]
     share = max(math.exp(score) for score in scores) / sum(math.exp(score) for score in scores)
-    return [f"On average {share:.1%} of a patch's weight goes there", "patch 1 gives most to patch 8"]
+    return [
+        "Query: brightness 0, one 0, place 3 turned by -1. Key: brightness 0, class 0, place 4.",
+        f"On average {share:.1%} of a patch's weight goes there, {share:.1%} at least",
+    ]
 
 
 def attention_map():

@@ -127,7 +127,7 @@ class HeadConstructionExplorer(Explorer):
             _matrix(picture, (0, TOP + number * (len(FEATURES) + 1.2) * ROW), name, matrix)
         self._map(picture, MAPS[0], "your head: rows ask, columns answer", made)
         self._map(picture, MAPS[1], f"wanted: to {AIMS[aim]}", wanted)
-        return picture, self._words(aim, made, wanted)
+        return picture, f"{_numbers(**numbers)} {self._words(aim, made, wanted)}"
 
     def _words(self, aim: str, made: Tensor, wanted: Tensor) -> str:
         kept = (made * (wanted > 0)).sum(dim=1)[1:]  # what each patch gives to where it is wanted
@@ -171,6 +171,16 @@ class HeadConstructionExplorer(Explorer):
                     words = f"{100 * weights[row, column]:.0f}"
                     place = x + CELL / 2, y + CELL / 2
                     tiles.write(picture, place, words, size=11, halo=True, anchor="mm")
+
+
+def _numbers(q_brightness, q_one, q_place, turn, k_brightness, k_class, k_place) -> str:
+    """The sliders' numbers in words.
+
+    >>> _numbers(0, 1, 2, -1, 0, 0, 3)
+    'Query: brightness 0, one 1, place 2 turned by -1. Key: brightness 0, class 0, place 3.'
+    """
+    query = f"brightness {q_brightness}, one {q_one}, place {q_place} turned by {turn}"
+    return f"Query: {query}. Key: brightness {k_brightness}, class {k_class}, place {k_place}."
 
 
 def _matrix(picture: Image.Image, place: tuple[int, float], name: str, matrix: Tensor) -> None:
