@@ -211,6 +211,8 @@ def clean_outputs(outputs: list, count: int | None) -> list:
                 continue
         elif output.output_type in ("display_data", "execute_result"):
             strip_widget_view(output.data)
+            if "vitlab" in output.metadata:  # what `vitlab.page` tells the page: nothing to read
+                continue
             shown = {kind: value for kind, value in output.metadata.items() if kind in output.data}
             output.metadata = nbformat.from_dict(shown)
             if not output.data:

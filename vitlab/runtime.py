@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from vitlab import alt_text
+from vitlab import alt_text, page
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's numbers, from malloc.h
 MADV_HUGEPAGE = 14  # Linux's, from mman.h
@@ -65,7 +65,8 @@ def start(
     CUDA cards, and on a CPU whichever of bf16 and fp32 a measurement of under a second finds faster.
     `device` and `precision` ("fp32", "bf16", "fp16") override. Quick mode, which makes lessons small, is
     also on where the environment has VITLAB_QUICK=1. In a notebook, figures carry alternative text from here
-    on (`vitlab.alt_text`). Raises ValueError for a device or precision that is not there.
+    on (`vitlab.alt_text`), and the page names the controls and fits itself to theme and width
+    (`vitlab.page`). Raises ValueError for a device or precision that is not there.
 
     >>> start(device="cpu", precision="fp32").device
     device(type='cpu')
@@ -73,6 +74,7 @@ def start(
     run = here(device, precision)
     torch.manual_seed(seed)
     alt_text.in_notebooks()
+    page.in_notebooks()
     return replace(run, quick=quick or os.environ.get("VITLAB_QUICK") == "1", seed=seed)
 
 

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vitlab import page
 from vitlab.widgets.clicks import Area, clicks
 from vitlab.wording import shortened
 
@@ -197,7 +198,9 @@ class Explorer:
             [*self.controls.values(), reset],
             layout={"display": "flex", "flex_flow": "row wrap", "grid_gap": "2px 16px"},
         )
-        return image, text, ipywidgets.VBox([controls, image, text])
+        box = ipywidgets.VBox([controls, image, text])
+        box.add_class(page.EXPLORER)
+        return image, text, box
 
     def _listen(self) -> tuple[ipywidgets.Widget, ...]:
         """Add what listens for clicks to the widget, where there is something to click and a way."""

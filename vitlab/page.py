@@ -1,0 +1,110 @@
+"""What a notebook's page is told once, by `vitlab.start`: names for screen readers, keys, figures on a card.
+
+Made for JupyterLab 4 and Notebook 7. Elsewhere nothing matches, and nothing happens. The page asks no host.
+"""
+
+import sys
+
+QUESTION, EXPLORER = "vitlab-question", "vitlab-explorer"  # classes of the boxes that the page looks for
+
+WAITING = "Waiting for the running cell: the controls act when it has ended."
+
+STYLE = """
+.vitlab-explorer img { cursor: default; -webkit-user-drag: none; user-select: none; }
+.vitlab-waiting { margin: 4px 0; padding: 2px 8px; border-left: 4px solid #D55E00; }
+
+/* In a dark theme a figure sits on a quiet card: the same picture and colours, a little darker. */
+[data-jp-theme-light="false"] :is(.jp-RenderedImage img, img.widget-image) {
+  margin: 10px; border-radius: 2px; background: white; box-shadow: 0 0 0 8px white; filter: brightness(0.82);
+}
+[data-jp-theme-light="false"] img.widget-image { max-width: calc(100% - 20px) !important; }
+
+/* In a narrow window a wide figure is scrolled sooner than its letters become too small to read. */
+.jp-RenderedImage { overflow-x: auto; }
+.jp-RenderedImage img { max-width: max(100%, 960px) !important; }
+
+/* A table is scrolled sooner than its numbers wrap; so is a long formula. */
+.jp-RenderedMarkdown table { display: block; width: max-content; max-width: 100%; overflow-x: auto; }
+.jp-RenderedMarkdown :is(td, th) { white-space: nowrap; }
+.jp-RenderedMarkdown :is(td, th).vitlab-prose { white-space: normal; min-width: 12em; }
+.jp-RenderedMarkdown mjx-container { max-width: 100%; overflow-x: auto; overflow-y: hidden; }
+.jp-OutputArea-output pre.vitlab-columns { white-space: pre; overflow-x: auto; }
+"""
+
+# Core widgets give a group of options, a slider and a picture no name that a screen reader finds, and
+# JupyterLab takes the arrow keys from a list. A cell that runs holds up all controls, which Python cannot
+# say: the page sees the star beside the cell.
+SCRIPT = r"""
+(() => {
+  if (window.vitlabPage) return;
+  window.vitlabPage = true;
+  document.head.append(document.getElementById("vitlab-style"));
+  let groups = 0, asked = false;
+
+  const text = node => node ? node.textContent.trim() : "";
+  const put = (node, name, value) => { if (node.getAttribute(name) !== value) node.setAttribute(name, value); };
+  const ours = selector => ["vitlab-question", "vitlab-explorer"].flatMap(
+    name => [...document.querySelectorAll(`.${name} :is(${selector})`)]);
+
+  function prepare() {
+    asked = false;
+    for (const group of ours(".widget-radio-box")) {
+      put(group, "role", "radiogroup");
+      put(group, "aria-label", text(group.closest(".vitlab-question")?.querySelector(".widget-html-content")));
+      put(group, "data-lm-suppress-shortcuts", "true");
+      group.id ||= `vitlab-options-${++groups}`;
+      for (const option of group.querySelectorAll("input")) option.name = group.id;  // arrows go through them
+    }
+    for (const group of ours(".widget-toggle-buttons > div")) {
+      put(group, "role", "group");
+      put(group, "aria-label", text(group.parentElement.querySelector(".widget-label")));
+    }
+    for (const handle of ours(".noUi-handle")) {
+      put(handle, "aria-label", text(handle.closest(".widget-inline-hbox")?.querySelector(".widget-label")));
+    }
+    for (const list of ours("select")) put(list, "data-lm-suppress-shortcuts", "true");
+    for (const image of ours("img.widget-image")) put(image, "alt", "The picture that the text below describes");
+    for (const cell of document.querySelectorAll(".jp-RenderedMarkdown :is(td, th)")) {
+      if (text(cell).length > 32) cell.classList.add("vitlab-prose");
+    }
+    for (const printed of document.querySelectorAll(".jp-OutputArea-output pre")) {
+      const lines = printed.textContent.split("\n").filter(line => /\S {2,}\S/.test(line));
+      printed.classList.toggle("vitlab-columns", lines.length > 1);
+    }
+  }
+  const soon = () => { if (!asked) { asked = true; setTimeout(prepare, 50); } };
+  new MutationObserver(soon).observe(document.body, {childList: true, subtree: true});
+  prepare();
+
+  const running = explorer => [...(explorer.closest(".jp-Notebook")?.querySelectorAll(".jp-InputPrompt") ?? [])]
+    .some(prompt => prompt.textContent.includes("*"));
+  function moved(event) {
+    const explorer = event.target.closest?.(".vitlab-explorer");
+    const control = event.target.closest?.(".noUi-target, select, input, button, .vitlab-clicked img");
+    const key = event.type !== "keydown" || /^(Arrow|Home|End|Page|Enter| )/.test(event.key);
+    if (!explorer || !control || !key || explorer.querySelector(":scope > .vitlab-waiting")) return;
+    if (!running(explorer)) return;
+    const words = document.createElement("div");
+    words.className = "vitlab-waiting";
+    words.setAttribute("role", "status");
+    explorer.insertBefore(words, explorer.querySelector(":scope > img"));
+    words.textContent = "WAITING";
+    const watch = setInterval(() => {
+      if (explorer.isConnected && running(explorer)) return;
+      words.remove();
+      clearInterval(watch);
+    }, 200);
+  }
+  for (const kind of ["change", "click", "keydown", "pointerdown"]) document.addEventListener(kind, moved, true);
+})();
+""".replace("WAITING", WAITING)
+
+
+def in_notebooks() -> None:
+    """Tell the page of this notebook. Outside a notebook nothing happens."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if hasattr(shell, "kernel"):
+        from IPython.display import display
+
+        told = f'<style id="vitlab-style">{STYLE}</style><script>{SCRIPT}</script>'
+        display({"text/html": told}, raw=True, metadata={"vitlab": "page"})
