@@ -42,7 +42,7 @@ SCRIPT = r"""
   let groups = 0, asked = false;
 
   const text = node => node ? node.textContent.trim() : "";
-  const put = (node, name, value) => { if (node.getAttribute(name) !== value) node.setAttribute(name, value); };
+  const put = (node, name, value) => node.getAttribute(name) === value || node.setAttribute(name, value);
   const ours = selector => ["vitlab-question", "vitlab-explorer"].flatMap(
     name => [...document.querySelectorAll(`.${name} :is(${selector})`)]);
 
@@ -50,10 +50,13 @@ SCRIPT = r"""
     asked = false;
     for (const group of ours(".widget-radio-box")) {
       put(group, "role", "radiogroup");
-      put(group, "aria-label", text(group.closest(".vitlab-question")?.querySelector(".widget-html-content")));
-      put(group, "data-lm-suppress-shortcuts", "true");
+      const question = group.closest(".vitlab-question");
+      put(group, "aria-label", text(question?.querySelector(".widget-html-content")));
       group.id ||= `vitlab-options-${++groups}`;
-      for (const option of group.querySelectorAll("input")) option.name = group.id;  // arrows go through them
+      for (const option of group.querySelectorAll("input")) {
+        option.name = group.id;  // one group: arrows go through it
+        put(option, "data-lm-suppress-shortcuts", "true");
+      }
     }
     for (const group of ours(".widget-toggle-buttons > div")) {
       put(group, "role", "group");
@@ -63,7 +66,7 @@ SCRIPT = r"""
       put(handle, "aria-label", text(handle.closest(".widget-inline-hbox")?.querySelector(".widget-label")));
     }
     for (const list of ours("select")) put(list, "data-lm-suppress-shortcuts", "true");
-    for (const image of ours("img.widget-image")) put(image, "alt", "The picture that the text below describes");
+    for (const image of ours("img.widget-image")) put(image, "alt", "The text below says what is here.");
     for (const cell of document.querySelectorAll(".jp-RenderedMarkdown :is(td, th)")) {
       if (text(cell).length > 32) cell.classList.add("vitlab-prose");
     }
@@ -76,8 +79,10 @@ SCRIPT = r"""
   new MutationObserver(soon).observe(document.body, {childList: true, subtree: true});
   prepare();
 
-  const running = explorer => [...(explorer.closest(".jp-Notebook")?.querySelectorAll(".jp-InputPrompt") ?? [])]
-    .some(prompt => prompt.textContent.includes("*"));
+  const running = explorer => {
+    const prompts = explorer.closest(".jp-Notebook")?.querySelectorAll(".jp-InputPrompt") ?? [];
+    return [...prompts].some(prompt => prompt.textContent.includes("*"));
+  };
   function moved(event) {
     const explorer = event.target.closest?.(".vitlab-explorer");
     const control = event.target.closest?.(".noUi-target, select, input, button, .vitlab-clicked img");
@@ -95,7 +100,9 @@ SCRIPT = r"""
       clearInterval(watch);
     }, 200);
   }
-  for (const kind of ["change", "click", "keydown", "pointerdown"]) document.addEventListener(kind, moved, true);
+  for (const kind of ["change", "click", "keydown", "pointerdown"]) {
+    document.addEventListener(kind, moved, true);
+  }
 })();
 """.replace("WAITING", WAITING)
 
