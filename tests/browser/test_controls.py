@@ -55,7 +55,7 @@ def button_moves(explorer):
 def test_every_control_changes_what_is_shown(ran):
     page, page_errors = ran
     explorers = page.locator(lab.EXPLORERS).all()
-    assert explorers
+    assert explorers or "04b" in page.url  # which has none
     idle = []
     for explorer in explorers:
         explorer.scroll_into_view_if_needed()
