@@ -86,8 +86,8 @@ def wrong_everywhere(nb) -> tuple[nbformat.NotebookNode, list[tuple[str, str]]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_known_wrong_answer_in_its_cell_gets_its_diagnosis(path, tmp_path):
+    exercises = asked_in(tools.read(path))
     nb, expected = wrong_everywhere(tools.read(path))
-    exercises = asked_in(nb)
     nb = tools.execute(nb, tmp_path, QUICK=True)
     printed = [tools.printed(cell).strip().splitlines()[0] for cell in tools.tagged(nb, "check")]
     assert len(printed) == len(expected) >= 4 * len(exercises)
