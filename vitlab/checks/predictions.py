@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vitlab import page
 from vitlab.checks import records
 from vitlab.checks.engine import find, lesson
+from vitlab.page import QUESTION
 
 # The first choice of this session, by id: showing the question again does not take it back.
 _committed: dict[str, tuple["Prediction", int]] = {}
@@ -127,7 +127,7 @@ class QuestionBox:
             f"<b>{prediction.name} {prediction.id}.</b> {html.escape(prediction.question)}"
         )
         self.box = widgets.VBox([question, self.choice, self.commit, self.answer])
-        self.box.add_class(page.QUESTION)
+        self.box.add_class(QUESTION)
         self.commit.on_click(self._commit)
         self.choice.observe(self._explain, "value")
         self.choice.value = self._first()
