@@ -580,3 +580,16 @@ def test_a_block_that_is_gone_around_is_told(images, monkeypatch):
     monkeypatch.setattr(model.blocks, "forward", around)
     with pytest.raises(ValueError, match="block 0 of ViT did not take part"), intervene(model, heads={0: 0}):
         model(images)
+
+
+def test_without_its_last_block_the_head_reads_the_class_token_that_entered_it():
+    torch.manual_seed(0)
+    model = ViT(ViTConfig(depth=2, embed_dim=24, num_heads=2, mlp_dim=40)).eval()
+    torch.nn.init.normal_(model.head.weight)
+    images = torch.randn(3, 1, 28, 28)
+    with torch.no_grad():
+        wanted = model.head(model.norm(model.blocks[0](model.embed(images)))[:, 0])
+        with intervene(model, blocks=[1]):
+            torch.testing.assert_close(model(images), wanted)
+            entering = model.blocks[0](model.embed(images))
+            torch.testing.assert_close(model.blocks[1](entering, class_only=True), entering[:, :1])
