@@ -157,3 +157,15 @@ def _end(manager, client, home: str) -> None:
     for process in started:
         with contextlib.suppress(psutil.Error):
             process.kill()
+    limit = time.monotonic() + GRACE
+    while any(map(_runs, started)) and time.monotonic() < limit:
+        time.sleep(0.01)
+
+
+def _runs(process) -> bool:
+    """Whether a process is still there: one that was killed is for a moment, and nobody may fetch its end."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
