@@ -209,7 +209,7 @@ def test_a_part_that_stops_is_told_in_a_sentence_and_the_courses_taken(wrong, wo
 
 
 def test_a_part_without_end_is_ended(capsys, monkeypatch):
-    monkeypatch.setattr("vitlab.checks.limits.SECONDS", 1)
+    monkeypatch.setattr("vitlab.checks.engine.limits.SECONDS", 1)
 
     def endless(x, norm1, attention, norm2, mlp):
         while True:

@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 
 from vitlab import checks
-from vitlab.checks import limits
+from vitlab.checks.engine import limits
 
 
 def right(images, patch_size):
@@ -350,7 +350,7 @@ def test_the_portable_interrupt_ends_a_loop(monkeypatch):
 
 def test_a_process_that_ignores_interrupts_has_limits_too():
     code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    code += "from vitlab.checks import limits, verdict\nlimits.SECONDS = 1\n"
+    code += "from vitlab.checks import verdict\nfrom vitlab.checks.engine import limits\nlimits.SECONDS = 1\n"
     code += "def answer(images, patch_size):\n    while True: pass\n"
     code += "print(verdict('1.1', answer)); assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -374,7 +374,8 @@ def test_these_tests_hear_interrupts_in_the_background_of_a_script_too():
 @linux
 def test_a_list_of_all_numbers_ends_when_memory_is_refused():
     """In a new process: what a process has freed before is filled first, number by number."""
-    code = "import itertools\nfrom vitlab.checks import limits, verdict\nlimits.SECONDS = 60\n"
+    code = "import itertools\nfrom vitlab.checks import verdict\n"
+    code += "from vitlab.checks.engine import limits\nlimits.SECONDS = 60\n"
     code += "print(verdict('1.1', lambda images, patch_size: list(itertools.count())))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

@@ -270,7 +270,7 @@ def test_nothing_of_the_file_runs_when_it_is_shown_or_when_a_check_passes(home, 
     ids=["wrong", "syntax", "exit", "endless", "raises", "name"],
 )
 def test_a_file_that_was_changed_breaks_nothing(text, words, home, capsys, monkeypatch):
-    monkeypatch.setattr("vitlab.checks.limits.SECONDS", 1)
+    monkeypatch.setattr("vitlab.checks.engine.limits.SECONDS", 1)
     home.mkdir()
     kept.write(home / "mine.py", [kept.Part("6.2", "rollout", "2026-01-01 00:00", text)])
     rollout = checks.mine("rollout")

@@ -1,7 +1,6 @@
 """Quizzes ask about the run's own numbers, and progress is the learner's own: counted, kept, reset."""
 
 import ast
-import inspect
 import json
 import os
 import re
@@ -17,8 +16,13 @@ import torch
 
 import vitlab
 from vitlab import checks, paper
-from vitlab.checks import engine, predictions, records
-from vitlab.checks.predictions import Question, QuestionBox, questions
+from vitlab.checks import engine
+from vitlab.checks.asking import box
+from vitlab.checks.asking.box import QuestionBox
+from vitlab.checks.asking.lessons import find, questions
+from vitlab.checks.asking.lessons import stored as defaults
+from vitlab.checks.asking.prediction import Question
+from vitlab.checks.engine import checking, records
 
 each_lesson = pytest.mark.parametrize("number", list(engine.LESSONS))
 
@@ -46,10 +50,6 @@ def test_a_quiz_asks_about_the_values_given(number):
         assert questions(number, **stored | {name: other}) != questions(number), (
             f"{name} is asked for in vain"
         )
-
-
-def defaults(number) -> dict:
-    return {k: v.default for k, v in inspect.signature(engine.lesson(number, "quiz")).parameters.items()}
 
 
 @each_lesson
@@ -190,8 +190,8 @@ def test_quiz_shows_one_output_for_each_question(monkeypatch):
 def home(tmp_path, monkeypatch) -> Path:
     """An empty VITLAB_HOME, in a session without a past; returns where progress.json will be."""
     monkeypatch.setenv("VITLAB_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(predictions, "_committed", {})
-    monkeypatch.setattr(engine, "_shown", [])
+    monkeypatch.setattr(box, "_committed", {})
+    monkeypatch.setattr(checking, "_shown", [])
     monkeypatch.setattr(records, "_said", set())
     return tmp_path / "home" / "progress.json"
 
@@ -253,13 +253,13 @@ def commit(question, option):
 
 
 def test_of_a_question_the_first_answer_counts(home):
-    prediction, question = engine.find("1.a", "PREDICTIONS"), questions("1")[0]
+    prediction, question = find("1.a"), questions("1")[0]
     assert not home.exists()
     commit(prediction, (prediction.right + 1) % 4)
     commit(prediction, prediction.right)
     commit(question, question.right)
     assert counts() == [(0, 0), (1, 0), (1, 1)]
-    predictions.forget(None)  # another session
+    box.forget(None)  # another session
     commit(prediction, prediction.right)
     commit(question, (question.right + 1) % 4)
     assert counts() == [(0, 0), (1, 0), (1, 1)]
@@ -275,7 +275,7 @@ def test_a_quiz_on_other_numbers_is_asked_anew(home):
 def test_reset_forgets_one_lesson_or_all(home, capsys):
     for id, answer in (("1.1", right), ("1.2", wrong), ("2.1", wrong)):
         checks.check(id, answer)
-    prediction = engine.find("1.a", "PREDICTIONS")
+    prediction = find("1.a")
     commit(prediction, 0)
     capsys.readouterr()
     checks.reset_progress("1")

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from vitlab.checks import report
-from vitlab.checks.report import main
+from vitlab.checks.reports.report import main
 
 STUB = "def patchify(images, patch_size):\n    raise NotImplementedError"
 RIGHT = """import torch.nn.functional as F

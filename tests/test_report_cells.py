@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from vitlab.checks import report
-from vitlab.checks.kernel import fresh_kernel
-from vitlab.checks.report import main, notebooks, report_folder
-from vitlab.checks.submission import Cell, judge, read_cells
+from vitlab.checks.reports.kernel import fresh_kernel
+from vitlab.checks.reports.report import main, notebooks, report_folder
+from vitlab.checks.reports.submission import Cell, judge, read_cells
 
 SETUP = "from einops import rearrange\nfrom vitlab.checks import check"
 PATCHIFY = """def patchify(images, patch_size):
@@ -150,7 +150,8 @@ def processes_of(folder) -> list[psutil.Process]:
     return found
 
 
-ENDLESS = """from vitlab.checks import check, limits
+ENDLESS = """from vitlab.checks import check
+from vitlab.checks.engine import limits
 limits.SECONDS = 1
 def patchify(images, patch_size):
     while True: pass

@@ -11,14 +11,13 @@ What a check finds right is kept as source, too, in `mine.py` beside it: `parts`
 `restore_parts` take it out and put it back, and nothing runs it but `assemble`, which makes a model of it,
 and `mine`, which hands it over.
 
-For authors. Lesson 1 lives in `patching.py`, lesson 2 in `embeddings.py`, … (`engine.LESSONS`). A lesson file
-has two lists, `EXERCISES` and `PREDICTIONS`, and a function `quiz` that returns five questions about numbers
-of a run, its keywords; their defaults are those of the stored run. `patching.py` is the example to follow::
+For authors. What is asked lies in `questions/01_patching.toml` and is edited without Python (`asking.sheet`
+says how it is written). Each exercise is a small module, `exercises/patching/divide.py`, with `EXERCISE`::
 
-    EXERCISES = [
-        Exercise("2.1", "projection by convolution", cases=_cases, oracle=_by_loops,
-                 mistakes=[(_no_bias, "the bias was forgotten."), ...]),           # at least three
-    ]
+    EXERCISE = Exercise(
+        "2.1", "projection by convolution", cases=_cases, oracle=_by_loops,
+        mistakes=[(_no_bias, "the bias was forgotten."), ...],                        # at least four
+    )
 
 - `cases(generator)` yields tuples of arguments drawn from that torch.Generator: B > 1, non-square, C ≠ 3, and
   one case in float64. Put the plainest case first: the first that fails is the one that is reported.
@@ -31,15 +30,29 @@ of a run, its keywords; their defaults are those of the stored run. `patching.py
 - Without `cases` the answer is a value; so are `oracle` and the mistakes then, and the stub is None.
 
 Outputs may be tensors, numbers, text, and tuples or dicts of them. A stub raises NotImplementedError.
+
+Two more kinds stand beside `Exercise`; their ids go on with the same count:
+
+- `FindTheFault(..., faulty=, line=, mend=, sound={...})`: the learner sees the body of `faulty`, up to five
+  lines that run and are wrong, counted from 1, and what it makes. `check("1.5", line, mended)` judges both:
+  the line's number, where `sound` says of each other line why it is right, and the mended function, as any
+  answer is, with `cases`, `oracle` and `mistakes`. `mend` is the line as it has to be: a test puts it in.
+- `OpenTask(id, title, measure=, goal=, best=, refused=[...])`: `check("1.6", entry)` states the number that
+  `measure(entry, generator)` gives, the goal, and the learner's best so far, which progress.json keeps. The
+  smaller number wins, or with `larger_wins=True` the larger. `measure` raises `Refused("the reason.")` where
+  an entry does not count; it is the one function here that may import the rest of vitlab. `says="{:g} bits"`
+  puts a number into words, `seconds` is a longer limit than ten. `best` is an entry that reaches the goal,
+  `refused` has pairs of an entry and its reason: tests try them.
+
 `tests/test_checks.py` runs over all lessons: each mistake must earn its own diagnosis, each oracle pass.
 """
 
+from vitlab.checks.asking.box import predict, quiz
 from vitlab.checks.assembling import assemble, mine
 from vitlab.checks.engine import check, verdict
 from vitlab.checks.kept import parts, remove_parts, restore_parts
-from vitlab.checks.predictions import predict, quiz
 from vitlab.checks.progress import progress, reset_progress
-from vitlab.checks.report import report
+from vitlab.checks.reports.report import report
 
 __all__ = [
     "assemble",

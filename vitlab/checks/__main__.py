@@ -1,6 +1,6 @@
 """`python -m vitlab.checks report FOLDER`: mark a folder of submitted notebooks."""
 
-from vitlab.checks.report import main
+from vitlab.checks.reports.report import main
 
 if __name__ == "__main__":
     main()

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.checks import engine
-from vitlab.checks.compare import describe
+from vitlab.checks.engine.comparing import describe
+from vitlab.checks.engine.limits import LimitPassed, limited
+from vitlab.checks.engine.source import error_words, learners_line
 from vitlab.checks.kept import Part, kept_in_session, parts
-from vitlab.checks.limits import LimitPassed, limited
 from vitlab.checks.sources import load
 from vitlab.encoder import Attention, Block, attention_weights
 from vitlab.patches import as_pair, patchify, unpatchify
@@ -154,7 +155,7 @@ def learners(name: str, id: str, kept: list[Part]) -> tuple[Callable | None, str
 
 def course(name: str, id: str) -> Callable:
     """The course's own: of a model's parts fast ones, of others the answer that checks compare with."""
-    return COURSE.get(name) or engine.find(id, "EXERCISES").oracle
+    return COURSE.get(name) or engine.find(id).oracle
 
 
 def trial(model: ViT, name: str, function: Callable) -> str:
@@ -265,7 +266,7 @@ def named(name: str, function: Callable) -> Callable:
 
 def told(error: BaseException) -> str:
     """What the learner's code did, after its name, in which of their lines."""
-    return engine._error_words(error, engine._learners_line(error))
+    return error_words(error, learners_line(error))
 
 
 def project(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

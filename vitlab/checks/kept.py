@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from vitlab.checks import records
+from vitlab.checks.engine import records
 from vitlab.checks.sources import Source, source_of
 from vitlab.files import locked
 

@@ -4,8 +4,9 @@ import html
 from pathlib import Path
 from typing import NamedTuple
 
-from vitlab.checks import predictions, records
-from vitlab.checks.engine import LESSONS, lesson
+from vitlab.checks.asking import box
+from vitlab.checks.asking.lessons import predictions, questions
+from vitlab.checks.engine import LESSONS, exercises, records
 
 
 class Count(NamedTuple):
@@ -78,7 +79,7 @@ def count(number: str, found: records.Records) -> dict[str, Count]:
 
 def ids_of(number: str) -> dict[str, list[str]]:
     """The ids of a lesson's exercises, predictions and quiz questions."""
-    items = (lesson(number, "EXERCISES"), lesson(number, "PREDICTIONS"), lesson(number, "quiz")())
+    items = (exercises(number), predictions(number), questions(number))
     return {kind: [item.id for item in part] for kind, part in zip(records.KINDS, items, strict=True)}
 
 
@@ -95,9 +96,10 @@ def reset_progress(number: str | None = None, folder: str | Path | None = None) 
     every = {id for kind in records.KINDS for id in found[kind]}
     ids = every if number is None else {id for part in ids_of(number).values() for id in part}
     left = {
-        kind: {id: result for id, result in found[kind].items() if id not in ids} for kind in records.KINDS
+        part: {id: result for id, result in found[part].items() if id not in ids}
+        for part in (*records.KINDS, "best")
     }
     if every & ids:
         records.save(path, left)
-    predictions.forget(number)
+    box.forget(number)
     print(f"{len(every & ids)} results forgotten")

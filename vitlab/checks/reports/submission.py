@@ -7,9 +7,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from vitlab.checks.kernel import NoKernel, Result, fresh_kernel
+from vitlab.checks.reports.kernel import NoKernel, Result, fresh_kernel
 
-CALL = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["']\s*,\s*([\w.]+)(?!\s*,\s*yours\s*=\s*False)\s*[,)]""")
+CALL = re.compile(
+    r"""\bcheck\(\s*["'](\d+\.\d+)["']\s*,\s*([\w.]+(?:\s*,\s*(?!yours\b)[\w.]+)?)\s*"""  # one answer, or two
+    r"""(?:,\s*(?:yours\s*=\s*(?!False\b)\w+\s*,?\s*)?)?\)"""  # and not of a solution
+)
 ALONE = re.compile(r"(?:\s*(?:\w+\.)*check\([^()]*\)\s*;?\s*(?:#.*)?)+")  # a cell of nothing but such calls
 VERDICT = re.compile(r"^Exercise \S+: (not attempted|correct|not yet)[. ]*(.*)$", re.MULTILINE)
 

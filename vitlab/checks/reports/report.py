@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from vitlab.checks.submission import judge, read_cells
+from vitlab.checks.reports.submission import judge, read_cells
 
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")  # as sites pack what is handed in
 

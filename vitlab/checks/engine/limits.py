@@ -15,8 +15,10 @@ class LimitPassed(BaseException):
     """Ends the learner's code from within; no `Exception`, so that `except Exception` does not hold it."""
 
 
-def limited(function):
-    """Call `function`; raises LimitPassed if it takes longer than SECONDS or more than GIGABYTES of memory.
+def limited(function, seconds=None):
+    """Call `function`; raises LimitPassed if it takes longer than `seconds` or more than GIGABYTES of memory.
+
+    Without `seconds` it may take SECONDS.
 
     Works in the main thread, where a notebook's cells run; in another thread there is no limit. What ends the
     code is an interrupt, as of the kernel's stop button, so it takes effect between two steps of Python: one
@@ -31,7 +33,7 @@ def limited(function):
     handler_is_pythons = signal.getsignal(signal.SIGINT) is not None  # else it could not be put back
     if threading.current_thread() is not threading.main_thread() or _Watch.on or not handler_is_pythons:
         return function()
-    with _Watch() as watch, _no_huge_block():
+    with _Watch(seconds or SECONDS) as watch, _no_huge_block():
         try:
             value = _inside(function)
         except Exception:  # of code that was ended, whatever it makes of that is no news
@@ -54,6 +56,9 @@ class _Watch:
     passed = None  # what to say about it: what happened, and a hint
     missed = False  # whether the learner interrupted while the watch was being set up or taken down
 
+    def __init__(self, seconds):
+        self.seconds = seconds
+
     def __enter__(self):
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, args=(_memory().rss,), daemon=True)
@@ -75,13 +80,16 @@ class _Watch:
             signal.raise_signal(signal.SIGINT)
 
     def _watch(self, before):
-        for _ in range(round(SECONDS / TICK)):  # ticks, not a clock: a machine that stands still is no reason
+        for _ in range(
+            round(self.seconds / TICK)
+        ):  # ticks, no clock: a machine that stands still is no reason
             if self.over.wait(TICK):
                 return
             if _memory().rss - before > GIGABYTES * 1e9:
                 self.passed = f"took more than {GIGABYTES} GB of memory", ": does it grow without end?"
                 break
-        self.passed = self.passed or (f"did not end within {SECONDS} seconds", ": does a loop never stop?")
+        late = f"did not end within {self.seconds} seconds"
+        self.passed = self.passed or (late, ": does a loop never stop?")
         while not self.over.is_set():
             _interrupt_main()
             self.over.wait(TICK)

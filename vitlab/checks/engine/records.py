@@ -1,11 +1,13 @@
 """The learner's own record of what was tried, in one small file that stays on the learner's machine.
 
 `progress.json` lies in the folder that the environment variable VITLAB_HOME names, else in `~/.vitlab`. It is
-plain text, such as `{"exercises": {"1.1": "correct"}, "predictions": {"1.a": "wrong"}, "quiz": {}}`. Nothing
-here raises because of the file: a lesson goes on without it, and is told so once.
+plain text, such as `{"exercises": {"1.1": "correct"}, "predictions": {"1.a": "wrong"}, "quiz": {}, "best":
+{"1.6": 12.0}}`; `best` has the best number so far of each open task. Nothing here raises because of the file:
+a lesson goes on without it, and is told so once.
 """
 
 import contextlib
+import copy
 import json
 import os
 import tempfile
@@ -14,7 +16,7 @@ from pathlib import Path
 KINDS = ("exercises", "predictions", "quiz")
 RIGHT = ("correct", "right")
 
-Records = dict[str, dict[str, str]]
+Records = dict[str, dict[str, str | float]]
 
 _said: set[str] = set()
 
@@ -30,13 +32,37 @@ def record(kind: str, id: str, result: str) -> str:
 
     An exercise that was once correct stays so; of a question, the first answer counts.
     """
+
+    def change(records):
+        before = records[kind].get(id)
+        settled = before == "correct" if kind == "exercises" else before is not None
+        if not settled:
+            records[kind][id] = result
+
+    return _change(change)
+
+
+def record_best(id: str, number: float, larger_wins: bool) -> tuple[float, str]:
+    """Note a number; returns the best so far of this open task, and what to tell about the file."""
+    best = number
+
+    def change(records):
+        nonlocal best
+        better = max if larger_wins else min
+        best = records["best"][id] = better(number, records["best"].get(id, number))
+
+    note = _change(change)
+    return best, note
+
+
+def _change(change) -> str:
+    """Change the records in the file, if that changes anything; returns what to say, once."""
     try:
         path = place()
         records, note = load(path)
-        before = records[kind].get(id)
-        settled = before == "correct" if kind == "exercises" else before is not None
-        if not settled and before != result:
-            records[kind][id] = result
+        before = copy.deepcopy(records)
+        change(records)
+        if records != before:
             save(path, records)
     except (OSError, RuntimeError) as error:  # a home that cannot be written to, or none at all
         note = f"Your progress could not be kept: {error}. The lesson goes on without it."
@@ -66,6 +92,9 @@ def parse(text: str) -> Records:
         part = found.setdefault(kind, {}) if isinstance(found, dict) else None
         if not isinstance(part, dict) or not all(isinstance(result, str) for result in part.values()):
             raise ValueError(f"{kind!r} is not a table of names and words")
+    best = found.setdefault("best", {})
+    if not isinstance(best, dict) or not all(type(number) in (int, float) for number in best.values()):
+        raise ValueError("'best' is not a table of names and numbers")
     return found
 
 

@@ -1,0 +1,1 @@
+"""Questions: what is asked lies in `vitlab/checks/questions` as data; `sheet` reads it, `box` shows it."""

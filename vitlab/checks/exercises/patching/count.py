@@ -1,0 +1,77 @@
+"""Exercise 1.4: N, P²C and attention entries by formula."""
+
+import torch
+
+from vitlab.checks.engine import Exercise
+
+
+def _count_cases(generator):
+    yield from (((28, 28), 4, 1), ((32, 48), 8, 2), ((224, 224), 16, 4))
+    rows, columns = torch.randint(2, 9, (2,), generator=generator).tolist()
+    yield (rows * 6, (rows + columns) * 6), 6, 5
+
+
+def _count(image_size, patch_size, channels):
+    height, width = image_size
+    number = sum(1 for _ in range(0, height, patch_size) for _ in range(0, width, patch_size))
+    length = sum(1 for _ in range(channels) for _ in range(patch_size) for _ in range(patch_size))
+    tokens = number + 1
+    return number, length, tokens * tokens
+
+
+def _count_without_class_token(image_size, patch_size, channels):
+    number, length, _ = _count(image_size, patch_size, channels)
+    return number, length, number**2
+
+
+def _count_one_side(image_size, patch_size, channels):
+    number, _, entries = _count(image_size, patch_size, channels)
+    return number, patch_size * channels, entries
+
+
+def _count_without_channels(image_size, patch_size, channels):
+    number, _, entries = _count(image_size, patch_size, channels)
+    return number, patch_size**2, entries
+
+
+def _count_divided_once(image_size, patch_size, channels):
+    number = image_size[0] * image_size[1] // patch_size
+    return number, channels * patch_size**2, (number + 1) ** 2
+
+
+def _count_as_square(image_size, patch_size, channels):
+    number = (image_size[0] // patch_size) ** 2
+    return number, channels * patch_size**2, (number + 1) ** 2
+
+
+def _count_tokens(image_size, patch_size, channels):
+    number, length, entries = _count(image_size, patch_size, channels)
+    return number + 1, length, entries
+
+
+def _count_per_token(image_size, patch_size, channels):
+    number, length, _ = _count(image_size, patch_size, channels)
+    return number, length, number + 1
+
+
+EXERCISE = Exercise(
+    "1.4",
+    "N, P²C and attention entries by formula",
+    cases=_count_cases,
+    oracle=_count,
+    mistakes=[
+        (
+            _count_without_class_token,
+            "the class token is forgotten: the sequence has T = N + 1 tokens, and T² entries.",
+        ),
+        (_count_one_side, "this is P·C; a patch has P rows of P pixels, P²·C numbers."),
+        (_count_without_channels, "the channels are forgotten: every pixel holds C numbers."),
+        (_count_divided_once, "this divides by P once; both sides are cut, so N = (H / P)·(W / P)."),
+        (_count_as_square, "this takes the image for a square; the width has W // P patches of its own."),
+        (_count_tokens, "this is T = N + 1, with the class token; N counts the patches alone."),
+        (
+            _count_per_token,
+            "this is one row of attention; each of the T tokens has such a row, so T² entries.",
+        ),
+    ],
+)

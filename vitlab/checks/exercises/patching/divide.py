@@ -1,0 +1,127 @@
+"""Exercise 1.1: patchify with loops."""
+
+import torch
+
+from vitlab.checks.engine import Exercise
+
+
+def _image_cases(generator):
+    def images(*shape, dtype=torch.float32):
+        return torch.randn(*shape, dtype=dtype, generator=generator)
+
+    yield images(2, 2, 8, 12), 4
+    yield images(3, 3, 6, 4), 2
+    yield images(2, 4, 9, 6, dtype=torch.float64), 3
+    yield images(2, 1, 4, 8), 2
+
+
+def _patchify(images, patch_size):
+    batch, _, height, width = images.shape
+    return torch.stack([
+        torch.stack([
+            images[b, :, top : top + patch_size, left : left + patch_size].flatten()
+            for top in range(0, height, patch_size)
+            for left in range(0, width, patch_size)
+        ])
+        for b in range(batch)
+    ])  # fmt: skip
+
+
+def _axes(images, patch_size):
+    """(B, C, rows, P, columns, P): the image with its two sides cut, nothing moved yet."""
+    batch, channels, height, width = images.shape
+    rows, columns = height // patch_size, width // patch_size
+    return images.reshape(batch, channels, rows, patch_size, columns, patch_size)
+
+
+def _channels_last(images, patch_size):
+    return _axes(images, patch_size).permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+
+
+def _down_the_columns(images, patch_size):
+    return _axes(images, patch_size).permute(0, 4, 2, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def _transposed_inside(images, patch_size):
+    return _axes(images, patch_size).permute(0, 2, 4, 1, 5, 3).flatten(3).flatten(1, 2)
+
+
+def _channels_apart(images, patch_size):
+    patches = _axes(images, patch_size).transpose(3, 4)  # (B, C, rows, columns, P, P)
+    return patches.reshape(len(images), -1, images.shape[1] * patch_size**2)
+
+
+def _runs_of_pixels(images, patch_size):
+    batch, channels, height, width = images.shape
+    return images.reshape(batch, height * width // patch_size**2, channels * patch_size**2)
+
+
+def _sides_swapped(images, patch_size):
+    batch, channels, height, width = images.shape
+    rows, columns = width // patch_size, height // patch_size
+    cut = images.reshape(batch, channels, rows, patch_size, columns, patch_size)
+    return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def _batch_merged(images, patch_size):
+    return _patchify(images, patch_size).flatten(0, 1)
+
+
+def _first_image_only(images, patch_size):
+    return _patchify(images, patch_size)[0]
+
+
+def _pixels_first(images, patch_size):
+    return _patchify(images, patch_size).transpose(1, 2)
+
+
+def _split_the_wrong_way(images, patch_size):
+    """The einops pattern with (p h) (q w): each patch takes pixels from all over the image."""
+    batch, channels, height, width = images.shape
+    rows, columns = height // patch_size, width // patch_size
+    split = images.reshape(batch, channels, patch_size, rows, patch_size, columns)
+    return split.permute(0, 3, 5, 1, 2, 4).flatten(3).flatten(1, 2)
+
+
+def _grid_kept(images, patch_size):
+    return _axes(images, patch_size).permute(0, 2, 4, 1, 3, 5).flatten(3)
+
+
+EXERCISE = Exercise(
+    "1.1",
+    "patchify with loops",
+    cases=_image_cases,
+    oracle=_patchify,
+    mistakes=[
+        (
+            _channels_last,
+            "this is the (P, P, C) order; inside a patch the channels come first: (C, P, P).",
+        ),
+        (_down_the_columns, "the patches run down the columns; they run along the rows, as one reads."),
+        (_transposed_inside, "each patch is transposed: inside a patch too, rows come before columns."),
+        (
+            _channels_apart,
+            "the channel axis is still in front of the grid; move it behind, so that a patch has all C.",
+        ),
+        (
+            _runs_of_pixels,
+            "a plain reshape takes runs of neighbouring numbers, not squares; axes must be moved first.",
+        ),
+        (_sides_swapped, "H and W are swapped in the grid: it has H // P rows and W // P columns."),
+        (
+            _batch_merged,
+            "the images of the batch are joined into one sequence; keep B as the first axis.",
+        ),
+        (_first_image_only, "only the first image of the batch is cut; do it for all B of them."),
+        (
+            _pixels_first,
+            "the last two axes are swapped: patches first, then the numbers inside one patch.",
+        ),
+        (
+            _split_the_wrong_way,
+            "each side is split the wrong way round: into rows of P pixels, (row p), not (p row).",
+        ),
+        (_grid_kept, "the grid's rows and columns are still two axes; join them into one of length N."),
+    ],
+    tolerance=0,
+)
