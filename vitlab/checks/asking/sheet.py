@@ -61,8 +61,12 @@ class Sheet:
 def read(path: Path, derive: Callable[..., dict] | None = None) -> Sheet:
     """The questions in a file, with its lesson's function `derive`; raises ValueError as above.
 
-    >>> sorted(read(Path(__file__).parents[1] / "questions" / "01_patching.toml").run)
-    ['attention_power', 'patch_size', 'photo_patch_size']
+    >>> path = Path("09_example.toml")
+    >>> path.write_text("[run]\\npower = 2\\n[[quiz]]\\nid = '9.q2'\\n[[prediction]]\\nid = '9.a'\\n")
+    63
+    >>> read(path)
+    Traceback (most recent call last):
+    ValueError: 09_example.toml, 9.a: 'question' is missing, or no text in quotes
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
