@@ -1,0 +1,166 @@
+"""Exercise 3.1: scores, scale and softmax."""
+
+import math
+
+import torch
+
+from vitlab.checks.engine import Exercise
+
+
+def _query_cases(generator):
+    def pair(batch, tokens, width, dtype=torch.float32, size=1.0):
+        return tuple(
+            size * torch.randn(batch, tokens, width, dtype=dtype, generator=generator) for _ in range(2)
+        )
+
+    yield pair(2, 5, 16)
+    yield pair(3, 7, 6)
+    yield pair(2, 3, 9, dtype=torch.float64)
+    yield pair(2, 4, 8, size=20.0)  # scores of some hundreds: their exponential is infinite
+
+
+def _weights(queries, keys):
+    batch, tokens, width = queries.shape
+    weights = queries.new_zeros(batch, tokens, tokens)
+    for b in range(batch):
+        for i in range(tokens):
+            products = [
+                math.fsum((queries[b, i].double() * keys[b, j].double()).tolist()) for j in range(tokens)
+            ]
+            scores = [product / math.sqrt(width) for product in products]
+            parts = [math.exp(score - max(scores)) for score in scores]
+            weights[b, i] = torch.tensor([part / math.fsum(parts) for part in parts])
+    return weights
+
+
+def _products(queries, keys):
+    return torch.einsum("bid,bjd->bij", queries, keys)
+
+
+def _softmax(scores):
+    return scores.softmax(dim=-1)
+
+
+def _weights_unscaled(queries, keys):
+    return _softmax(_products(queries, keys))
+
+
+def _weights_scaled_by_d(queries, keys):
+    return _softmax(_products(queries, keys) / queries.shape[-1])
+
+
+def _weights_scaled_up(queries, keys):
+    return _softmax(_products(queries, keys) * queries.shape[-1] ** 0.5)
+
+
+def _weights_scaled_by_tokens(queries, keys):
+    return _softmax(_products(queries, keys) / queries.shape[1] ** 0.5)
+
+
+def _weights_down_the_columns(queries, keys):
+    return (_products(queries, keys) / queries.shape[-1] ** 0.5).softmax(dim=1)
+
+
+def _weights_keys_ask(queries, keys):
+    return _weights(keys, queries)
+
+
+def _weights_overflow(queries, keys):
+    parts = (_products(queries, keys) / queries.shape[-1] ** 0.5).exp()
+    return parts / parts.sum(dim=-1, keepdim=True)
+
+
+def _weights_without_exp(queries, keys):
+    scores = _products(queries, keys) / queries.shape[-1] ** 0.5
+    return scores / scores.sum(dim=-1, keepdim=True)
+
+
+def _scores_only(queries, keys):
+    return _products(queries, keys) / queries.shape[-1] ** 0.5
+
+
+def _weights_not_normalised(queries, keys):
+    scores = _scores_only(queries, keys)
+    return (scores - scores.amax(dim=-1, keepdim=True)).exp()
+
+
+def _weights_of_keys_not_transposed(queries, keys):
+    return _softmax(queries @ keys / queries.shape[-1] ** 0.5)
+
+
+def _weights_all_axes_turned(queries, keys):
+    return _softmax(queries @ keys.permute(2, 1, 0) / queries.shape[-1] ** 0.5)
+
+
+def _weights_axis_lost(queries, keys):
+    parts = _weights_not_normalised(queries, keys)
+    return parts / parts.sum(dim=-1)
+
+
+def _weights_of_the_whole_table(queries, keys):
+    parts = _weights_not_normalised(queries, keys)
+    return parts / parts.sum()
+
+
+def _weights_less_the_largest_of_all(queries, keys):
+    scores = _scores_only(queries, keys)
+    parts = (scores - scores.max()).exp()
+    return parts / parts.sum(dim=-1, keepdim=True)
+
+
+def _weights_scaled_late(queries, keys):
+    return _weights_unscaled(queries, keys) / queries.shape[-1] ** 0.5
+
+
+EXERCISE = Exercise(
+    "3.1",
+    "scores, scale and softmax",
+    cases=_query_cases,
+    oracle=_weights,
+    mistakes=[
+        (_weights_unscaled, "the scale is missing: each score is divided by the square root of d."),
+        (_weights_scaled_by_d, "the scores are divided by d; it is the square root of d."),
+        (_weights_scaled_up, "the scores are multiplied by the square root of d; divide by it."),
+        (
+            _weights_scaled_by_tokens,
+            "the scale comes from T, the number of tokens; it comes from d, the length of a query.",
+        ),
+        (
+            _weights_down_the_columns,
+            "the softmax runs over the queries: columns sum to 1. Each row is one query; rows sum to 1.",
+        ),
+        (_weights_keys_ask, "queries and keys are swapped: rows are queries, columns are keys."),
+        (
+            _weights_overflow,
+            "the exponential of a large score is infinite; subtract each row's largest score before it.",
+        ),
+        (
+            _weights_without_exp,
+            "the scores are divided by their sum without `exp`, so weights can be below 0.",
+        ),
+        (_scores_only, "these are the scores; the softmax over each row is still to come."),
+        (_weights_not_normalised, "the rows do not sum to 1; divide each by its sum."),
+        (
+            _weights_of_keys_not_transposed,
+            "the keys are not transposed: queries @ keys.mT compares each query with each key.",
+        ),
+        (
+            _weights_all_axes_turned,
+            "`.T` turns all three axes; `.mT` swaps the last two and leaves the batch.",
+        ),
+        (
+            _weights_axis_lost,
+            "a maximum or sum along the rows has lost its axis; keepdim=True keeps it as (B, T, 1).",
+        ),
+        (
+            _weights_of_the_whole_table,
+            "everything is divided by one sum; each row has its own: dim=-1, keepdim=True.",
+        ),
+        (
+            _weights_less_the_largest_of_all,
+            "the largest score of all is subtracted, so a row far below it becomes 0 / 0; each row has "
+            "its own largest.",
+        ),
+        (_weights_scaled_late, "the weights are divided by √d; the scores are, before the softmax."),
+    ],
+)
