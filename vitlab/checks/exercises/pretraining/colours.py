@@ -1,0 +1,127 @@
+"""Exercise 4.4: the colour to predict."""
+
+import torch
+
+from vitlab.checks.engine import Exercise
+
+
+def _patch_cases(generator):
+    for batch, number, patch_size in ((2, 6, 2), (3, 4, 4), (1, 9, 3)):
+        base = 2 * torch.rand(batch, number, 3, 1, generator=generator) - 1
+        noise = torch.rand(batch, number, 3, patch_size**2, generator=generator) - 0.5
+        patches = (base + noise).clamp(-1, 1)
+        patches[:, 0] = 1  # pure white, the end of the last level
+        yield (patches.view(batch, number, 3 * patch_size**2),)
+
+
+def _means(patches):
+    """(B, N, 3), the mean of each colour, by loops over the pixels of each patch."""
+    area = patches.shape[-1] // 3
+    means = torch.zeros(*patches.shape[:2], 3, dtype=torch.float64)
+    for b, image in enumerate(patches.tolist()):
+        for n, patch in enumerate(image):
+            for c in range(3):
+                means[b, n, c] = sum(patch[c * area : (c + 1) * area]) / area
+    return means
+
+
+def _levels(means):
+    return ((means + 1) * 4).floor().clamp(0, 7)
+
+
+def _joined(levels, weights=(1, 8, 64)):
+    return sum(weight * levels[..., c] for c, weight in enumerate(weights)).long()
+
+
+def _colour_class(patches):
+    return _joined(_levels(_means(patches)))
+
+
+def _red_counts_most(patches):
+    return _joined(_levels(_means(patches)), (64, 8, 1))
+
+
+def _channels_last(patches):
+    batch, number, length = patches.shape
+    swapped = patches.view(batch, number, length // 3, 3).transpose(2, 3)
+    return _colour_class(swapped.reshape(batch, number, length))
+
+
+def _rounded(patches):
+    return _joined(((_means(patches) + 1) * 4).round().clamp(0, 7))
+
+
+def _seven_levels(patches):
+    return _joined(((_means(patches) + 1) * 3.5).floor().clamp(0, 7))
+
+
+def _white_is_eight(patches):
+    return _joined(((_means(patches) + 1) * 4).floor())
+
+
+def _eight_times_the_range(patches):
+    return _joined(((_means(patches) + 1) * 8).floor().clamp(0, 7))
+
+
+def _levels_of_pixels(patches):
+    levels = ((patches + 1) * 4).floor().clamp(0, 7)
+    return _joined(_means(levels).floor())
+
+
+def _grey(patches):
+    return _levels(_means(patches).mean(dim=-1)).long()
+
+
+def _cut_towards_zero(patches):
+    return _joined(((_means(patches) * 4).trunc() + 4).clamp(0, 7))
+
+
+def _range_not_moved(patches):
+    return _joined((_means(patches) * 4).trunc().clamp(0, 7))
+
+
+def _rounded_up(patches):
+    return _joined(((_means(patches) + 1) * 4).ceil().clamp(0, 7))
+
+
+def _one_mean_for_all(patches):
+    return 73 * _grey(patches)
+
+
+def _levels_added(patches):
+    return _joined(_levels(_means(patches)), (1, 1, 1))
+
+
+def _levels_only(patches):
+    return _levels(_means(patches)).long()
+
+
+EXERCISE = Exercise(
+    "4.4",
+    "the colour to predict",
+    cases=_patch_cases,
+    oracle=_colour_class,
+    tolerance=0,
+    mistakes=[
+        (_red_counts_most, "the colours are in the reverse order; it is red + 8 · green + 64 · blue."),
+        (_channels_last, "the patch is read as (P, P, C); its numbers are in the order (C, P, P)."),
+        (
+            _rounded,
+            "the level is rounded to the nearest; it is the whole part of (mean + 1) · 4.",
+        ),
+        (_seven_levels, "(mean + 1) · 3.5 makes seven levels and a bit; eight levels are 4 to a unit."),
+        (_white_is_eight, "pure white gets level 8; there are 8 levels, 0 to 7, so clamp it."),
+        (_eight_times_the_range, "from -1 to 1 it is 2, so 8 levels are 4 to a unit, not 8."),
+        (
+            _levels_of_pixels,
+            "each pixel is put into a level first; take the mean first, then its level.",
+        ),
+        (_rounded_up, "the level is rounded up; it is the whole part of (mean + 1) · 4."),
+        (_cut_towards_zero, "below zero, whole parts are cut upwards; add 1 to the mean before."),
+        (_range_not_moved, "means run from -1 to 1, and those below zero get level 0; add 1 first."),
+        (_one_mean_for_all, "one mean is taken for all three colours; each has its own."),
+        (_levels_added, "the levels are added as they are; weigh them with 1, 8 and 64."),
+        (_grey, "this is the level of the grey mean; each of the three colours has its own."),
+        (_levels_only, "these are the three levels; join them into one class from 0 to 511."),
+    ],
+)
