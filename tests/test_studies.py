@@ -186,7 +186,7 @@ def test_values_come_back_as_they_were_written(tmp_path):
 
 
 def test_a_commit_of_digits_stays_a_word(tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "code_version", lambda: "12345678e901")
+    monkeypatch.setattr("vitlab.studies.running.code_version", lambda: "12345678e901")
     assert make(Measurement(), tmp_path / "w.csv")[0]["commit"] == "12345678e901"
 
 

@@ -1,36 +1,18 @@
-"""Studies: one measurement under many settings and seeds, kept run by run in one CSV file.
+"""A study's runs: which there are, and making those that its file does not have yet."""
 
-A row has the settings, the results, and what is needed to make it again: the seconds it took, status (done or
-failed) and message, the command for this row alone, the commit and the machine.
-"""
-
-import argparse
 import csv
 import io
 import itertools
-import math
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 
 from vitlab import files
 from vitlab.checkpoints import write_whole
 from vitlab.runtime import Run, here, start
-
-WORDS = (
-    "status",
-    "message",
-    "command",
-    "commit",
-    "machine",
-)  # not numbers, whatever they look like
-RECORD = ("seconds", *WORDS)
-
-Value = str | int | float | bool | None
-Row = dict[str, Value]
+from vitlab.studies.rows import RECORD, Row, Value, identity, in_words, read_rows, read_value
 
 
 @dataclass(frozen=True)
@@ -188,54 +170,6 @@ def write_row(study: Study, path: Path, row: Row) -> None:
     write_whole(path, text.getvalue().encode())
 
 
-def identity(row: Row, names: Iterable[str] | None = None) -> tuple:
-    """What tells a run from the others: the values of its settings (of `names`, where given)."""
-    return tuple(row[name] for name in (row if names is None else names))
-
-
-def in_words(settings: Row, names: Iterable[str]) -> str:
-    """Some settings as they are written after --only: "seed=0 images=500"."""
-    return " ".join(f"{name}={settings[name]}" for name in names)
-
-
-def read_results(name: str) -> list[Row]:
-    """The rows of a study that ships with vitlab, numbers as numbers; empty cells are None.
-
-    Raises what `vitlab.files.find` raises for a missing or altered file.
-
-    >>> [row["test_accuracy"] > 0.9 for row in read_results("data_size") if row["images"] == 60_000][:2]
-    [False, True]
-    """
-    return read_rows(files.find(f"results/{name}.csv"))
-
-
-def read_rows(path: str | Path) -> list[Row]:
-    """The rows of a study's CSV file, numbers as numbers; empty cells are None.
-
-    Raises ValueError for a row that has not one cell for each column.
-    """
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for number, row in enumerate(rows, 1):
-        if None in row or None in row.values():
-            raise ValueError(f"row {number} of {path} was cut off or edited: delete it, and it is made again")
-    return [{name: text if name in WORDS else read_value(text) for name, text in row.items()} for row in rows]
-
-
-def read_value(text: str) -> Value:
-    """What a cell or an argument says: a number, True or False, None (also where it is empty), or a word.
-
-    >>> [read_value(text) for text in ("500", "2e-3", "True", "", "mean")]
-    [500, 0.002, True, None, 'mean']
-    """
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"True": True, "False": False, "None": None, "": None}.get(text, text)
-
-
 def code_version() -> str:
     """The commit of this vitlab, with "+" where its code was changed since; without git, its version."""
     from vitlab import __version__
@@ -250,105 +184,3 @@ def code_version() -> str:
         except (OSError, subprocess.CalledProcessError):
             pass
     return f"vitlab {__version__}"
-
-
-def summarise(rows: list[Row], result: str, by: Iterable[str]) -> dict[tuple, tuple[float, float, int]]:
-    """Mean, sample deviation and number of a result over the seeds: values of `by` -> (mean, deviation, n).
-
-    Only rows that are done count; the deviation of a single run is nan.
-
-    >>> rows = [dict(pool="mean", accuracy=a, status="done") for a in (0.8, 0.9)]
-    >>> {key: [round(x, 2) for x in value] for key, value in summarise(rows, "accuracy", ["pool"]).items()}
-    {('mean',): [0.85, 0.07, 2]}
-    """
-    values: dict[tuple, list[float]] = {}
-    for row in rows:
-        if row["status"] == "done":
-            values.setdefault(identity(row, by), []).append(row[result])
-    return {
-        key: (fmean(numbers), stdev(numbers) if len(numbers) > 1 else math.nan, len(numbers))
-        for key, numbers in values.items()
-    }
-
-
-def by_seed(
-    rows: list[Row], setting: str, result: str = "test_accuracy", **only: Value
-) -> tuple[list[Value], list[list[float]]]:
-    """A result seed by seed: the values of `setting` in their order, and for each seed one number a value.
-
-    Only rows that are done count, and of these the ones in which every setting in `only` has its value.
-    Raises ValueError where a seed lacks one of the values.
-
-    >>> rows = [dict(seed=s, images=n, accuracy=s + n, status="done") for s in (0, 1) for n in (10, 20)]
-    >>> by_seed(rows, "images", "accuracy")
-    ([10, 20], [[10, 20], [11, 21]])
-    """
-    rows = [row for row in rows if row["status"] == "done" and only.items() <= row.items()]
-    found = {(row["seed"], row[setting]): row[result] for row in rows}
-    seeds, values = (
-        (list(dict.fromkeys(column)) for column in zip(*found, strict=True)) if found else ([], [])
-    )
-    if missing := [(seed, value) for seed in seeds for value in values if (seed, value) not in found]:
-        seed, value = missing[0]
-        raise ValueError(f"there is no row that is done with seed {seed} and {setting}={value}")
-    return values, [[found[seed, value] for value in values] for seed in seeds]
-
-
-def add_arguments(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
-    """The options with which a module's command line offers its studies."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(names)}")
-    add_options(parser)
-    parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that every command line for studies has."""
-    parser.add_argument(
-        "--only", nargs="+", default=[], metavar="SETTING=VALUE", help="only the runs with these settings"
-    )
-    parser.add_argument("--rerun-failed", action="store_true", help="make failed runs again")
-    parser.add_argument("--folder", type=Path, default=Path("data/results"), help="default: %(default)s")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: the fastest here")
-
-
-def from_command_line(
-    options: argparse.Namespace, studies: Mapping[str, Callable[[], Study]], command: str
-) -> None:
-    """Do what the options of `add_arguments` say. Raises ValueError for unknown studies and settings."""
-    for name in options.names:
-        if name not in studies:
-            raise ValueError(f"the studies are {', '.join(studies)}; got {name!r}")
-    only = read_only(options.only)
-    asked = [studies[name]() for name in options.names or studies]
-    for study in asked:
-        chosen(study, only)  # a misspelt setting is told before the first run, not after an hour
-    run = None if options.list else here(precision=options.precision)
-    for study in asked:
-        path = options.folder / f"{study.name}.csv"
-        if run:
-            run_study(study, path, run, only, options.rerun_failed, f"{command} {study.name}")
-        print(report(study, path))
-
-
-def read_only(pairs: Iterable[str]) -> dict[str, list]:
-    """What --only says: for each setting the values asked for.
-
-    >>> read_only(["seed=0", "seed=1", "pool=mean"])
-    {'seed': [0, 1], 'pool': ['mean']}
-    """
-    only: dict[str, list] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--only takes SETTING=VALUE, such as seed=0; got {pair!r}")
-        only.setdefault(name, []).append(read_value(text))
-    return only
-
-
-def report(study: Study, path: Path) -> str:
-    """A study in one line: its question, and how far its file has come."""
-    states = [row["status"] for row in rows_of(study, path)]
-    done, failed = states.count("done"), states.count("failed")
-    return (
-        f"{study.name} ({study.question}): {done} of {len(study.runs)} runs done, {failed} failed, in {path}"
-    )

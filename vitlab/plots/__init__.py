@@ -1,0 +1,37 @@
+"""Figures from arrays: every function takes `ax=None` (a new figure), returns the Axes and knows no model.
+
+Images are (C, H, W), uint8 or float in [-1, 1], grey or RGB; all arrays may be torch tensors or numpy.
+Patches are numbered from 1, as in the paper's figure 1, where 0 is the class token. Colours survive grey
+and colour-blindness: one map (viridis) for amounts, and different markers and dashes for lines. What a plot
+shows is also said in words, the alternative text of its picture; `describe` does it for what a caller draws.
+"""
+
+from vitlab.alt_text import describe
+from vitlab.plots.amounts import filters, maps, matrix, overlay, position_similarity
+from vitlab.plots.drawing import COLOURS, DASHES, MARKERS, pixels
+from vitlab.plots.pictures import image, images, patch_grid, patch_sequence, patch_vector
+from vitlab.plots.results import CURVES, attention_distance, curves, runs, series, spread
+
+__all__ = [
+    "COLOURS",
+    "CURVES",
+    "DASHES",
+    "MARKERS",
+    "attention_distance",
+    "curves",
+    "describe",
+    "filters",
+    "image",
+    "images",
+    "maps",
+    "matrix",
+    "overlay",
+    "patch_grid",
+    "patch_sequence",
+    "patch_vector",
+    "pixels",
+    "position_similarity",
+    "runs",
+    "series",
+    "spread",
+]

@@ -1,0 +1,155 @@
+"""Plots of what was measured: training's curves, results of many runs, distances of heads."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from vitlab.alt_text import describe
+from vitlab.plots.drawing import COLOURS, as_array, axes, style, titled, with_legend
+from vitlab.wording import between, counted, listed, number
+
+CURVES = {
+    "loss": "loss (cross-entropy, nats)",
+    "accuracy": "accuracy (%)",
+    "learning_rate": "learning rate",
+    "images_per_second": "images per second",
+}
+
+
+def curves(histories, what: str = "loss", title: str | None = None, ax: Axes | None = None) -> Axes:
+    """What training reported against the step: "loss", "accuracy", "learning_rate" or "images_per_second".
+
+    `histories` is one History or a dict name -> History, to compare. Lines are measured on training batches,
+    markers on the test set.
+
+    >>> from types import SimpleNamespace
+    >>> history = SimpleNamespace(rows=[{"step": 1, "loss": 2.3}], evaluations=[(1, 2.2, 0.1)])
+    >>> [line.get_label() for line in curves(history).get_lines()]
+    ['training', 'test']
+    """
+    if what not in CURVES:
+        raise ValueError(f"no curve named {what!r}; there are {', '.join(CURVES)}")
+    ax = axes(ax, (6, 3.6))
+    histories = histories if isinstance(histories, dict) else {"": histories}
+    scale, tested = (100 if what == "accuracy" else 1), {"loss": 1, "accuracy": 2}.get(what)
+    for i, (name, history) in enumerate(histories.items()):
+        colour, dash, marker = style(i)
+        on_training, on_test = (f"{name}, training", f"{name}, test") if name else ("training", "test")
+        points = [(row["step"], scale * row[what]) for row in history.rows if what in row]
+        if points:
+            ax.plot(
+                *zip(*points, strict=True), dash, color=colour, lw=1.2, label=on_training if tested else name
+            )
+        points = [(row[0], scale * row[tested]) for row in history.evaluations] if tested else []
+        if points:
+            joined = dash if what == "accuracy" else "none"
+            ax.plot(*zip(*points, strict=True), color=colour, marker=marker, ls=joined, label=on_test)
+    ax.set(xlabel="step", ylabel=CURVES[what])
+    return titled(with_legend(ax), title)
+
+
+def series(
+    x, values, label="", x_label="", y_label="", title: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """The mean over runs with a band of one standard deviation.
+
+    `values` is (runs, len(x)), or (len(x),) for one run. Call it again on the same Axes for the next
+    series: it gets its own colour, dashes and marker. The legend says how many runs there were.
+
+    >>> ax = series([1, 2], [[1, 2], [3, 4]], "ViT", "images", "accuracy (%)")
+    >>> ax.get_lines()[0].get_ydata().tolist(), ax.get_lines()[0].get_label()
+    ([2.0, 3.0], 'ViT (mean ± sd of 2 runs)')
+    """
+    x, values = as_array(x), np.atleast_2d(as_array(values)).astype(np.float64)
+    if values.ndim != 2 or values.shape[1] != len(x):
+        raise ValueError(f"{len(x)} places on x take values of shape (runs, {len(x)}); got {values.shape}")
+    ax = axes(ax, (6, 3.6))
+    colour, dash, marker = style(len(ax.get_lines()))
+    mean, runs = values.mean(0), len(values)
+    spread = f"mean ± sd of {runs} runs" if runs > 1 else "one run"
+    ax.plot(x, mean, dash, color=colour, marker=marker, label=f"{label} ({spread})".strip())
+    if runs > 1:
+        deviation = values.std(0, ddof=1)
+        ax.fill_between(x, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
+    ax.set(xlabel=x_label or ax.get_xlabel(), ylabel=y_label or ax.get_ylabel())
+    return titled(with_legend(ax), title)
+
+
+def spread(values, x_label="value", title: str | None = None, ax: Axes | None = None) -> Axes:
+    """How numbers measured on many images spread: one box a name, the first name on top.
+
+    `values` maps names to (n,). A box holds the middle half, its line is the median, the diamond the mean;
+    whiskers reach from the 5th to the 95th percentile.
+
+    >>> ax = spread({"rollout": [1, 2, 3], "uniform": [0, 1]}, "energy")
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['rollout', 'uniform']
+    """
+    if not values:
+        raise ValueError("nothing to show; give a dict name -> numbers with at least one name")
+    arrays = [as_array(numbers).reshape(-1).astype(np.float64) for numbers in values.values()]
+    places = np.arange(1, len(arrays) + 1)
+    cuts = np.transpose([np.percentile(array, (5, 25, 50, 75, 95)) for array in arrays])  # (5, names)
+    ax = axes(ax, (7.5, 0.38 * len(arrays) + 1))
+    ax.hlines(places, cuts[0], cuts[4], color="black")
+    ax.barh(places, cuts[3] - cuts[1], left=cuts[1], height=0.6, color="0.85", edgecolor="black", zorder=2)
+    ax.vlines(cuts[2], places - 0.3, places + 0.3, color="black", linewidth=2, zorder=3)
+    ax.plot([array.mean() for array in arrays], places, "D", color=COLOURS[1], markeredgecolor="black")
+    ax.set_yticks(places, list(values))
+    ax.invert_yaxis()
+    ax.set(xlabel=x_label, ylabel="5 % to 95 %")
+    ax.grid(alpha=0.3, axis="x")
+    medians = listed(f"{name} {number(cut)}" for name, cut in zip(values, cuts[2], strict=True))
+    describe(ax, lambda ax: f"{ax.get_xlabel()}, a box a name, medians: {medians}")
+    return titled(ax, title)
+
+
+def runs(values: dict, y_label="", title: str | None = None, ax: Axes | None = None) -> Axes:
+    """A column of dots per name, one per run, and a bar at their mean: how far chance alone scatters them.
+
+    `values` maps names to the results of their runs, as many as there are.
+
+    >>> ax = runs({"none": [1.0, 2.0], "learned": [3.0]}, "accuracy (%)")
+    >>> [text.get_text() for text in ax.get_xticklabels()]
+    ['none', 'learned']
+    """
+    ax = axes(ax, (5, 3.6))
+    for i, results in enumerate(values.values()):
+        results, (colour, _, marker) = as_array(results).astype(np.float64), style(i)
+        ax.scatter(np.full(len(results), i), results, s=36, color=colour, marker=marker, alpha=0.7)
+        ax.hlines(results.mean(), i - 0.25, i + 0.25, color=colour, linewidth=2)
+    ax.set(xlim=(-0.6, len(values) - 0.4), xlabel="a dot per run, a bar at the mean", ylabel=y_label)
+    ax.set_xticks(range(len(values)), list(values))
+    ax.grid(axis="y", alpha=0.3)
+    means = listed(f"{name} {number(as_array(found).mean(dtype=float))}" for name, found in values.items())
+    describe(ax, lambda ax: f"mean {ax.get_ylabel() or 'of the runs'}: {means}")
+    return titled(ax, title)
+
+
+def attention_distance(
+    distances, uniform: float | None = None, title: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Mean attention distance (layers, heads) in pixels against depth, one dot a head (figure 11).
+
+    `uniform` is the distance of a head that looks everywhere alike, drawn as a dashed line: what a dot has to
+    be compared with.
+
+    >>> attention_distance(np.ones((4, 3)), uniform=14.6).collections[0].get_offsets().shape
+    (12, 2)
+    """
+    distances = as_array(distances)
+    if distances.ndim != 2:
+        raise ValueError(f"distances have the shape (layers, heads); got {distances.shape}")
+    ax = axes(ax, (5.5, 3.8))
+    depth = np.repeat(np.arange(1, len(distances) + 1), distances.shape[1])
+    ax.scatter(
+        depth, distances.reshape(-1), s=36, color=COLOURS[1], edgecolor="black", alpha=0.8, label="one head"
+    )
+    if uniform is not None:
+        ax.axhline(uniform, color="black", linestyle="--", label="uniform attention")
+    ax.set(xlabel="depth (layer)", ylabel="mean attention distance (pixels)")
+    ax.set_xticks(range(1, len(distances) + 1))
+    ax.set_ylim(0, 1.06 * max(distances.max(), uniform or 0) or 1)
+    heads = f"{counted(distances.size, 'head')} in {counted(len(distances), 'layer')}"
+    line = "" if uniform is None else f", uniform {number(uniform)}"
+    describe(ax, f"{heads}, attention distance {between(distances)} pixels{line}")
+    return titled(with_legend(ax), title)

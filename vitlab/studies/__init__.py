@@ -1,0 +1,31 @@
+"""Studies: one measurement under many settings and seeds, kept run by run in one CSV file.
+
+A row has the settings, the results, and what is needed to make it again: the seconds it took, status (done or
+failed) and message, the command for this row alone, the commit and the machine.
+"""
+
+from vitlab.studies.command import add_arguments, add_options, from_command_line, read_only, report
+from vitlab.studies.rows import Row, Value, read_results, read_rows, read_value
+from vitlab.studies.running import Study, chosen, code_version, grid, rows_of, run_study
+from vitlab.studies.summarising import by_seed, summarise
+
+__all__ = [
+    "Row",
+    "Study",
+    "Value",
+    "add_arguments",
+    "add_options",
+    "by_seed",
+    "chosen",
+    "code_version",
+    "from_command_line",
+    "grid",
+    "read_only",
+    "read_results",
+    "read_rows",
+    "read_value",
+    "report",
+    "rows_of",
+    "run_study",
+    "summarise",
+]

@@ -1,0 +1,192 @@
+"""What shapes a Vision Transformer, and the named variants (table 1, table 6)."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from vitlab.patches import as_pair, grid_size
+from vitlab.resnet import STEM_EPS, STEM_GROUPS, stem_channels, stem_stride
+
+# name: layers, width D, MLP width, heads. B, L and H are table 1; Ti and S are DeiT's, and Google's releases.
+VARIANTS = {
+    "Ti": (12, 192, 768, 3),
+    "S": (12, 384, 1536, 6),
+    "B": (12, 768, 3072, 12),
+    "L": (24, 1024, 4096, 16),
+    "H": (32, 1280, 5120, 16),
+}
+# Bottlenecks in each stage of a hybrid's ResNet. At 16 pixels a patch those of the fourth are in the third.
+STEMS = {"R26": (2, 2, 2, 2), "R50": (3, 4, 6, 3)}
+CHOICES = {
+    "pool": ("token", "mean"),
+    "pos_embed": ("learned", "sincos2d", "none"),
+    "gelu": ("erf", "tanh"),
+    "stem_rule": tuple(STEM_EPS),
+}
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Everything that shapes a `ViT`. The default is the course's model for 28 x 28 grey images.
+
+    `image_size` is an int or (height, width) in pixels. `pool` is what the head reads: "token" (the class
+    token) or "mean" (the mean over patches; then there is no class token, appendix D.3). `pos_embed` is
+    "learned", "sincos2d" or "none" (appendix D.4). `representation_size` adds the hidden tanh layer that the
+    pre-training head has (section 3.1). `num_classes=0` makes the model return the pooled features.
+    `stem` makes it a hybrid (section 3.1): patches are cut from the features of a ResNet with that many
+    bottlenecks in each stage, `stem_width` wide at first, and `patch_size` still counts pixels. `stem_rule`
+    is "jax" or, for timm's own weights, "timm": in which of two ways norms avoid a division by zero.
+    The last five are for weights of other libraries: `qkv_bias` False (vit-pytorch); `head_dim` other than
+    D / heads; `patch_norm`, a LayerNorm before and after the patch projection (vit-pytorch);
+    `norm_after_pool`, where the mean is normalised and not what it is taken of, and `unread_class_token`, one
+    that is there although the mean over patches is read (both timm's average pooling).
+    Raises ValueError on creation where the numbers do not fit together.
+
+    >>> ViTConfig(image_size=(28, 56), patch_size=7).grid_size
+    (4, 8)
+    """
+
+    image_size: int | tuple[int, int] = 28
+    patch_size: int = 4
+    in_chans: int = 1
+    num_classes: int = 10
+    embed_dim: int = 96
+    depth: int = 4
+    num_heads: int = 4
+    mlp_dim: int = 192
+    pool: str = "token"
+    pos_embed: str = "learned"
+    gelu: str = "erf"
+    norm_eps: float = 1e-6
+    representation_size: int | None = None
+    dropout: float = 0.0
+    stem: tuple[int, ...] | None = None
+    stem_width: int = 64
+    stem_rule: str = "jax"
+    qkv_bias: bool = True
+    head_dim: int | None = None
+    patch_norm: bool = False
+    norm_after_pool: bool = False
+    unread_class_token: bool = False
+
+    def __post_init__(self):
+        if not isinstance(self.image_size, int):
+            object.__setattr__(
+                self, "image_size", as_pair(self.image_size)
+            )  # a list from JSON becomes a tuple
+        grid_size(self.image_size, self.patch_size)
+        self.check_stem()
+        for field, least in dict(
+            in_chans=1, num_classes=0, embed_dim=1, depth=1, num_heads=1, mlp_dim=1
+        ).items():
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{field} is a whole number of at least {least}; got {value!r}")
+        if self.head_dim is None and self.embed_dim % self.num_heads:
+            fits = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
+            near = sorted(sorted(fits, key=lambda n: abs(n - self.num_heads))[:4])
+            raise ValueError(
+                f"embed_dim {self.embed_dim} is not divisible by num_heads {self.num_heads}; near it, "
+                f"{', '.join(map(str, near))} heads would fit"
+            )
+        for field, choices in CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field} is one of {', '.join(choices)}; got {getattr(self, field)!r}")
+        if self.pos_embed == "sincos2d" and self.embed_dim % 4:
+            raise ValueError(
+                f"sincos2d position embeddings need embed_dim divisible by 4; got {self.embed_dim}"
+            )
+        for field in ("representation_size", "head_dim"):
+            value = getattr(self, field)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{field} is None or a whole number of at least 1; got {value!r}")
+        for field in ("qkv_bias", "patch_norm", "norm_after_pool", "unread_class_token"):
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(f"{field} is True or False; got {getattr(self, field)!r}")
+        if self.unread_class_token and self.pool == "token":
+            raise ValueError("pool='token' reads the class token; unread_class_token goes with pool='mean'")
+        if not isinstance(self.norm_eps, int | float) or not self.norm_eps > 0:
+            raise ValueError(f"norm_eps is above 0; got {self.norm_eps!r}")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is a share of at least 0 and below 1; got {self.dropout!r}")
+
+    def check_stem(self) -> None:
+        """Raise ValueError where the stem of a hybrid does not fit."""
+        if self.stem is None:
+            return
+        given = self.stem if isinstance(self.stem, (tuple, list)) else [None]
+        if not all(isinstance(blocks, int) and blocks > 0 for blocks in given):
+            raise ValueError(f"stem has at least one bottleneck for each stage; got {self.stem}")
+        object.__setattr__(self, "stem", tuple(self.stem))
+        if not isinstance(self.stem_width, int) or self.stem_width < 1 or self.stem_width % STEM_GROUPS:
+            raise ValueError(
+                f"stem_width is a multiple of {STEM_GROUPS}, the groups of a norm; got {self.stem_width!r}"
+            )
+        if self.patch_size % self.stem_stride:
+            raise ValueError(
+                f"with this stem a feature stands for {self.stem_stride} pixels, of which patch_size is a "
+                f"multiple; got {self.patch_size}"
+            )
+        if self.patch_norm:
+            raise ValueError("patch_norm is for patches of pixels, and with a stem there are none")
+
+    @classmethod
+    def from_name(cls, name: str, image_size: int | tuple[int, int] = 224, num_classes: int = 1000, **fields):
+        """The config of a named variant: Ti, S, B, L or H, a slash, and the patch size (table 1).
+
+        In front of it "R50+" or "R26+" is a hybrid's ResNet (table 6); a patch is then 16 or 32 pixels.
+
+        >>> ViTConfig.from_name("B/16").num_tokens
+        197
+        >>> ViTConfig.from_name("R50+ViT-B/16").stem
+        (3, 4, 9)
+        """
+        match = re.fullmatch(r"(?:(R26|R50)\+)?(?:ViT-)?(Ti|S|B|L|H)/(\d+)", name)
+        if not match or match[1] and match[3] not in ("16", "32"):
+            raise ValueError(
+                f"a variant is one of {', '.join(VARIANTS)} and a patch size, such as 'B/16', or a hybrid of "
+                f"16 or 32 pixels a patch, such as 'R50+B/16'; got {name!r}"
+            )
+        depth, embed_dim, mlp_dim, num_heads = VARIANTS[match[2]]
+        sizes = dict(depth=depth, embed_dim=embed_dim, mlp_dim=mlp_dim, num_heads=num_heads)
+        own = dict(image_size=image_size, patch_size=int(match[3]), in_chans=3, num_classes=num_classes)
+        if match[1]:
+            *stages, fourth = STEMS[match[1]]
+            own["stem"] = (*stages, fourth) if match[3] == "32" else (*stages[:-1], stages[-1] + fourth)
+        return cls(**(own | sizes | fields))
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return grid_size(self.image_size, self.patch_size)
+
+    @property
+    def num_patches(self) -> int:
+        """N."""
+        return math.prod(self.grid_size)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches: 1 with a class token, else 0."""
+        return int(self.pool == "token" or self.unread_class_token)
+
+    @property
+    def num_tokens(self) -> int:
+        """T: the patches and, where there is one, the class token."""
+        return self.num_patches + self.num_prefix_tokens
+
+    @property
+    def heads_dim(self) -> int:
+        """The width of all heads together: D, unless `head_dim` says otherwise."""
+        return self.embed_dim if self.head_dim is None else self.num_heads * self.head_dim
+
+    @property
+    def stem_stride(self) -> int:
+        """Pixels from one place where patches are cut from to the next: 1, or that of a hybrid's features."""
+        return 1 if self.stem is None else stem_stride(self.stem)
+
+    @property
+    def patch_dim(self) -> int:
+        """P²C, the numbers in one patch; of a hybrid, those in one patch of features."""
+        channels = self.in_chans if self.stem is None else stem_channels(self.stem, self.stem_width)
+        return channels * (self.patch_size // self.stem_stride) ** 2

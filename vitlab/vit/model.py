@@ -1,0 +1,167 @@
+"""The Vision Transformer (figure 1, equations 1 to 4)."""
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.embeddings import PatchEmbed, sincos2d
+from vitlab.encoder import Encoder, full_precision, is_hooked, is_untouched
+from vitlab.norms import LayerNorm
+from vitlab.patches import as_pair
+from vitlab.resnet import Bottleneck, HybridEmbed, StemConv2d
+from vitlab.vit.config import ViTConfig
+
+
+class ViT(nn.Module):
+    """A Vision Transformer: images (B, C, H, W) in [-1, 1] -> logits (B, num_classes), fp32.
+
+    Parameters carry timm's names. Initial values follow Google's code: Xavier-uniform matrices, position
+    embeddings with deviation 0.02, class token and head zero, so that the first loss is exactly ln(classes).
+    `class_names`, of the logits, are known once training or a checkpoint has told them.
+
+    >>> ViT(ViTConfig())(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+
+    class_names: list[str] | None = None
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        self.config = c = config
+        patches = c.patch_size, c.in_chans, c.embed_dim
+        if c.stem is None:
+            self.patch_embed = PatchEmbed(*patches, c.patch_norm, c.norm_eps)
+        else:
+            self.patch_embed = HybridEmbed(*patches, c.stem, c.stem_width, c.stem_rule)
+        if c.num_prefix_tokens:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
+        if c.pos_embed == "learned":
+            self.pos_embed = nn.Parameter(torch.empty(1, c.num_tokens, c.embed_dim))
+        elif c.pos_embed == "sincos2d":
+            table = torch.zeros(
+                1, c.num_tokens, c.embed_dim
+            )  # the class token has no place: its row stays zero
+            table[:, c.num_prefix_tokens :] = sincos2d(c.grid_size, c.embed_dim)
+            self.register_buffer("pos_embed", table)
+        self.dropout = nn.Dropout(c.dropout)
+        block = dict(embed_dim=c.embed_dim, num_heads=c.num_heads, mlp_dim=c.mlp_dim, gelu=c.gelu)
+        block |= dict(norm_eps=c.norm_eps, dropout=c.dropout, qkv_bias=c.qkv_bias, head_dim=c.head_dim)
+        self.blocks = Encoder(c.depth, **block)
+        self.norm = LayerNorm(c.embed_dim, eps=c.norm_eps)
+        width = c.representation_size or c.embed_dim
+        if c.representation_size:
+            self.pre_logits = nn.Sequential()
+            self.pre_logits.add_module("fc", nn.Linear(c.embed_dim, width))
+            self.pre_logits.add_module("act", nn.Tanh())
+        self.head = nn.Linear(width, c.num_classes) if c.num_classes else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set Google's initial values (vit_jax/models_vit.py) in place; on the meta device there are none."""
+        if self.norm.weight.is_meta:
+            return
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, StemConv2d):
+                lecun_normal_(module.weight)
+            elif isinstance(module, Bottleneck):  # which adds nothing at first
+                nn.init.zeros_(module.norm3.weight)
+        lecun_normal_(self.patch_embed.proj.weight)
+        nn.init.zeros_(self.patch_embed.proj.bias)
+        if self.config.representation_size:
+            lecun_normal_(self.pre_logits.fc.weight)
+        for block in self.blocks:
+            q, k, v = block.attn.qkv.weight.chunk(3)  # three matrices in the original, each with its own fan
+            for matrix in (q, k, v):
+                nn.init.xavier_uniform_(matrix)
+            for layer in (block.mlp.fc1, block.mlp.fc2):
+                nn.init.normal_(layer.bias, std=1e-6)
+        if self.config.pos_embed == "learned":
+            nn.init.normal_(self.pos_embed, std=0.02)
+        if self.config.num_classes:
+            nn.init.zeros_(self.head.weight)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The tokens that enter the encoder: (B, C, H, W) -> (B, T, D) (equation 1).
+
+        Raises ValueError for images of another shape or type than the model's.
+        """
+        self.check_images(images)
+        return self.sequence(self.patch_embed(images))
+
+    def check_images(self, images: Tensor) -> None:
+        """Raise ValueError for images that this model does not take."""
+        c, dtype = self.config, self.norm.weight.dtype
+        height, width = as_pair(c.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != (c.in_chans, height, width):
+            raise ValueError(
+                f"this model takes images of shape (B, {c.in_chans}, {height}, {width}); "
+                f"got {tuple(images.shape)}; resize the images, or make the model for their size"
+            )
+        if not images.is_floating_point():
+            raise ValueError(
+                f"images are floats in [-1, 1]; got {images.dtype}; use vitlab.data.normalise(images)"
+            )
+        if images.dtype != dtype and not torch.is_autocast_enabled(images.device.type):
+            raise ValueError(
+                f"this model takes images of {dtype}; got {images.dtype}; use images.to({dtype})"
+            )
+
+    def sequence(self, patches: Tensor) -> Tensor:
+        """Embedded patches as the encoder reads them: (B, N, D) -> (B, T, D) (equation 1).
+
+        The class token is put in front and positions are added, in the precision that the patches have.
+        """
+        x = patches
+        if self.config.num_prefix_tokens:
+            x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)  # (B, N+1, D)
+        if self.config.pos_embed != "none":
+            x = x + self.pos_embed.to(x.dtype)
+        return self.dropout(x)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """All tokens after the final norm: (B, C, H, W) -> (B, T, D) (equation 4's LN, on every token).
+
+        With `norm_after_pool` the tokens are as the encoder leaves them: that norm is for their mean alone.
+        """
+        x = self.blocks(self.embed(images))
+        return x if self.config.norm_after_pool else self.norm(x)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """What the head reads: (B, T, D) -> (B, D), class token or mean (equation 4, appendix D.3)."""
+        if self.config.pool == "token":
+            return tokens[:, 0]
+        return tokens[:, self.config.num_prefix_tokens :].mean(dim=1)
+
+    def pooled_features(self, images: Tensor) -> Tensor:
+        """What the head reads: (B, C, H, W) -> (B, D), fp32.
+
+        With a class token the last block makes that token alone, unless someone else may read the others.
+        """
+        x = self.embed(images)
+        x = self.blocks(x, class_only=True) if self.reads_one_token() else self.blocks(x)
+        pooled = self.norm(self.pool(x)) if self.config.norm_after_pool else self.pool(self.norm(x))
+        return pooled.to(self.norm.weight.dtype)
+
+    def reads_one_token(self) -> bool:
+        """Whether nobody sees what the last block makes of the patches: a hook, or what is another's."""
+        if self.config.pool != "token" or type(self.blocks) is not Encoder:
+            return False
+        if getattr(self.pool, "__func__", None) is not ViT.pool:
+            return False
+        return is_untouched(self.blocks[-1]) and not is_hooked(self.blocks) and not is_hooked(self.norm)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.pooled_features(images)  # (B, D)
+        if self.config.representation_size:
+            x = self.pre_logits(x)
+        with full_precision(x.device):
+            return self.head(x.to(self.norm.weight.dtype))
+
+
+def lecun_normal_(weight: Tensor) -> Tensor:
+    """Fill with a normal cut at two deviations whose variance is 1 / inputs, as Flax's default, in place."""
+    std = (weight[0].numel() ** -0.5) / 0.87962566103423978  # the cut lowers the deviation by this factor
+    return nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
