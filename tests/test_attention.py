@@ -242,12 +242,12 @@ def test_what_does_not_fit_is_refused_beforehand(model, images):
 
 
 def test_much_is_told_beforehand(model, images, monkeypatch):
-    monkeypatch.setattr("vitlab.attention.recording.MUCH", recording_bytes(model, batch_size=5) - 1)
+    monkeypatch.setattr("vitlab.attention.memory.MUCH", recording_bytes(model, batch_size=5) - 1)
     with record_attention(model) as record, torch.no_grad():
         with pytest.warns(UserWarning, match="recording weights in 3 layers for 5 images of 7 tokens takes"):
             model(images)
     assert record.weights.shape[1] == 5
-    monkeypatch.setattr("vitlab.attention.recording.MUCH", recording_bytes(model, batch_size=5))
+    monkeypatch.setattr("vitlab.attention.memory.MUCH", recording_bytes(model, batch_size=5))
     with record_attention(model), torch.no_grad(), warnings.catch_warnings(action="error"):
         model(images)
 

@@ -19,6 +19,7 @@ from vitlab.patches import as_pair
 from vitlab.vit import ViT, evaluating
 
 GREY = 0.0  # of images in [-1, 1], and the mean of images that are normalised by one
+MATRICES = 3  # of all heads, that are there at once while attention runs in the open
 Target = int | Sequence[int] | Tensor | Callable[[Tensor], Tensor] | None
 
 
@@ -233,3 +234,9 @@ def covered(pixels: Tensor, view: View) -> Tensor:
     held = pixels[..., :height, :width]
     made[..., : held.shape[-2], : held.shape[-1]] = held
     return made
+
+
+def tokens_of(view: View, images: Tensor) -> int:
+    """T: patches and prefix."""
+    rows, columns = view.grid_of(tuple(images.shape[-2:]))
+    return rows * columns + view.num_prefix_tokens

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from vitlab.attention.maps import differentiable
+from vitlab.attention.gradient_maps import differentiable
 from vitlab.attention.reading import looking_at, view_of
 from vitlab.attention.view import View
 from vitlab.attention.watching import Hook

@@ -1,7 +1,6 @@
 """Recording what a forward pass makes inside: attention weights, and more on request."""
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from vitlab.attention.memory import bytes_of, check_memory, viewed_bytes
 from vitlab.attention.probing import POOLING, observing
 from vitlab.attention.view import View, attach
 from vitlab.attention.watching import Hook, watching
@@ -18,7 +18,6 @@ from vitlab.vit import ViT
 
 HEADWISE = ("queries", "keys", "values", "scores")  # (B, heads, T, d), the scores (B, heads, T, T)
 OUTPUTS = ("attention_outputs", "mlp_outputs", "block_outputs")  # (B, T, D)
-MUCH = 500_000_000  # bytes; a recording that takes more says so before it starts
 
 
 @dataclass
@@ -169,7 +168,7 @@ def watched(
 
     def before(images: int, tokens: int, device: torch.device) -> None:
         needed = viewed_bytes(view, numbers, rows, images, tokens)
-        check_memory(record, needed, len(numbers), images, tokens, device, memory_limit)
+        check_memory(record.passes, needed, len(numbers), images, tokens, device, memory_limit)
 
     def done(gathered: dict) -> None:
         for number, weights in gathered.items():
@@ -294,64 +293,10 @@ def recording_bytes(
     return viewed_bytes(view, checked_layers(layers, view.num_layers), rows, batch_size, tokens)
 
 
-def viewed_bytes(view: View, numbers: list[int], rows: str, images: int, tokens: int) -> int:
-    """Bytes of the weights of a view's layers, and of its pooling, in fp32."""
-    heads = sum(view.heads[number] for number in numbers)
-    patches = tokens - view.num_prefix_tokens
-    pooling = sum(rows_of_it * (patches + others) for rows_of_it, others in view.pooling)
-    return 4 * images * (heads * tokens * (tokens if rows == "all" else 1) + pooling)
-
-
-def bytes_of(attentions: list[Attention], names: Iterable[str], rows: str, images: int, tokens: int) -> int:
-    """Bytes of the named intermediates of some layers in fp32."""
-    numbers = 0
-    for attention in attentions:
-        square = attention.num_heads * tokens * (tokens if rows == "all" else 1)
-        each = tokens * attention.qkv.out_features // 3  # queries, keys or values of all heads
-        sizes = dict(weights=square, scores=square, queries=each, keys=each, values=each)
-        numbers += sum(sizes.get(name, tokens * attention.qkv.in_features) for name in names)
-    return 4 * images * numbers
-
-
 def check_own_memory(
     record: AttentionRecord, attentions: list[Attention], rows: str, limit: float | None, module, args: tuple
 ) -> None:
     """A hook before a forward pass's first attention."""
     images, tokens, _ = args[0].shape
     needed = bytes_of(attentions, record.passes, rows, images, tokens)
-    check_memory(record, needed, len(attentions), images, tokens, args[0].device, limit)
-
-
-def check_memory(
-    record: AttentionRecord,
-    needed: int,
-    layers: int,
-    images: int,
-    tokens: int,
-    device: torch.device,
-    limit: float | None,
-) -> None:
-    """Refuse a forward pass's recording that does not fit, with ValueError; warn of one that is much."""
-    taken = sum(tensor.nbytes for layers in record.passes.values() for passes in layers for tensor in passes)
-    free = free_memory(device) if limit is None else limit - taken
-    words = (
-        f"recording {', '.join(record.passes)} in {layers} layers for {images} images of {tokens} "
-        f"tokens takes {needed / 1e9:.2f} GB"
-    )
-    less = "Fewer images, fewer layers (layers=[-1]) or the class token's row alone (rows='class') take less"
-    if needed > free:
-        raise ValueError(f"{words}, and {max(free, 0) / 1e9:.2f} GB are left. {less}")
-    if needed > MUCH and device.type != "meta":
-        warnings.warn(f"{words}. {less}", stacklevel=2)
-
-
-def free_memory(device: torch.device) -> float:
-    """Bytes that are free on a device; infinity where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo") as file:
-            lines = dict(line.split(":") for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024 if device.type == "cpu" else float("inf")
-    except (OSError, KeyError):
-        return float("inf")
+    check_memory(record.passes, needed, len(attentions), images, tokens, args[0].device, limit)
