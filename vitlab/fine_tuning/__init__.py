@@ -1,7 +1,7 @@
 """A pre-trained ViT for another task: new head, new resolution, linear probe, few labels (lesson 05)."""
 
+from vitlab.adapting import adapt, adapt_to, at_resolution, for_channels
 from vitlab.data import hold_out
-from vitlab.fine_tuning.adapting import adapt, adapt_to, at_resolution, for_channels
 from vitlab.fine_tuning.few_labels import (
     cut_out,
     few_label_study,

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitlab.adapting import adapt_to
 from vitlab.data import Dataset, Scenes, match_classes
-from vitlab.fine_tuning.adapting import adapt_to
 from vitlab.fine_tuning.probing import features, linear_probe
 from vitlab.runtime import Run, seeded
 from vitlab.training import Recipe, evaluate, train_to_the_end

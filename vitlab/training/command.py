@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import nn
 
 from vitlab import checkpoints, data
+from vitlab.adapting import adapt
 from vitlab.checkpoints.reading import weight_files
 from vitlab.data import Dataset
 from vitlab.resnet import ResNet, ResNetConfig
@@ -224,8 +225,6 @@ def make_model(options: argparse.Namespace, shape: dict, dataset: Dataset) -> nn
     if options.start is None:
         sizes = dict(image_size=size) if model is ViT else {}
         return model(config(**shape, **sizes, in_chans=channels, num_classes=classes))
-    from vitlab.fine_tuning import adapt
-
     if model is not ViT:
         raise ValueError("--start goes on from a ViT; leave --model out")
     trained = checkpoints.load_checkpoint(start_path(options.start), **shape)
