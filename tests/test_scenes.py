@@ -276,6 +276,46 @@ def test_train_and_test_take_their_own_garments(monkeypatch):
     assert data.scenes(20, split="test").labels.tolist() == [7] * 20
 
 
+# --- camouflage --------------------------------------------------------------------------------------------
+
+
+def test_a_camouflaged_garment_is_all_but_its_colour_the_same(many):
+    hidden = data.scenes(1003, seed=3, camouflage=True)
+    assert torch.equal(hidden.labels, many.labels)
+    assert torch.equal(hidden.masks, many.masks)
+    differs = (hidden.images != many.images).any(dim=1)
+    outside = ~torch.nn.functional.max_pool2d(many.masks[:, None].float(), 5, 1, padding=2)[:, 0].bool()
+    assert not (differs & outside).any()
+    assert differs[many.masks].float().mean() > 0.9
+
+
+def test_a_camouflaged_garment_s_colour_is_one_of_its_background_s(monkeypatch):
+    arguments = dict(n=60, seed=2, camouflage=True)
+    images, _, masks = data.scenes(**arguments)
+    grounds = without_garments(monkeypatch, **arguments).images.float()
+    for image, ground, mask in zip(images.float(), grounds, masks, strict=True):
+        brightest = image[:, mask][:, image[:, mask].sum(0).argmax()]  # rounding weighs least there
+        chroma = brightest / brightest.sum()
+        known = (ground / ground.sum(dim=0, keepdim=True).clamp(min=1)).flatten(1)
+        nearest = (known - chroma[:, None]).abs().amax(dim=0).min()
+        assert nearest < 0.02
+
+
+def test_distance_in_chroma_finds_a_garment_unless_it_is_camouflaged():
+    """The strongest rival of attention that needs no model: far from the median colour is garment."""
+    found = {}
+    for camouflage in (False, True):
+        images, _, masks = data.scenes(400, seed=0, split="test", camouflage=camouflage)
+        pixels = images.numpy().astype(np.float64)
+        chroma = pixels / np.maximum(pixels.sum(axis=1, keepdims=True), 1)
+        distance = np.abs(chroma - np.median(chroma, axis=(2, 3), keepdims=True)).sum(axis=1)
+        patches = distance.reshape(400, 8, 6, 8, 6).mean(axis=(2, 4)).reshape(400, -1)
+        share = masks.numpy().reshape(400, 8, 6, 8, 6).mean(axis=(2, 4)).reshape(400, -1)
+        found[camouflage] = (share[np.arange(400), patches.argmax(axis=1)] >= 0.5).mean()
+    assert found[False] > 0.6
+    assert found[True] < found[False] - 0.2
+
+
 # --- how fast ----------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from vitlab.data.dataset import Dataset, check_labels, hold_out, select_classes
 from vitlab.data.examples import example_folder
 from vitlab.data.folders import image_folder
 from vitlab.data.masked_photos import MaskedPhotos, photos_with_masks
+from vitlab.data.pairs import Relations, relations
 from vitlab.data.pictures import fit_picture, read_image
 from vitlab.data.sources import cifar10, cifar100, fashion_mnist, photos
 from vitlab.data.synthetic import Scenes, scenes
@@ -14,6 +15,7 @@ from vitlab.files import find, root
 __all__ = [
     "Dataset",
     "MaskedPhotos",
+    "Relations",
     "Scenes",
     "augment",
     "batches",
@@ -31,6 +33,7 @@ __all__ = [
     "photos",
     "photos_with_masks",
     "read_image",
+    "relations",
     "root",
     "scenes",
     "select_classes",

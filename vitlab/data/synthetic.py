@@ -4,13 +4,14 @@ import functools
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vitlab.data.dataset import Dataset
 from vitlab.data.pictures import check_size
-from vitlab.data.sources import GARMENTS, fashion_mnist, is_train, photos
+from vitlab.data.sources import GARMENTS, fashion_mnist, photos
 
 # No photograph serves both splits, so that a background cannot be learnt by heart.
 BACKGROUNDS = {"train": ("astronaut", "coffee", "galaxies"), "test": ("cat", "rocket")}
@@ -40,45 +41,59 @@ Sneaker, Bag, Ankle boot; on cpu)
         return Dataset(self.images, self.labels, GARMENTS.split(", "))
 
 
-def scenes(n: int, seed: int = 0, image_size: int | tuple[int, int] = 48, split: str = "train") -> Scenes:
+def scenes(
+    n: int,
+    seed: int = 0,
+    image_size: int | tuple[int, int] = 48,
+    split: str = "train",
+    camouflage: bool = False,
+) -> Scenes:
     """`n` colour images of one garment each, and where it is.
 
     A garment of Fashion-MNIST's `split`, in a colour of its own, 40 to 70 % of the shorter side wide and
     tilted by up to 25 degrees, lies anywhere inside the image, on a piece of a photograph that is turned,
-    mirrored and seen in another light. "train" and "test" share neither garments nor photographs. The same
-    seed gives the same scenes, and a larger n goes on where a smaller one ends. Raises ValueError for sides
-    below 32 pixels, n below 1, or another split.
+    mirrored and seen in another light. "train" and "test" share neither garments nor photographs. With
+    `camouflage` the garment's colour, but for its brightness, is that of some pixel of its background, so
+    that colour does not tell where it is; all else stays. The same seed gives the same scenes, and a larger n
+    goes on where a smaller one ends. Raises ValueError for sides below 32 pixels, n below 1, or another
+    split.
 
     >>> images, labels, masks = scenes(3, seed=1, image_size=(32, 64))
     >>> images.shape, labels.shape, masks.shape
     (torch.Size([3, 3, 32, 64]), torch.Size([3]), torch.Size([3, 32, 64]))
     """
-    size = check_size(image_size)
-    if min(size) < 32:
-        raise ValueError(f"scenes are at least 32 pixels high and wide; got {image_size!r}")
-    if n < 1:
-        raise ValueError(f"n is a number of scenes, at least 1; got {n}")
-    is_train(split)
+    size = check_scenes(n, image_size)
     garments = fashion_mnist(split)
     draws = torch.rand(n, 19, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     chosen = (draws[:, 0] * len(garments.labels)).long()
     levels = backgrounds(split, size)
     parts = [
-        compose(garments.images[indices], draw, levels, size)
+        compose(garments.images[indices], draw, levels, size, camouflage)
         for indices, draw in zip(chosen.split(CHUNK), draws[:, 1:].split(CHUNK), strict=True)
     ]
     images, masks = map(torch.cat, zip(*parts, strict=True))
     return Scenes(images, garments.labels[chosen], masks)
 
 
+def check_scenes(n: int, image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of scenes. Raises ValueError for a side or a number of scenes that is too small."""
+    size = check_size(image_size)
+    if min(size) < 32:
+        raise ValueError(f"scenes are at least 32 pixels high and wide; got {image_size!r}")
+    if n < 1:
+        raise ValueError(f"n is a number of scenes, at least 1; got {n}")
+    return size
+
+
 def compose(
-    garments: Tensor, draws: Tensor, levels: list[Tensor], size: tuple[int, int]
+    garments: Tensor, draws: Tensor, levels: list[Tensor], size: tuple[int, int], camouflage: bool
 ) -> tuple[Tensor, Tensor]:
     """Garments (n, 1, 28, 28) laid on backgrounds by draws (n, 18) in [0, 1): images and masks."""
     where, look, ground, light = draws.split((4, 3, 5, 6), dim=1)
     grey, cover = place(garments, where, size).chunk(2, dim=1)  # each (n, 1, H, W) in [0, 1]
-    colour = 255 * tint(look)[:, :, None, None] * grey  # (n, 3, H, W)
-    images = relight(cut(levels, ground, size), light).lerp_(colour, cover)
+    images = relight(cut(levels, ground, size), light)
+    colour = borrowed(images, look) if camouflage else tint(look)  # (n, 3)
+    images.lerp_(255 * colour[:, :, None, None] * grey, cover)
     return images.round_().byte(), cover[:, 0] >= 0.5
 
 
@@ -87,9 +102,23 @@ def place(garments: Tensor, draws: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     side = (SIDE[0] + (SIDE[1] - SIDE[0]) * draws[:, 0]) * min(size)  # pixels
     angle = TILT * (2 * draws[:, 1] - 1)
-    reach = side / 2 * (angle.cos() + angle.sin().abs())  # half the tilted square's width
+    reach = reach_of(side, angle)
     y = reach + draws[:, 2] * (height - 2 * reach)  # of the centre, such that the square stays inside
     x = reach + draws[:, 3] * (width - 2 * reach)
+    return lay(garments, side, angle, y, x, size)
+
+
+def reach_of(side: Tensor, angle: Tensor) -> Tensor:
+    """Half the width of a tilted square, in the side's unit."""
+    return side / 2 * (angle.cos() + angle.sin().abs())
+
+
+def lay(garments: Tensor, side: Tensor, angle: Tensor, y: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Brightness and cover, (n, 2, H, W) in [0, 1], of garments (n, 1, 28, 28).
+
+    Each is `side` pixels wide, tilted by `angle` radians, with its centre at (y, x) pixels; all are (n,).
+    """
+    height, width = size
     cos, sin = angle.cos() / side, angle.sin() / side
     # from the image's coordinates in [-1, 1] to the garment's, each centred at its own 0
     matrix = torch.stack(
@@ -112,6 +141,15 @@ def tint(draws: Tensor) -> Tensor:
     k = (offsets + 6 * hue[:, None]) % 6
     ramp = torch.minimum(k, 4 - k).clamp(0, 1)  # the usual way from HSV to RGB
     return (value[:, None] * (1 - saturation[:, None] * ramp)).float()
+
+
+def borrowed(images: Tensor, draws: Tensor) -> Tensor:
+    """Colours (n, 3) in [0, 1] from draws (n, 3): a pixel's of images (n, 3, H, W), as bright as a tint's."""
+    n, _, height, width = images.shape
+    y, x = (draws[:, 0] * height).long(), (draws[:, 1] * width).long()
+    pixels = images[torch.arange(n), :, y, x].clamp(min=1)  # black has no colour
+    value = (0.7 + 0.3 * draws[:, 2:]).float()
+    return value * pixels / pixels.amax(dim=1, keepdim=True)
 
 
 @functools.cache
@@ -138,19 +176,17 @@ def cut(levels: list[Tensor], draws: Tensor, size: tuple[int, int]) -> Tensor:
     is turned every way.
     """
     height, width = size
-    pieces = torch.empty(len(draws), 3, height, width, dtype=torch.uint8)
     chosen = (draws[:, 0] * len(levels)).long()
-    rows, columns = torch.arange(height), torch.arange(width)
-    for i, level in enumerate(levels):
-        mine = (chosen == i).nonzero()[:, 0]
-        _, h, w = level.shape
-        top = (draws[mine, 1] * (h - height + 1)).long()[:, None]
-        left = (draws[mine, 2] * (w - width + 1)).long()[:, None]
-        mirrored, upside_down = (draws[mine, 3:, None] < 0.5).unbind(1)
-        y = top + torch.where(upside_down, rows.flip(0), rows)
-        x = left + torch.where(mirrored, columns.flip(0), columns)
-        pieces[mine] = level[:, y[:, :, None], x[:, None, :]].transpose(0, 1)
-    return pieces
+    sides = torch.tensor([level.shape[1:] for level in levels])[chosen]  # (n, 2), of each one's level
+    corners = (draws[:, 1:3] * (sides - torch.tensor(size) + 1)).long()
+    steps = torch.where(draws[:, 3:] < 0.5, -1, 1)  # mirrored, upside down
+    pixels, pieces = [level.numpy() for level in levels], np.empty((len(draws), 3, *size), dtype=np.uint8)
+    wanted = zip(chosen.tolist(), corners.tolist(), steps.tolist(), strict=True)
+    for piece, (level, (top, left), (right, down)) in zip(
+        pieces, wanted, strict=True
+    ):  # copies: no faster way
+        piece[:] = pixels[level][:, top : top + height, left : left + width][:, ::down, ::right]
+    return torch.from_numpy(pieces)
 
 
 def relight(pieces: Tensor, draws: Tensor) -> Tensor:
