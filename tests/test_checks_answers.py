@@ -218,6 +218,16 @@ def between_first_and_last(index, old, new, corners):
     return first + (last - first) * index / (new - 1)
 
 
+@right("5.6")
+def stretched_channel_by_channel(pos_embed, old_grid, new_grid):
+    table = rearrange(pos_embed[0, 1:], "(r c) d -> d r c", r=old_grid[0])
+    layers = [
+        F.interpolate(layer[None, None], new_grid, mode="bilinear", align_corners=True)[0, 0]
+        for layer in table
+    ]
+    return torch.cat([pos_embed[:, :1], rearrange(layers, "d r c -> 1 (r c) d")], dim=1)
+
+
 # --- 06 ----------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from vitlab import checks
+from vitlab.checks import engine
+from vitlab.checks.engine import FindTheFault
 
 SLIPS = {}  # exercise -> [(answer, {switch: words})]
 
@@ -223,6 +225,37 @@ def old_place(
     if inside:
         place = min(max(place, 0), old - 1)
     return round(place) if rounded else place
+
+
+@slips(
+    "5.6",
+    same="nothing has changed",
+    grid="rows and columns|swapped",
+    edges="corners",
+    nearest="nearest",
+    lost="gone|in front",
+    last="comes first|is last",
+    line="one line",
+    reshaped="line 4",
+    halved="half|scaled",
+    bicubic="bicubic|corners",
+)
+def stretched(
+    table, old, new, *, same=0, grid=0, edges=0, nearest=0, lost=0, last=0, line=0, reshaped=0, halved=0,
+    bicubic=0,
+):  # fmt: skip
+    first, rows = table[:, :1], table[:, 1:]
+    if line:
+        rows = F.interpolate(rows.mT, size=new[0] * new[1], mode="linear", align_corners=True).mT
+    else:
+        old = old[::-1] if grid else old
+        picture = rows.reshape(1, -1, *old) if same else rows.mT.unflatten(2, old)
+        mode = "nearest" if nearest else "bicubic" if bicubic else "bilinear"
+        how = {} if nearest else {"align_corners": not edges}
+        larger = F.interpolate(picture, size=new, mode=mode, **how)
+        rows = larger.reshape(1, -1, table.shape[2]) if reshaped else larger.flatten(2).mT
+    rows = rows / 2 if halved else rows
+    return rows if lost else torch.cat([rows, first] if last else [first, rows], dim=1)
 
 
 # --- 06 ----------------------------------------------------------------------------------------------------
@@ -699,7 +732,11 @@ PAIRS = [
 
 @functools.cache
 def verdict(id, answer, switched):
-    return checks.verdict(id, lambda *case: answer(*case, **dict.fromkeys(switched, 1)))
+    def wrong(*case):
+        return answer(*case, **dict.fromkeys(switched, 1))
+
+    exercise = engine.find(id)
+    return checks.verdict(id, (exercise.line, wrong) if isinstance(exercise, FindTheFault) else wrong)
 
 
 @pytest.mark.parametrize(("id", "answer", "words"), ANSWERS, ids=[id for id, *_ in ANSWERS])
@@ -777,3 +814,40 @@ def test_a_buffer_of_pytorchs_own_precision_is_right():
         return colour
 
     assert checks.verdict("5.1", filled).status == "correct"
+
+
+# --- naming the line, and open tasks -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", ["5.6", "6.3"])
+def test_every_other_line_is_refused_with_its_own_reason(id):
+    exercise = engine.find(id)
+    for line, why in exercise.sound.items():
+        found = checks.verdict(id, (line, exercise.oracle))
+        assert found.status == "not yet"
+        assert why in found.message
+    assert checks.verdict(id, (exercise.line, exercise.faulty)).status == "not yet"
+    assert checks.verdict(id, (None, exercise.oracle)).status == "not yet"
+
+
+def by_pixels(images, labels, new_images):
+    """The nearest image, pixel by pixel."""
+    far = torch.cdist(new_images.flatten(1).float(), images.flatten(1).float())
+    return labels[far.argmin(1)]
+
+
+def by_rollout_alone(images, weights):
+    identity = torch.eye(weights.shape[-1])
+    joint = identity
+    for layer in weights.mean(2):
+        joint = (layer + identity) @ joint / 2
+    return joint[:, 0, 1:].unflatten(-1, (12, 12))
+
+
+@pytest.mark.parametrize(("id", "entry"), [("5.7", by_pixels), ("6.6", by_rollout_alone)])
+def test_what_the_lesson_has_already_does_not_reach_the_goal(id, entry):
+    found = checks.verdict(id, entry)
+    assert found.status == "not yet"
+    assert 0.1 < found.measured < engine.find(id).goal
+    again = checks.verdict(id, entry, seed=1)
+    assert again.measured == found.measured  # the number can be compared from one try to the next

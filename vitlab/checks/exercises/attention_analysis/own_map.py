@@ -1,0 +1,83 @@
+"""Exercise 6.6, an open task: a map of one's own that fits the garments best."""
+
+import torch
+import torch.nn.functional as F
+
+from vitlab.checks.engine import OpenTask, Refused
+
+SCENES = 150
+GRID = (12, 12)
+
+
+def measure(entry, generator) -> float:
+    """The mean IoU of a map with the true masks of 150 scenes, at the threshold that is best for all."""
+    from vitlab.attention import record_attention, scores
+    from vitlab.checkpoints import bundled, load_checkpoint
+    from vitlab.data import normalise, scenes
+
+    drawn = scenes(SCENES, seed=66, image_size=48, split="test")
+    model = load_checkpoint(bundled("scenes_vit"))
+    with torch.no_grad(), record_attention(model) as recording:
+        model(normalise(drawn.images))
+    made = entry(drawn.images.clone(), recording.weights.clone())
+    if not isinstance(made, torch.Tensor):
+        raise Refused("a map is a tensor, one number a patch: (B, 12, 12).")
+    if made.shape != (SCENES, *GRID):
+        raise Refused(f"maps of {SCENES} scenes are ({SCENES}, 12, 12); these are {tuple(made.shape)}.")
+    if not made.is_floating_point() or not made.isfinite().all():
+        raise Refused("a map has finite numbers with a point; these have others.")
+    return scores.best_overlap(made.detach(), drawn.masks).mean_iou
+
+
+def _rollout(weights):
+    """Class rows (B, 12, 12), heads averaged."""
+    identity = torch.eye(weights.shape[-1])
+    joint = identity
+    for layer in weights.mean(2):
+        joint = (layer + identity) / 2 @ joint
+    return joint[:, 0, 1:].unflatten(-1, GRID)
+
+
+def _chroma(images):
+    """How far the colour of a patch is from the picture's median colour."""
+    share = images.float() / images.float().sum(1, keepdim=True).clamp(min=1)
+    median = share.flatten(2).median(-1).values[..., None, None]
+    return F.avg_pool2d((share - median).norm(dim=1)[:, None], images.shape[-1] // GRID[1])[:, 0]
+
+
+def _apart(maps):
+    """Each map with mean 0 and deviation 1."""
+    return (maps - maps.mean((1, 2), keepdim=True)) / maps.std((1, 2), keepdim=True)
+
+
+def _both(images, weights):
+    return _apart(_rollout(weights).log()) + 0.3 * _apart(_chroma(images))
+
+
+def _no_tensor(images, weights):
+    return images.tolist()
+
+
+def _of_pixels(images, weights):
+    return images.float().mean(1)
+
+
+def _whole_numbers(images, weights):
+    return _both(images, weights).long()
+
+
+EXERCISE = OpenTask(
+    id="6.6",
+    title="a map of your own",
+    measure=measure,
+    goal=0.83,
+    best=_both,
+    refused=[
+        (_no_tensor, "a map is a tensor, one number a patch: (B, 12, 12)."),
+        (_of_pixels, "maps of 150 scenes are (150, 12, 12); these are (150, 48, 48)."),
+        (_whole_numbers, "a map has finite numbers with a point; these have others."),
+    ],
+    larger_wins=True,
+    says="IoU {:.3f}",
+    seconds=60,
+)

@@ -1,0 +1,21 @@
+"""What follows from the numbers of lesson 07's quiz."""
+
+
+def derive(
+    image_size: int, held_out: int, fine_tuned: float, from_scratch: float, kept: float, passed: float
+) -> dict:
+    """The ranges of two accuracies, whether they are apart, and the share of right answers that is lost."""
+    (low, high), (low_scratch, high_scratch) = (_interval(x, held_out) for x in (fine_tuned, from_scratch))
+    apart = low > high_scratch or low_scratch > high
+    return dict(
+        ranges=f"{low:.0%} to {high:.0%}, and {low_scratch:.0%} to {high_scratch:.0%}",
+        apart=apart,
+        overlap=not apart,
+        lost=1 - kept,
+    )
+
+
+def _interval(share: float, number: int) -> tuple[float, float]:
+    """The 95 % range of a true share (Wilson 1927)."""
+    middle, spread = share + 1.92 / number, 1.96 * (share * (1 - share) / number + 0.96 / number**2) ** 0.5
+    return (middle - spread) / (1 + 3.84 / number), (middle + spread) / (1 + 3.84 / number)
