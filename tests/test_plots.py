@@ -217,7 +217,7 @@ def test_matrix_shows_its_values_between_the_limits_given():
     ax = plots.matrix(values, "query", "key", "weight", low=-1, high=7)
     np.testing.assert_array_equal(shown(ax), values)
     assert ax.get_images()[0].get_clim() == (-1, 7)
-    assert (ax.get_ylabel(), ax.get_xlabel(), ax.figure.axes[1].get_ylabel()) == ("query", "key", "weight")
+    assert (ax.get_ylabel(), ax.get_xlabel(), ax.child_axes[0].get_ylabel()) == ("query", "key", "weight")
     with pytest.raises(ValueError, match=r"got \(3,\)"):
         plots.matrix(np.zeros(3))
 
@@ -240,6 +240,26 @@ def test_maps_share_one_scale():
     for i in range(4):
         np.testing.assert_array_equal(shown(ax, i), values[i])
     assert {artist.get_clim() for artist in ax.get_images()} == {(0.0, 23.0)}
+
+
+def test_maps_on_their_own_scales_are_all_bright_somewhere():
+    values = np.arange(24.0).reshape(4, 2, 3) ** 2
+    ax = plots.maps(values, own_scale=True)
+    colours = [artist.to_rgba(artist.get_array())[..., 1].max() for artist in ax.get_images()]
+    assert len(set(colours)) == 1 and colours[0] > 0.9
+    assert [text.get_text() for text in ax.child_axes[0].get_yticklabels()] == ["least", "most"]
+
+
+@pytest.mark.parametrize("size", [(7.4, 1.6), (3.0, 6.0), (5.0, 5.0)])
+@pytest.mark.parametrize("name", ["matrix", "overlay", "maps", "position_similarity"])
+def test_a_colour_bar_is_as_tall_as_what_it_measures(name, size):
+    figure = Figure(figsize=size, layout="constrained")
+    ax = CALLS[name](figure.subplots())
+    figure.draw_without_rendering()
+    drawn, bar = ax.get_window_extent(), ax.child_axes[0].get_window_extent()
+    assert bar.height == pytest.approx(drawn.height, abs=1)
+    assert bar.x0 > drawn.x1
+    assert ax.child_axes[0].get_tightbbox().x1 <= figure.bbox.x1 + 1
 
 
 def test_filters_keep_zero_grey_and_their_own_scale():

@@ -79,18 +79,30 @@ def maps(
     value_label="attention",
     title=None,
     ax: Axes | None = None,
+    own_scale: bool = False,
 ) -> Axes:
-    """Many maps (n, h, w) as a mosaic on one scale, with one colour bar.
+    """Many maps (n, h, w) as a mosaic with one colour bar.
 
-    >>> [shown.get_clim() for shown in maps(np.arange(8).reshape(2, 2, 2)).get_images()]
+    All are on one scale, so that brightness can be compared; or each from its least to its largest number
+    with `own_scale`, as one bright map turns the others black.
+
+    >>> two = np.arange(8).reshape(2, 2, 2)
+    >>> [shown.get_clim() for shown in maps(two).get_images()]
     [(0.0, 7.0), (0.0, 7.0)]
+    >>> [shown.get_clim() for shown in maps(two, own_scale=True).get_images()]
+    [(0.0, 3.0), (4.0, 7.0)]
     """
     values = as_array(values).astype(np.float64)
     ax, shown = mosaic(list(values), titles, columns, title, ax)
-    for artist in shown:
-        artist.set(cmap="viridis", clim=(values.min(), values.max()))
-    colour_bar(ax, shown[0], value_label)
-    return described_as_many(ax, "map", len(values), titles, f", {value_label} {between(values)}")
+    for artist, each in zip(shown, values, strict=True):
+        of = each if own_scale else values
+        artist.set(cmap="viridis", clim=(of.min(), of.max()))
+    bar = colour_bar(ax, shown[0], value_label)
+    amounts = f"{value_label} {between(values)}"
+    if own_scale:
+        bar.set_ticks(shown[0].get_clim(), labels=("least", "most"))
+        amounts += ", each on its own scale"
+    return described_as_many(ax, "map", len(values), titles, f", {amounts}")
 
 
 def filters(

@@ -2,6 +2,8 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.transforms import Bbox
 
 from vitlab import alt_text
 from vitlab.alt_text import describe
@@ -74,8 +76,16 @@ def size_of(array: np.ndarray) -> str:
     return f"{array.shape[0]} × {array.shape[1]}"
 
 
-def colour_bar(ax: Axes, shown, label: str) -> None:
-    ax.figure.colorbar(shown, ax=ax, label=label, shrink=0.85)
+def colour_bar(ax: Axes, shown, label: str) -> Colorbar:
+    """A bar at the right of what is drawn, and as tall: Axes of pictures are often lower than their room."""
+    bar = ax.inset_axes((1, 0, 0, 1))
+
+    def beside(bar: Axes, renderer) -> Bbox:
+        drawn, width = ax.get_position(), ax.figure.get_figwidth()
+        return Bbox.from_bounds(drawn.x1 + 0.1 / width, drawn.y0, 0.12 / width, drawn.height)
+
+    bar.set_axes_locator(beside)
+    return ax.figure.colorbar(shown, cax=bar, label=label)
 
 
 def described_as_many(ax: Axes, thing: str, count: int, titles, more: str = "") -> Axes:
