@@ -246,7 +246,8 @@ def test_maps_on_their_own_scales_are_all_bright_somewhere():
     values = np.arange(24.0).reshape(4, 2, 3) ** 2
     ax = plots.maps(values, own_scale=True)
     colours = [artist.to_rgba(artist.get_array())[..., 1].max() for artist in ax.get_images()]
-    assert len(set(colours)) == 1 and colours[0] > 0.9
+    assert len(set(colours)) == 1
+    assert colours[0] > 0.9
     assert [text.get_text() for text in ax.child_axes[0].get_yticklabels()] == ["least", "most"]
 
 
