@@ -154,13 +154,14 @@ def _curves(ax: "Axes", brief: bool) -> list[str]:
         return bars + levels
     together: dict[str, list[str]] = {}  # how lines run -> their names; in brief, many run alike
     nameless = [points for name, points in lines if not name]
+    say = _spoken(ax, ax.yaxis)
     for (name, points), heights in zip(lines, _heights(ax, lines), strict=True):
         if name or len(nameless) <= FEW:
-            together.setdefault(course(points[:, 1], heights, brief), []).append(name)
+            together.setdefault(course(points[:, 1], heights, brief, say), []).append(name)
         else:  # such as the parts of a box plot
-            together[f"{len(nameless)} lines {between(np.concatenate(nameless)[:, 1])}"] = []
+            together[f"{len(nameless)} lines {between(np.concatenate(nameless)[:, 1], say)}"] = []
     words = [f"{listed(names)} {way}".strip() for way, names in together.items()]
-    words += [_dots(name, points[:, 1]) for name, points in dots]
+    words += [_dots(name, points[:, 1], say) for name, points in dots]
     across = np.concatenate([points[:, 0] for _, points in lines + dots])
     return [*bars, f"{_over(ax, across, brief)}: " + "; ".join(words + levels)]
 
@@ -174,7 +175,7 @@ def _drawn(ax: "Axes") -> tuple[list, list, list[str]]:
         name, points = _name(line), _finite(line.get_xydata())
         along_x, along_y = line.get_transform().contains_branch_seperately(ax.transData)
         if not along_x and along_y and name and len(points):
-            levels.append(f"{name} at {number(points[0, 1])}")
+            levels.append(f"{name} at {_spoken(ax, ax.yaxis)(points[0, 1])}")
         elif along_x and along_y and len(points) > 1 and line.get_linestyle() != "None":
             backwards = (np.diff(points[:, 0]) < 0).all()  # and its course is said from left to right
             lines.append((name, points[::-1] if backwards else points))
@@ -187,10 +188,13 @@ def _drawn(ax: "Axes") -> tuple[list, list, list[str]]:
     return lines, [(name, points) for name, points in together if len(points)], levels
 
 
-def course(values: np.ndarray, heights: np.ndarray, brief: bool = False) -> str:
+def course(
+    values: np.ndarray, heights: np.ndarray, brief: bool = False, say: Callable[[float], str] = number
+) -> str:
     """How a line runs from its first to its last value, with a peak or a low between them.
 
-    `heights` says where the values are seen: the height of all lines of an Axes together is 1.
+    `heights` says where the values are seen: the height of all lines of an Axes together is 1. `say` puts a
+    value into words.
 
     >>> fall, peak = np.array([2.0, 1.0, 0.5]), np.array([0.0, 5.0, 1.0])
     >>> course(fall, fall), course(peak, peak / 5)
@@ -200,13 +204,13 @@ def course(values: np.ndarray, heights: np.ndarray, brief: bool = False) -> str:
     """
     seen = np.ptp(heights)
     if seen < FLAT:
-        return f"staying {'at' if np.ptp(values) == 0 else 'near'} {number(values.mean())}"
+        return f"staying {'at' if np.ptp(values) == 0 else 'near'} {say(values.mean())}"
     direction, ends = "rising" if values[-1] > values[0] else "falling", heights[[0, -1]]
     peak, bottom = heights.max() > ends.max() + CLEAR * seen, heights.min() < ends.min() - CLEAR * seen
     if brief:
         return "up and down" if peak else "down and up" if bottom else direction
-    turn = f", with a {'peak' if peak else 'low'} of {number(values.max() if peak else values.min())}"
-    return f"{direction} from {number(values[0])} to {number(values[-1])}{turn if peak or bottom else ''}"
+    turn = f", with a {'peak' if peak else 'low'} of {say(values.max() if peak else values.min())}"
+    return f"{direction} from {say(values[0])} to {say(values[-1])}{turn if peak or bottom else ''}"
 
 
 def _heights(ax: "Axes", lines: list[tuple[str, np.ndarray]]) -> list[np.ndarray]:
@@ -218,8 +222,8 @@ def _heights(ax: "Axes", lines: list[tuple[str, np.ndarray]]) -> list[np.ndarray
     return [values / (span or np.inf) for values in found]
 
 
-def _dots(name: str, values: np.ndarray) -> str:
-    where = f"at {number(values[0])}" if len(values) == 1 else between(values)
+def _dots(name: str, values: np.ndarray, say: Callable[[float], str]) -> str:
+    where = f"at {say(values[0])}" if len(values) == 1 else between(values, say)
     return f"{counted(len(values), f'{name} dot'.strip())} {where}"
 
 
@@ -229,7 +233,9 @@ def _bars(ax: "Axes", bars) -> str:
     axis, label = (ax.yaxis, ax.get_xlabel()) if lying else (ax.xaxis, ax.get_ylabel())
     lengths = [bar.get_width() if lying else bar.get_height() for bar in bars]
     middles = [bar.get_center()[1 if lying else 0] for bar in bars]
-    names = [place(axis, round(at)) if abs(at - round(at)) < 1e-6 else number(at) for at in middles]
+    say = _spoken(ax, axis)
+    whole = [say is number and abs(at - round(at)) < 1e-6 for at in middles]
+    names = [place(axis, round(at)) if is_whole else say(at) for at, is_whole in zip(middles, whole, strict=True)]
     label = ", ".join(filter(None, [one_line(label), _name(bars)]))
     label = f"{label}, " if label else ""
     if len(bars) <= FEW:
@@ -241,9 +247,31 @@ def _bars(ax: "Axes", bars) -> str:
 
 def _over(ax: "Axes", across: np.ndarray, brief: bool) -> str:
     """What is drawn over what, and from where to where."""
-    ends = [ax.format_xdata(x) if ax.xaxis.have_units() else number(x) for x in (across.min(), across.max())]
+    ends = [_spoken(ax, ax.xaxis)(x) for x in (across.min(), across.max())]
     up, along = one_line(ax.get_ylabel()) or "values", one_line(ax.get_xlabel()) or "places"
     return f"{up} over {along}" + ("" if brief else f" from {ends[0]} to {ends[1]}")
+
+
+def _spoken(ax: "Axes", axis) -> Callable[[float], str]:
+    """How a place on an axis is said: as the date, the angle in degrees or the word that it is, or a number."""
+    from matplotlib.category import StrCategoryLocator
+    from matplotlib.dates import DateLocator
+
+    if isinstance(axis.get_major_locator(), DateLocator):
+        return _date
+    if isinstance(axis.get_major_locator(), StrCategoryLocator):
+        return lambda at: one_line(axis.get_major_formatter()(at))
+    if ax.name == "polar" and axis is ax.xaxis:
+        return lambda at: f"{number(np.degrees(at))}°"
+    return number
+
+
+def _date(at: float) -> str:
+    """A date of matplotlib's, with its time where it is not midnight."""
+    from matplotlib.dates import num2date
+
+    found = num2date(at)
+    return f"{found:%Y-%m-%d}" if not (found.hour or found.minute) else f"{found:%Y-%m-%d %H:%M}"
 
 
 def _name(artist) -> str:

@@ -1,7 +1,7 @@
 """Words for those who do not see a picture: numbers, lists and ranges, and how a text is cut to fit."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -33,8 +33,8 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" + ("" if count == 1 else "es" if thing.endswith(("ch", "s")) else "s")
 
 
-def between(values) -> str:
-    """The range of many numbers, those that are none left out.
+def between(values, say: Callable[[float], str] = number) -> str:
+    """The range of many numbers, those that are none left out; `say` puts one into words.
 
     >>> between([3, float("nan"), 1]), between([2, 2])
     ('from 1 to 3', '2 everywhere')
@@ -44,7 +44,7 @@ def between(values) -> str:
     if values.size == 0:
         return "without a number"
     low, high = values.min(), values.max()
-    return f"{number(low)} everywhere" if low == high else f"from {number(low)} to {number(high)}"
+    return f"{say(low)} everywhere" if low == high else f"from {say(low)} to {say(high)}"
 
 
 def listed(names: Iterable) -> str:
