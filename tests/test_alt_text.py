@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from vitlab import plots
-from vitlab.alt_text import alt_text, describe, place
+from vitlab.alt_text import alt_text, describe, of_axes, place
 from vitlab.wording import LIMIT, listed, shortened
 
 
@@ -118,6 +118,32 @@ def test_what_is_not_seen_is_not_said():
         hidden.set_visible(False)
     ax.imshow([[1, 2], [3, 5]]).set_visible(False)
     assert alt_text(ax.figure) == "Values over places from 1 to 2: seen rising from 3 to 4."
+
+
+def test_dates_are_said_as_dates_on_either_axis():
+    days = [datetime.date(2026, 1, day) for day in (3, 9, 21)]
+    along, up, bars, hours, level = axes(1, 5)
+    along.plot(days, [1.0, 2.0, 3.0])
+    up.plot([1, 2, 3], days)
+    bars.bar([days[0] + datetime.timedelta(day) for day in range(19)], range(19))
+    hours.scatter([datetime.datetime(2026, 5, 1, 8, 30), datetime.datetime(2026, 5, 1, 20)], [0.0, 1.0])
+    level.plot(days, days, "o")
+    said = [of_axes(ax) for ax in (along, up, bars, hours, level)]
+    assert said[0] == "values over places from 2026-01-03 to 2026-01-21: rising from 1 to 3"
+    assert said[1].endswith("from 1 to 3: rising from 2026-01-03 to 2026-01-21")
+    assert said[2] == "19 bars from 0 to 18, the longest at 2026-01-21"
+    assert "from 2026-05-01 08:30 to 2026-05-01 20:00: " in said[3]
+    assert said[4].endswith("3 dots from 2026-01-03 to 2026-01-21")
+
+
+def test_angles_are_said_in_degrees_wherever_a_tick_stands():
+    few, many, line = Figure().subplots(1, 3, subplot_kw=dict(projection="polar"))
+    few.bar(np.radians([0, 30, 90, 120]), [1, 2, 3, 4])
+    many.bar(np.radians(np.arange(0, 360, 10)), np.arange(36) == 23)
+    line.plot(np.radians([0, 45, 270]), [1.0, 2.0, 3.0])
+    assert of_axes(few) == "0° 1, 30° 2, 90° 3, 120° 4"
+    assert of_axes(many) == "36 bars from 0 to 1, the longest at 230°"
+    assert of_axes(line) == "values over places from 0° to 270°: rising from 1 to 3"
 
 
 def test_a_line_drawn_from_right_to_left_is_said_from_left_to_right():

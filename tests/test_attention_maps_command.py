@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitlab import load_checkpoint, record_attention, save_checkpoint
+from vitlab import data, fine_tuning, load_checkpoint, record_attention, save_checkpoint
 from vitlab.attention import __main__, album, by_name
 from vitlab.attention import maps as all_maps
 from vitlab.checkpoints import bundled
@@ -184,7 +184,7 @@ def test_a_checkpoint_of_grey_images(pictures, tmp_path):
     found = numbers(out, "a wide.png")
     assert found["output"] == pytest.approx(logits[0].numpy(), abs=1e-4)
     best = int(logits.argmax())
-    assert answer_in(found).startswith(f"class {best} ")
+    assert answer_in(found).startswith(f"{data.fashion_mnist('test').classes[best]} (")
     model.class_names = [f"garment {letter}" for letter in "abcdefghij"]
     save_checkpoint(model, tmp_path / "mine.safetensors")
     assert run(tmp_path / "mine.safetensors", pictures / "a wide.png", "--out", tmp_path / "other") == 0
@@ -409,6 +409,7 @@ REFUSED = {
     "FILE:number": "gives a int; wanted is an nn.Module",
     "FILE:small --mean 0.5 --std 0.5 --image_size 1 2 3": "--image_size is a side, or height and width",
     "FILE:small --mean 0.5 --std 0.5 --patch_size 4": "the model says patch_size=(8, 8)",
+    "scenes_vit --image_size 48 96": "leave image_size out, and pictures are fitted to its own size; or make",
     f"{TIMM} --random --maps saliency": "invalid choice: 'saliency'",
 }
 
@@ -441,6 +442,42 @@ def test_names_are_told_apart(pictures, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert run("fashion_mnist_vit", tmp_path / "empty", "--out", tmp_path / "out") == 2
     assert "there is no file in" in capsys.readouterr().err
+
+
+def test_the_remedy_for_another_size_is_one(pictures, tmp_path):
+    (tmp_path / "wide.py").write_text(
+        "from vitlab import fine_tuning, load_checkpoint\nfrom vitlab.checkpoints import bundled\n"
+        "def wide():\n"
+        "    return fine_tuning.adapt(load_checkpoint(bundled('scenes_vit')), image_size=(48, 96))\n"
+    )
+    words = f"{tmp_path / 'wide.py'}:wide", pictures / "a wide.png", "--out", tmp_path / "out"
+    assert run(*words, "--maps", "rollout", "--mean", 0.5, "--std", 0.5) == 0
+    wide = fine_tuning.adapt(load_checkpoint(bundled("scenes_vit")), image_size=(48, 96))
+    assert numbers(tmp_path / "out", "a wide.png")["rollout"].shape == wide.config.grid_size
+
+
+def test_a_checkpoint_of_ones_own_has_no_garments_unless_it_says_so(pictures, tmp_path):
+    model = load_checkpoint(bundled("fashion_mnist_vit"))
+    save_checkpoint(model, tmp_path / "fashion_mnist_vit.safetensors")  # the name of one that ships
+    out = tmp_path / "out"
+    assert run(tmp_path / "fashion_mnist_vit.safetensors", pictures / "a wide.png", "--out", out) == 0
+    assert answer_in(numbers(out, "a wide.png")).startswith("class ")
+    shipped = bundled("fashion_mnist_vit")  # by its file, not by its name
+    assert run(shipped, pictures / "a wide.png", "--out", tmp_path / "other") == 0
+    assert not answer_in(numbers(tmp_path / "other", "a wide.png")).startswith("class ")
+
+
+def test_nothing_that_can_be_read_is_refused_by_name(tmp_path, capsys):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(7):
+        (folder / f"note {number}.txt").write_text("no picture")
+    assert run("fashion_mnist_vit", folder, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "nothing can be read of 7 files: note 0.txt (" in said
+    assert "note 4.txt (" in said
+    assert "and 2 more" in said
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_model_of_no_numbers_makes_no_picture(pictures, tmp_path, capsys):

@@ -10,7 +10,7 @@ import torch
 from vitlab import checks
 from vitlab.checks import engine
 from vitlab.checks.engine import FindTheFault, OpenTask, Refused, checking, limits, records
-from vitlab.checks.reports.submission import CALL
+from vitlab.checks.reports.submission import checked_in
 
 
 def _cases(generator):
@@ -156,10 +156,16 @@ def test_a_task_may_have_a_limit_of_its_own(monkeypatch):
         ('check("1.1", patchify)', [("1.1", "patchify")]),
         ('check("1.1", patchify, yours=True)', [("1.1", "patchify")]),
         ('check("1.1", patchify, yours=False)', []),
+        ('check("1.1", lambda x, p: patchify(x, p))', [("1.1", "lambda x, p: patchify(x, p)")]),
+        ('check("1.1", partial(patchify, flip=")"),)', [("1.1", "partial(patchify, flip=')')")]),
+        ('check("1.1", lambda x, p: x, yours=False)', []),
+        ('check("1.3", [0, 1])\nplots.show(1)', [("1.3", "[0, 1]")]),
+        ('check("1.1", *answers)', []),
+        ('check("1.1", patchify', []),
     ],
 )
 def test_a_report_finds_checks_of_one_answer_and_of_two(source, found):
-    assert CALL.findall(source) == found
+    assert checked_in(source) == found
 
 
 # ------------------------------------------------------------------------------------ those of the lessons

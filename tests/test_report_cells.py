@@ -241,6 +241,15 @@ def test_notebooks_of_other_programs_are_read(handed_in):
     assert read_cells(path) == [cell._replace(number=cell.number + 1) for cell in cells]
 
 
+@pytest.mark.slow
+def test_a_lambda_is_judged_as_the_function_it_is(tmp_path):
+    right, wrong = "lambda images, p: patchify(images, p)", "lambda images, p: patchify(images, p).flip(1)"
+    for name, answer in {"ada": right, "bob": wrong}.items():
+        nbformat.write(notebook(SETUP, PATCHIFY, f'check("1.1", {answer})'), tmp_path / f"{name}.ipynb")
+    verdicts = {name: report(tmp_path / f"{name}.ipynb")[0].verdict for name in ("ada", "bob")}
+    assert verdicts == {"ada": "correct", "bob": "not yet"}
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -234,8 +234,9 @@ def _bars(ax: "Axes", bars) -> str:
     lengths = [bar.get_width() if lying else bar.get_height() for bar in bars]
     middles = [bar.get_center()[1 if lying else 0] for bar in bars]
     say = _spoken(ax, axis)
-    whole = [say is number and abs(at - round(at)) < 1e-6 for at in middles]
-    names = [place(axis, round(at)) if is_whole else say(at) for at, is_whole in zip(middles, whole, strict=True)]
+    labelled = [say is number and abs(at - round(at)) < 1e-6 for at in middles]
+    pairs = zip(middles, labelled, strict=True)
+    names = [place(axis, round(at)) if has_label else say(at) for at, has_label in pairs]
     label = ", ".join(filter(None, [one_line(label), _name(bars)]))
     label = f"{label}, " if label else ""
     if len(bars) <= FEW:
@@ -253,7 +254,7 @@ def _over(ax: "Axes", across: np.ndarray, brief: bool) -> str:
 
 
 def _spoken(ax: "Axes", axis) -> Callable[[float], str]:
-    """How a place on an axis is said: as the date, the angle in degrees or the word that it is, or a number."""
+    """How a place on an axis is said: as the date, angle in degrees, word or number that it is."""
     from matplotlib.category import StrCategoryLocator
     from matplotlib.dates import DateLocator
 

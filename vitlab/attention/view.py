@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from vitlab.attention.describing import Description
 from vitlab.attention.libraries import describe
 from vitlab.attention.probing import POOLING, probe
+from vitlab.patches import as_pair
+from vitlab.vit import ViT
 
 OUTPUTS = ("logits", "image_embeds", "pooler_output", "last_hidden_state")
 
@@ -168,8 +170,21 @@ def attach(
         reads=reads,
         channels=channels,
     )
+    check_own_size(model, description.image_size)
     description.check(model)
     return View(model, description, *probe(model, description))
+
+
+def check_own_size(model: nn.Module, image_size: tuple[int, int] | None) -> None:
+    """Raises ValueError where a ViT of vitlab's, which takes images of one size, is to take another."""
+    if isinstance(model, ViT) and image_size != as_pair(model.config.image_size):
+        height, width = as_pair(model.config.image_size)
+        raise ValueError(
+            f"this ViT takes images of {height} x {width} pixels, and image_size says "
+            f"{' x '.join(map(str, image_size))}: leave image_size out, and pictures are fitted to its own "
+            f"size; or make a model for that size, vitlab.fine_tuning.adapt(model, image_size={image_size}), "
+            "which stretches its position embeddings (from a shell: in a function, FILE.py:FUNCTION)"
+        )
 
 
 def as_written(model: nn.Module) -> nn.Module:

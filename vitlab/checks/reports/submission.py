@@ -1,5 +1,6 @@
 """A submitted notebook: its cells, and what its checks say when it is run from the top."""
 
+import ast
 import json
 import re
 import tempfile
@@ -9,11 +10,7 @@ from typing import NamedTuple
 
 from vitlab.checks.reports.kernel import NoKernel, Result, fresh_kernel
 
-CALL = re.compile(
-    r"""\bcheck\(\s*["'](\d+\.\d+)["']\s*,\s*([\w.]+(?:\s*,\s*(?!yours\b)[\w.]+)?)\s*"""  # one answer, or two
-    r"""(?:,\s*(?:yours\s*=\s*(?!False\b)\w+\s*,?\s*)?)?\)"""  # and not of a solution
-)
-ALONE = re.compile(r"(?:\s*(?:\w+\.)*check\([^()]*\)\s*;?\s*(?:#.*)?)+")  # a cell of nothing but such calls
+CALL = re.compile(r"""\bcheck\(\s*["']\d+\.\d+["']\s*,""")  # how it begins
 VERDICT = re.compile(r"^Exercise \S+: (not attempted|correct|not yet)[. ]*(.*)$", re.MULTILINE)
 
 
@@ -55,9 +52,9 @@ def read_cells(path: Path) -> list[Cell]:
         raise ValueError(f"{path} is no notebook: {error}") from error
     cells, known = [], {""}
     for number, source in code:
-        calls = [(exercise, answer) for exercise, answer in CALL.findall(source) if exercise not in known]
+        calls = [(exercise, answer) for exercise, answer in checked_in(source) if exercise not in known]
         code = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith("#"))
-        if code.strip() and not (calls and ALONE.fullmatch(code)):
+        if code.strip() and not (calls and only_checks(code)):
             cells.append(Cell(number, source))
         for exercise, answer in calls:
             if exercise not in known:
@@ -69,6 +66,50 @@ def read_cells(path: Path) -> list[Cell]:
     if not cells:
         raise ValueError(f"{path} has no exercise: no cell calls check(…)")
     return cells
+
+
+def checked_in(source: str) -> list[tuple[str, str]]:
+    """Exercise and answers, as code, of each check in a cell but those of solutions; in comments, too.
+
+    >>> checked_in('check("1.1", lambda x, p: f(x, (p, p)))  # mine'), checked_in('check("1.1", f, yours=False)')
+    ([('1.1', 'lambda x, p: f(x, (p, p))')], [])
+    """
+    found = []
+    for start in CALL.finditer(source):
+        call = call_at(source[start.start() :])
+        if call is None or not 2 <= len(call.args) <= 3 or any(isinstance(a, ast.Starred) for a in call.args):
+            continue
+        keywords = {each.arg: each.value for each in call.keywords}
+        solution = isinstance(yours := keywords.get("yours"), ast.Constant) and yours.value is False
+        if keywords.keys() <= {"yours"} and not solution:
+            found.append((call.args[0].value, ", ".join(map(ast.unparse, call.args[1:]))))
+    return found
+
+
+def call_at(code: str) -> ast.Call | None:
+    """The call with which code begins, up to the first bracket that closes it; None where none does."""
+    for end in re.finditer(r"\)", code):
+        try:
+            parsed = ast.parse(code[: end.end()], mode="eval").body
+        except (SyntaxError, ValueError):
+            continue
+        return parsed if isinstance(parsed, ast.Call) else None
+    return None
+
+
+def only_checks(code: str) -> bool:
+    """Whether a cell has nothing but calls of `check`."""
+    try:
+        statements = ast.parse(code).body
+    except (SyntaxError, ValueError):  # such as a line for IPython alone
+        return False
+    calls = [each.value for each in statements if isinstance(each, ast.Expr)]
+    names = [
+        getattr(call.func, "attr", getattr(call.func, "id", ""))
+        for call in calls
+        if isinstance(call, ast.Call)
+    ]
+    return len(names) == len(statements) and set(names) == {"check"}
 
 
 def judge(cells: list[Cell], time_limit: float) -> dict[str, tuple[str, str]]:
