@@ -228,7 +228,8 @@ def test_other_projections_have_a_text(projection):
     ax = Figure().add_subplot(projection=projection)
     ax.set_title("a spiral")
     ax.plot([0, 1, 2], [1, 2, 3], **({"zs": 1} if projection == "3d" else {}))
-    assert alt_text(ax.figure).startswith("A spiral: values over places from 0 to 2: rising from 1 to 3")
+    end = "0° to 115°" if projection == "polar" else "0 to 2"  # 2 radians
+    assert alt_text(ax.figure).startswith(f"A spiral: values over places from {end}: rising from 1 to 3")
 
 
 # --- what plots say -----------------------------------------------------------------------------------------

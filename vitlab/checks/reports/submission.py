@@ -71,8 +71,8 @@ def read_cells(path: Path) -> list[Cell]:
 def checked_in(source: str) -> list[tuple[str, str]]:
     """Exercise and answers, as code, of each check in a cell but those of solutions; in comments, too.
 
-    >>> checked_in('check("1.1", lambda x, p: f(x, (p, p)))  # mine'), checked_in('check("1.1", f, yours=False)')
-    ([('1.1', 'lambda x, p: f(x, (p, p))')], [])
+    >>> checked_in('check("1.1", lambda x, p: f(x, (p, p)))  # mine')
+    [('1.1', 'lambda x, p: f(x, (p, p))')]
     """
     found = []
     for start in CALL.finditer(source):
@@ -104,12 +104,9 @@ def only_checks(code: str) -> bool:
     except (SyntaxError, ValueError):  # such as a line for IPython alone
         return False
     calls = [each.value for each in statements if isinstance(each, ast.Expr)]
-    names = [
-        getattr(call.func, "attr", getattr(call.func, "id", ""))
-        for call in calls
-        if isinstance(call, ast.Call)
-    ]
-    return len(names) == len(statements) and set(names) == {"check"}
+    called = [call.func for call in calls if isinstance(call, ast.Call)]
+    names = {getattr(each, "attr", getattr(each, "id", "")) for each in called}
+    return len(called) == len(statements) and names == {"check"}
 
 
 def judge(cells: list[Cell], time_limit: float) -> dict[str, tuple[str, str]]:
