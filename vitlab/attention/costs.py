@@ -1,0 +1,66 @@
+"""What one attention layer costs as patches get smaller, measured on this machine (lesson 01)."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from vitlab.embeddings import PatchEmbed
+from vitlab.encoder import MLP, Attention
+
+SECONDS = 0.2  # that the calls of one measurement take together, and at least three calls
+
+
+@torch.no_grad()
+def patch_costs(image: Tensor, patch_sizes: Sequence[int], embed_dim: int = 96) -> dict[str, Tensor]:
+    """Time and memory of one layer on an image (1, C, H, W), for each patch size: five vectors, fp64.
+
+    `N`, then the seconds of attention (4 heads) and of the linear layers beside it (`qkv`, `proj` and the
+    MLP), and the bytes of the attention weights (1, 4, N, N) and of the tokens (1, N, D). On a CPU one thread
+    works: what is compared is the work, not how well it is shared out.
+
+    >>> patch_costs(torch.zeros(1, 3, 8, 8), [4, 2])["weight_bytes"].tolist()  # 4 heads · N² · 4 bytes
+    [256.0, 4096.0]
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rows = [_costs_of_one(image, patch_size, embed_dim) for patch_size in patch_sizes]
+    finally:
+        torch.set_num_threads(threads)
+    names = "N", "attention_seconds", "linear_seconds", "weight_bytes", "token_bytes"
+    return dict(zip(names, torch.tensor(rows, dtype=torch.float64).T, strict=True))
+
+
+def power(x: Tensor, y: Tensor, above: float = 0) -> float:
+    """The power of `x` with which `y` grows where x > `above`: the slope of a line through their logarithms.
+
+    >>> power(torch.tensor([1.0, 2, 4]), torch.tensor([3.0, 12, 48]))
+    2.0
+    """
+    x, y = x[x > above].log(), y[x > above].log()
+    x = x - x.mean()
+    return ((x * (y - y.mean())).sum() / (x**2).sum()).item()
+
+
+def _costs_of_one(image, patch_size, embed_dim) -> tuple[float, ...]:
+    device, channels = image.device, image.shape[1]
+    tokens = PatchEmbed(patch_size, channels, embed_dim).to(device)(image)  # (1, N, D)
+    attention, mlp = Attention(embed_dim, num_heads=4).to(device), MLP(embed_dim, 2 * embed_dim).to(device)
+    sizes = []
+    attention.observers.append(lambda weights: sizes.append(weights.nbytes))
+    of_attention = _seconds(lambda: attention(tokens))
+    of_linear = _seconds(lambda: mlp(attention.proj(attention.qkv(tokens)[..., :embed_dim])))
+    return tokens.shape[1], of_attention, of_linear, sizes[0], tokens.nbytes
+
+
+def _seconds(compute: Callable[[], Tensor]) -> float:
+    """Seconds of one call. On a CPU the clock stands still while other programs run."""
+    first = compute()  # it also fetches memory
+    clock = time.process_time if first.device.type == "cpu" else time.perf_counter
+    calls, begin = 0, clock()
+    while calls < 3 or clock() - begin < SECONDS:
+        compute()[0, 0, 0].item()  # reading a number makes a GPU finish first
+        calls += 1
+    return (clock() - begin) / calls
