@@ -263,7 +263,7 @@ def _patchify_einops(images, patch_size):
 
 
 def _patchify_unfold(images, patch_size):
-    return torch.nn.functional.unfold(images, patch_size, stride=patch_size).mT
+    return torch.nn.functional.unfold(images.float(), patch_size, stride=patch_size).mT
 
 
 def _patchify_windows(images, patch_size):
@@ -277,7 +277,7 @@ def _unpatchify_einops(patches, patch_size, image_size, channels):
 
 
 def _unpatchify_fold(patches, patch_size, image_size, channels):
-    return torch.nn.functional.fold(patches.mT, image_size, patch_size, stride=patch_size)
+    return torch.nn.functional.fold(patches.float().mT, image_size, patch_size, stride=patch_size)
 
 
 def _corner_by_divmod(index, image_size, patch_size):
@@ -407,11 +407,8 @@ def test_the_largest_difference_is_placed(judge):
     ("answer", "words"),
     [
         (lambda x, y: (2 * x + y).mT, "the result is (3, 2) float32, wanted (2, 3) float32."),
-        (lambda x, y: (2 * x + y).double(), "the values are right, but the result is (2, 3) float64"),
-        (
-            lambda x, y: (2 * x + y).float(),
-            "With x (3, 2) float64 and y (3, 2) float64: the values are right",
-        ),
+        (lambda x, y: (2 * x + y).half(), "close, but not within "),
+        (lambda x, y: (2 * x + y).int(), "the result is (2, 3) int32, wanted (2, 3) float32."),
         (lambda x, y: (2 * x + y).tolist(), "the result is a list, wanted a tensor (2, 3) float32."),
         (lambda x, y: (2 * x + y).numpy(), "the result is a ndarray, wanted a tensor (2, 3) float32."),
         (lambda x, y: (2 * x + y).to("meta"), "your code stopped with NotImplementedError"),

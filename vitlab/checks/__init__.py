@@ -25,7 +25,8 @@ says how it is written). Each exercise is a small module, `exercises/patching/di
 - `mistakes` are wrong functions, each with a sentence in lower case that names what was done instead of what.
 - Where no mistake is recognised, the verdict names what the answer reads from the notebook; cases of other
   sizes than the notebook's bring that out.
-- `tolerance` is relative to the largest wanted value; 0 asks for equality (rearranging computes nothing).
+- `tolerance` is relative to the largest wanted value; 0 asks for equality, but for what 32 bits cannot tell
+  apart (rearranging computes nothing). `engine.comparing` says which dtypes are as good as the wanted one.
 - `call(answer, argument, ...)` says how to use an answer that is not just called (a class, a training step).
 - Without `cases` the answer is a value; so are `oracle` and the mistakes then, and the stub is None.
 

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import torch
 
+SINGLE = torch.finfo(torch.float32).eps  # how finely 32 bits tell numbers apart
+
 
 class Comparison(NamedTuple):
     """How two outputs compare: "exact", "close" (within the tolerance) or "wrong"; then `words` say how."""
@@ -16,6 +18,10 @@ class Comparison(NamedTuple):
 
 def compare(got, wanted, tolerance: float = 1e-5) -> Comparison:
     """Compare type, shape, dtype and values; `tolerance` is relative to the largest finite wanted value.
+
+    Whole numbers have to be equal; floats that 32 bits cannot tell apart are close at any tolerance. Another
+    floating dtype is as good, and for the bytes of a picture any that holds numbers, if the values are right;
+    in a dict dtypes have to be equal. A one-dimensional tensor or array says as much as a tuple.
 
     >>> compare(torch.zeros(2, 3), torch.zeros(3, 2)).words
     'the result is (2, 3) float32, wanted (3, 2) float32'
@@ -53,11 +59,24 @@ def _compare_tensors(got, wanted, tolerance):
         return Comparison("wrong", f"the result is {_kind(got)}, wanted a tensor {describe(wanted)}")
     if got.shape != wanted.shape:
         return Comparison("wrong", f"the result is {describe(got)}, wanted {describe(wanted)}")
-    if got.dtype != wanted.dtype:
-        values = _compare_values(got.double(), wanted.double(), max(tolerance, 1e-5))
-        right = "the values are right, but " if values.grade != "wrong" else ""
-        return Comparison("wrong", f"{right}the result is {describe(got)}, wanted {describe(wanted)}")
-    return _compare_values(got.double(), wanted.double(), tolerance)
+    tolerance = max(tolerance, SINGLE) if wanted.is_floating_point() else 0
+    if got.dtype != wanted.dtype and not _as_good(got.dtype, wanted.dtype):
+        return _other_dtype(got, wanted, tolerance)
+    values = _compare_values(got.double(), wanted.double(), tolerance)
+    exact = values.grade == "exact" and got.dtype != wanted.dtype
+    return values._replace(grade="close") if exact else values
+
+
+def _as_good(dtype, wanted) -> bool:
+    if wanted == torch.uint8:
+        return dtype != torch.bool and not dtype.is_complex
+    return dtype.is_floating_point and wanted.is_floating_point
+
+
+def _other_dtype(got, wanted, tolerance) -> Comparison:
+    values = _compare_values(got.double(), wanted.double(), max(tolerance, 1e-5))
+    right = "the values are right, but " if values.grade != "wrong" else ""
+    return Comparison("wrong", f"{right}the result is {describe(got)}, wanted {describe(wanted)}")
 
 
 def _compare_values(got, wanted, tolerance):
@@ -87,6 +106,8 @@ def _compare_numbers(got, wanted, tolerance):
         got = got.item()
     if isinstance(got, bool) or not isinstance(got, (int, float)):
         return Comparison("wrong", f"the result is {_kind(got)}, wanted one number")
+    if isinstance(wanted, int):
+        tolerance = 0
     values = _compare_values(torch.tensor(got).double(), torch.tensor(wanted).double(), tolerance)
     if values.grade == "wrong":
         return Comparison("wrong", f"the result is {got:.10g}, wanted {wanted:.10g}", values.largest)
@@ -96,6 +117,9 @@ def _compare_numbers(got, wanted, tolerance):
 
 
 def _compare_sequences(got, wanted, tolerance):
+    if getattr(got, "ndim", None) == 1 and hasattr(got, "tolist"):  # a tensor or numpy array
+        found = _compare_sequences(tuple(got.tolist()), wanted, tolerance)
+        return found._replace(grade="close") if found.grade == "exact" else found
     if not isinstance(got, (tuple, list)):
         return Comparison("wrong", f"the result is {_kind(got)}, wanted a tuple of {len(wanted)}")
     if len(got) != len(wanted):
@@ -111,6 +135,11 @@ def _compare_mappings(got, wanted, tolerance):
         return Comparison("wrong", f"the result is {_kind(got)}, wanted a dict with the keys {list(wanted)}")
     if got.keys() != wanted.keys():
         return Comparison("wrong", f"the keys are {list(got)}, wanted {list(wanted)}")
+    for key, value in wanted.items():  # tensors by name are stored as they are
+        tensors = isinstance(value, torch.Tensor) and isinstance(got[key], torch.Tensor)
+        if tensors and got[key].dtype != value.dtype and got[key].shape == value.shape:
+            other = _other_dtype(got[key], value, tolerance)
+            return other._replace(words=f"in entry {key!r}, {other.words}")
     return _worst({f"entry {key!r}": (got[key], wanted[key]) for key in wanted}, tolerance)
 
 

@@ -17,6 +17,8 @@ def _patch_cases(generator):
     yield patches(2, 3, 2, (4, 16))
     yield patches(3, 4, 3, (9, 6), dtype=torch.float64)
     yield patches(2, 1, 2, (2, 8))
+    whole = torch.randint(0, 256, (2, 6, 12), generator=generator).byte()  # as the notebook's
+    yield whole, 2, (4, 6), 3
 
 
 def _unpatchify(patches, patch_size, image_size, channels):
@@ -78,8 +80,43 @@ def _folded_joined_the_wrong_way(patches, patch_size, image_size, channels):
     return _fold(patches, _grid(image_size, patch_size), inside, (0, 3, 4, 1, 5, 2), image_size, channels)
 
 
+def _fold_of_bytes(patches, patch_size, image_size, channels):
+    return torch.nn.functional.fold(patches.transpose(1, 2), image_size, patch_size, stride=patch_size)
+
+
 def _folded_channels_at_the_end(patches, patch_size, image_size, channels):
     return _unpatchify(patches, patch_size, image_size, channels).permute(0, 2, 3, 1)
+
+
+def _folded_one_image_only(patches, patch_size, image_size, channels):
+    return _unpatchify(patches, patch_size, image_size, channels)[0]
+
+
+def _folded_image_transposed(patches, patch_size, image_size, channels):
+    return _unpatchify(patches, patch_size, image_size, channels).transpose(2, 3)
+
+
+def _folded_steps_of_one(patches, patch_size, image_size, channels):
+    """The row and column in the grid are taken for pixels."""
+    images = patches.new_zeros(len(patches), channels, *image_size)
+    rows, columns = _grid(image_size, patch_size)
+    for i in range(rows * columns):
+        top, left = i // columns, i % columns
+        patch = patches[:, i].reshape(-1, channels, patch_size, patch_size)
+        images[:, :, top : top + patch_size, left : left + patch_size] = patch
+    return images
+
+
+def _folded_by_rows(patches, patch_size, image_size, channels):
+    """divmod by the number of rows instead of columns; what falls outside is left out."""
+    images = patches.new_zeros(len(patches), channels, *image_size)
+    rows, columns = _grid(image_size, patch_size)
+    for i in range(rows * columns):
+        top, left = i // rows * patch_size, i % rows * patch_size
+        if top < image_size[0] and left < image_size[1]:
+            patch = patches[:, i].reshape(-1, channels, patch_size, patch_size)
+            images[:, :, top : top + patch_size, left : left + patch_size] = patch
+    return images
 
 
 EXERCISE = Exercise(
@@ -113,7 +150,15 @@ EXERCISE = Exercise(
             _folded_joined_the_wrong_way,
             "each side is joined the wrong way round: rows of P pixels, (row p), not (p row).",
         ),
+        (_fold_of_bytes, "`F.fold` takes floats alone, and pictures are bytes: `.float()` first."),
         (_folded_channels_at_the_end, "the channels are at the end; the image's axes are (B, C, H, W)."),
+        (_folded_one_image_only, "only the first image is put together; do it for all B of them."),
+        (_folded_image_transposed, "rows and columns of the image are exchanged; its axes are (B, C, H, W)."),
+        (_folded_steps_of_one, "the patches are laid one pixel apart; patch i begins P pixels further."),
+        (
+            _folded_by_rows,
+            "the place comes from dividing by the rows; a row of the grid holds W // P patches.",
+        ),
     ],
     tolerance=0,
 )

@@ -1,0 +1,1 @@
+"""The exercises of lesson 02: project patches, make the sequence, compare positions, stretch them."""
