@@ -17,7 +17,7 @@ from vitlab.checks.assembling import COURSE, MODEL, AssembledViT, PartFailed
 
 
 def patchify(images, patch_size):
-    return F.unfold(images, patch_size, stride=patch_size).mT.contiguous()
+    return F.unfold(images.float(), patch_size, stride=patch_size).mT.contiguous()
 
 
 def project(images, weight, bias):
@@ -133,6 +133,15 @@ def by_pytorch(model, images):
         x = layer(x)
     x = F.layer_norm(x, (c.embed_dim,), w["norm.weight"], w["norm.bias"], c.norm_eps)
     return x[:, 0] @ w["head.weight"].T + w["head.bias"]
+
+
+def test_parts_that_return_another_precision_give_the_shipped_model_too(shipped, garments, capsys):
+    write_all(capsys, **{name: lambda *a, right=right: right(*a).double() for name, right in RIGHT.items()})
+    images = vitlab.data.normalise(garments.images[:50])
+    with torch.no_grad():
+        logits = checks.assemble()(images)
+    assert "yours: 6 of 6" in capsys.readouterr().out
+    torch.testing.assert_close(logits, shipped(images), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", MODEL)

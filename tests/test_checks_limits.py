@@ -397,7 +397,7 @@ def test_the_stop_button_of_a_kernel_works_as_ever():
         reply = client.execute_interactive(code.format("time.sleep(1000)"), timeout=60, output_hook=print)
         assert reply["content"]["ename"] == "KeyboardInterrupt"
         printed = []
-        unfold = "torch.nn.functional.unfold(images, P, stride=P).mT"
+        unfold = "torch.nn.functional.unfold(images.float(), P, stride=P).mT"
         client.execute_interactive(
             "import torch\n" + code.format(unfold),
             timeout=60,

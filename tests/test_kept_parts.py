@@ -42,7 +42,7 @@ def notebook(*cells: str) -> dict:
 
 RIGHT = """
 def patchify(images, patch_size):
-    return F.unfold(images, patch_size, stride=patch_size).mT
+    return F.unfold(images.float(), patch_size, stride=patch_size).mT
 """
 LOOPS = """
 def patchify(images, patch_size):
@@ -65,10 +65,11 @@ KEPT = {  # a source by the cells that define it
         CUT,
         LOOPS,
     ],
-    "lambda": ["from torch.nn import functional as F\n\npatchify = lambda x, p: F.unfold(x, p, stride=p).mT"],
+    "lambda": ["from torch.nn import functional as F\n\n"
+        "patchify = lambda x, p: F.unfold(x.float(), p, stride=p).mT"],
     "lambda over lines": [
         "import torch.nn.functional as F\n\npatchify = (\n    "
-        "lambda x, p: F.unfold(\n        x, p, stride=p\n    ).mT\n)"
+        "lambda x, p: F.unfold(\n        x.float(), p, stride=p\n    ).mT\n)"
     ],
     "decorated": [
         "import functools, torch, torch.nn.functional as F\n"
@@ -76,7 +77,7 @@ KEPT = {  # a source by the cells that define it
         "@told\n@torch.no_grad()" + RIGHT,
     ],
     "library's function by another name": ["from torch.nn.functional import unfold as cut\n"
-        "def patchify(x, p):\n    return cut(x, p, stride=p).mT"],
+        "def patchify(x, p):\n    return cut(x.float(), p, stride=p).mT"],
     "class method": [
         "import einops as e\nfrom einops import rearrange as turn\n"
         "class Cut:\n    order = 'b c (h p) (w q) -> b (h w) (c p q)'\n"
@@ -85,11 +86,12 @@ KEPT = {  # a source by the cells that define it
     ],
     "static method": [
         "import torch.nn.functional as F\nclass Cut:\n    @staticmethod\n    def patches(x, p):\n"
-        "        return F.unfold(x, p, stride=p).mT\npatchify = Cut.patches"
+        "        return F.unfold(x.float(), p, stride=p).mT\npatchify = Cut.patches"
     ],
     "nested without names of the outer": [
         "import torch\ndef make():\n    def patchify(x, p):\n"
-        "        return torch.nn.functional.unfold(x, p, stride=p).mT\n    return patchify\npatchify = make()"
+        "        return torch.nn.functional.unfold(x.float(), p, stride=p).mT\n"
+        "    return patchify\npatchify = make()"
     ],
     "alias": [
         "import torch.nn.functional as F" + RIGHT.replace("patchify", "second") + "patchify = second"
@@ -98,12 +100,13 @@ KEPT = {  # a source by the cells that define it
         "import torch\nfrom torch import Tensor\nimport torch.nn.functional as F\n"
         "from math import inf\nAXES = (-2, -1)\n"
         "def patchify(x: Tensor, p: int, axes=AXES) -> 'Tensor':\n"
-        "    return F.unfold(x, p, stride=p).transpose(*axes)"
+        "    return F.unfold(x.float(), p, stride=p).transpose(*axes)"
     ],
     "helpers that call each other": [
         "import torch\n"
         "def even(n): return n == 0 or odd(n - 1)\ndef odd(n): return n > 0 and even(n - 1)\n"
-        "def patchify(x, p):\n    assert even(4)\n    return torch.nn.functional.unfold(x, p, stride=p).mT"
+        "def patchify(x, p):\n    assert even(4)\n"
+        "    return torch.nn.functional.unfold(x.float(), p, stride=p).mT"
     ],
     "cell run again": ["import torch.nn.functional as F", RIGHT.replace("stride", "dilation"), RIGHT, RIGHT],
 }  # fmt: skip
@@ -124,38 +127,38 @@ def test_what_is_kept_gives_the_same_among_no_other_names(cells, home, capsys):
 NOT_KEPT = {
     "data of the notebook": (
         "import torch\npicture = torch.zeros(3)\ndef patchify(x, p):\n    picture.sum()\n"
-        "    return torch.nn.functional.unfold(x, p, stride=p).mT",
+        "    return torch.nn.functional.unfold(x.float(), p, stride=p).mT",
         "it reads `picture` from the notebook",
     ),
     "data of a helper": (
         "import torch\nseen = [object()]\ndef count(): seen[0]\ndef patchify(x, p):\n    count()\n"
-        "    return torch.nn.functional.unfold(x, p, stride=p).mT",
+        "    return torch.nn.functional.unfold(x.float(), p, stride=p).mT",
         "it reads `seen` from the notebook",
     ),
     "closure": (
-        "import torch\ndef make(f):\n    def patchify(x, p):\n        return f(x, p, stride=p).mT\n"
+        "import torch\ndef make(f):\n    def patchify(x, p):\n        return f(x.float(), p, stride=p).mT\n"
         "    return patchify\npatchify = make(torch.nn.functional.unfold)",
         "made inside another function, of which it reads `f`",
     ),
     "object with a state": (
         "import torch\nclass Cut:\n    def patchify(self, x, p):\n"
-        "        return torch.nn.functional.unfold(x, p, stride=p).mT\npatchify = Cut().patchify",
+        "        return torch.nn.functional.unfold(x.float(), p, stride=p).mT\npatchify = Cut().patchify",
         "a function of one object, a Cut",
     ),
     "callable object": (
         "import torch\nclass Cut:\n    def __call__(self, x, p):\n"
-        "        return torch.nn.functional.unfold(x, p, stride=p).mT\npatchify = Cut()",
+        "        return torch.nn.functional.unfold(x.float(), p, stride=p).mT\npatchify = Cut()",
         "an object, a Cut",
     ),
     "two lambdas in a line": (
         "import torch.nn.functional as F\n"
-        "patchify, other = lambda x, p: F.unfold(x, p, stride=p).mT, lambda: 0",
+        "patchify, other = lambda x, p: F.unfold(x.float(), p, stride=p).mT, lambda: 0",
         "several lambdas in its line",
     ),
     "the library's": ("from vitlab import patchify", "comes from vitlab.patches, and is not written by you"),
     "a line like a section's": (
         'import torch\ndef patchify(x, p):\n    """\n# %% exercise 1.1 · patchify · 2026-01-01 00:00\n"""\n'
-        "    return torch.nn.functional.unfold(x, p, stride=p).mT",
+        "    return torch.nn.functional.unfold(x.float(), p, stride=p).mT",
         "looks like the beginning of a section",
     ),
 }
@@ -174,7 +177,10 @@ def test_what_cannot_stand_alone_is_right_and_not_kept(cell, words, home, capsys
 
 def test_a_source_that_is_gone_is_not_kept(home, capsys):
     names = {"__name__": "__main__"}
-    exec("import torch\ndef patchify(x, p): return torch.nn.functional.unfold(x, p, stride=p).mT", names)
+    exec(
+        "import torch\ndef patchify(x, p): return torch.nn.functional.unfold(x.float(), p, stride=p).mT",
+        names,
+    )
     checks.check("1.1", names["patchify"])
     assert "its source is no longer there" in capsys.readouterr().out
     names = notebook("import torch.nn.functional as F" + RIGHT)

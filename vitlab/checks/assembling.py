@@ -259,7 +259,7 @@ def named(name: str, function: Callable) -> Callable:
             raise PartFailed(f"your {name} {told(error)}") from error
         if not isinstance(result, Tensor) or result.shape != tuple(shape):
             raise PartFailed(f"your {name} returned {describe(result)} where {tuple(shape)} is needed")
-        return result
+        return result.to(arguments[0].dtype)  # another precision is right, and the model keeps its own
 
     return part
 
