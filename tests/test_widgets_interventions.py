@@ -1,6 +1,7 @@
 """The explorer of interventions: its numbers against models edited by hand, every control, undo, clicks."""
 
 import copy
+import random
 import re
 
 import pytest
@@ -8,10 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from vitlab import ViT, ViTConfig
+from vitlab.attention import intervene
 from vitlab.data import Dataset
 from vitlab.runtime import here
 from vitlab.widgets import InterventionExplorer, interventions
 from vitlab.widgets.interventions import GAP, HEADER, PANEL
+from vitlab.widgets.measured import Away, Measured
 
 CLASSES = ["shirt", "shoe", "bag"]
 
@@ -124,8 +127,6 @@ def test_the_captions_numbers(explorer, model, measured, name):
 
 def test_the_class_tokens_view(explorer, model, measured):
     """As with a mask on the class token's row, in every block."""
-    from vitlab.attention import intervene
-
     explorer.set(unseen=5)
     with intervene(model, unseen=4):
         logits = model(normal(measured.images))
@@ -188,21 +189,77 @@ def test_a_click_covers_and_hides(explorer):
     assert explorer.state["unseen"] == 0
 
 
-def test_only_what_changes_is_computed(explorer, model, monkeypatch):
-    """Blocks before the first changed one are not run again for the measured images."""
+def rows_through(monkeypatch, model, part):
+    """(block, images) of each call of a part of a block."""
     ran = []
     for number, block in enumerate(model.blocks):
-        forward = block.forward
+        module = block.get_submodule(part)
+        forward = module.forward
         monkeypatch.setattr(
-            block,
+            module,
             "forward",
-            lambda x, *given, number=number, forward=forward, **named: (
+            lambda x, *given, number=number, forward=forward: (
                 ran.append((number, len(x))),
-                forward(x, *given, **named),
+                forward(x, *given),
             )[1],
         )
-    explorer.set(heads=((1, 1),))
-    assert sorted(number for number, images in ran if images == 30) == [1, 2]
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("change", "attentions", "mlps"),
+    [
+        (dict(heads=((1, 1),)), [2], [1, 2]),  # what the heads of block 1 mix is kept
+        (dict(heads=((2, 1),)), [], [2]),
+        (dict(block=2), [2], [2]),
+        (dict(patches=(3,), block=1), [1, 2], [1, 2]),
+    ],
+)
+def test_only_what_changes_is_computed(explorer, model, monkeypatch, change, attentions, mlps):
+    """For the measured images, blocks before the first changed one are not run again."""
+    of_heads, of_mlps = [], rows_through(monkeypatch, model, "mlp")
+    for number, block in enumerate(model.blocks):
+        mixed = block.attn.mixed
+        keep = lambda x, *a, number=number, mixed=mixed: (of_heads.append((number, len(x))), mixed(x, *a))[1]  # noqa: E731
+        monkeypatch.setattr(block.attn, "mixed", keep)
+    explorer.set(**change)
+    assert sorted(number for number, images in of_heads if images == 30) == attentions
+    assert sorted(number for number, images in of_mlps if images == 30) == mlps
+
+
+def everything(seed):
+    """A state of all controls, drawn at random."""
+    draw = random.Random(seed)
+    some = lambda items, most: tuple(sorted(draw.sample(items, draw.randint(0, most))))  # noqa: E731
+    return Away(
+        heads=some([(layer, head) for layer in range(3) for head in range(2)], 3),
+        blocks=some([0, 1, 2], 2),
+        patches=some(range(9), 3),
+        unseen=some(range(9), 9),
+        swap_rows=draw.choice([None, (0, 2), (1, 0)]),
+        donor=(donor := draw.choice([None, "two"])),
+        donor_layer=draw.randrange(3) if donor else None,
+        donor_tokens=draw.choice([None, (0,), (1, 4, 9)]) if donor else None,
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_answers_are_those_of_the_model_that_is_intervened_in(explorer, model, measured, seed):
+    away = everything(seed)
+    asked = away._asdict() | dict(donor=normal(measured.images[1]) if away.donor else None)
+    with intervene(model, **asked), torch.no_grad():
+        logits = model(normal(measured.images))
+    right, loss = explorer._answers(away)
+    assert right == pytest.approx(float((logits.argmax(1) == measured.labels).float().mean()))
+    assert loss == pytest.approx(float(F.cross_entropy(logits, measured.labels)), rel=1e-5)
+
+
+@pytest.mark.parametrize("away", [Away(heads=((0, 1),)), Away(unseen=(4,)), Away(blocks=(1,)), Away()])
+def test_answers_in_bf16_are_near(model, measured, away):
+    """Rounding apart, which stands in the second digit of these weights' large logits."""
+    rounded = Measured(model, measured, here("cpu", "bf16"))(away)
+    exact = Measured(model, measured, here("cpu", "fp32"))(away)
+    assert rounded == pytest.approx(exact, rel=0.05, abs=0.04)
 
 
 def test_the_model_stays_as_it_is(explorer, model, measured):

@@ -1,6 +1,6 @@
 """The Transformer encoder (section 3.1, equations 2 and 3; appendix A): BERT's, with the norm in front."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -119,14 +119,14 @@ class Attention(nn.Module):
 
         A `norm` goes over x first, folded into the matrix that follows (`vitlab.norms`).
         """
+        return self.dropout(self.proj(self.mixed(x, class_only, norm)))
+
+    def mixed(self, x: Tensor, class_only: bool = False, norm: LayerNorm | None = None) -> Tensor:
+        """What the projection reads, the heads' mixed values side by side: (B, T, D) -> (B, T or 1, h·d)."""
         x, qkv = (x, self.qkv) if norm is None else fold(norm, self.qkv, x)
-        if class_only and not (
-            self.observers or self.visible
-        ):  # whoever observes wants the weights of all queries
-            x = self.attend_from_class(x, qkv)
-        else:
-            x = self.attend(qkv(x))[:, : 1 if class_only else None]
-        return self.dropout(self.proj(x))
+        if class_only and not (self.observers or self.visible):  # who observe want the weights of all queries
+            return self.attend_from_class(x, qkv)
+        return self.attend(qkv(x))[:, : 1 if class_only else None]
 
     def heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, head by head: (B, T, 3·h·d) -> 3 times (B, h, T, d)."""
@@ -150,8 +150,10 @@ class Attention(nn.Module):
             x = F.scaled_dot_product_attention(q, k, v)
         return rearrange(x, "b h t d -> b t (h d)")
 
-    def attend_from_class(self, x: Tensor, qkv: nn.Linear | Affine) -> Tensor:
+    def attend_from_class(self, x: Tensor, qkv: nn.Linear | Affine, unseen: Sequence[int] = ()) -> Tensor:
         """The class token's row of `attend(qkv(x))`, without a key or a value: (B, T, D) -> (B, 1, h·d).
+
+        Tokens that are `unseen` get no weight from it.
 
         For a single query it is shorter to take the matrices to the other side: q·(W x) = (q W)·x for the
         scores, and Σ w (W x) = W (Σ w x) for the values. A key's bias adds the same to every score of a row,
@@ -164,6 +166,8 @@ class Attention(nn.Module):
             q = q + bias_q
         q = einsum(q * self.head_dim**-0.5, of_k, "b h d, h d c -> b h c")
         scores = x @ q.mT  # (B, T, h)
+        if unseen:
+            scores[:, unseen] = -torch.inf
         weights = scores.softmax(dim=1, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
         out = einsum(weights.mT @ x, of_v, "b h c, h d c -> b h d")
         if qkv.bias is not None:

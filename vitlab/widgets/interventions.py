@@ -1,7 +1,6 @@
 """Lessons 03 and 06: parts of a trained model taken away, and what it answers then."""
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import ipywidgets
 import numpy as np
@@ -11,6 +10,8 @@ from torch import Tensor
 
 from vitlab import data
 from vitlab.attention import intervene, maps
+from vitlab.attention.intervening import entering
+from vitlab.attention.reading import view_of
 from vitlab.data import Dataset
 from vitlab.patches import as_pair
 from vitlab.plots import pixels
@@ -20,6 +21,7 @@ from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
+from vitlab.widgets.measured import Away, Measured
 
 PANEL, GAP, HEADER, SCALE = 280, 20, 26, 34
 BARS = 340  # width of the classes' bars
@@ -28,27 +30,6 @@ MEASURED = 200  # images of which the accuracy is
 NONE = "none"
 MAPS = ("class_attention", "rollout", "relevance")
 TOKENS = ("class token", "patches", "all tokens")  # of another image, that can be put in
-
-
-class Away(NamedTuple):
-    """What is taken away, counted from 0 as `intervene` counts; hashable, so that answers are remembered."""
-
-    heads: tuple[tuple[int, int], ...] = ()
-    blocks: tuple[int, ...] = ()
-    patches: tuple[int, ...] = ()
-    unseen: tuple[int, ...] = ()
-    swap_rows: tuple[int, int] | None = None
-    donor: str | None = None
-    donor_layer: int | None = None
-    donor_tokens: tuple[int, ...] | None = None
-
-    @property
-    def first(self) -> int:
-        """The first block that is different; what enters the ones before it stays as it was."""
-        if self.patches or self.unseen or self.swap_rows:
-            return 0
-        layers = [*(layer for layer, _ in self.heads), *self.blocks]
-        return min(layers + ([self.donor_layer] if self.donor else []), default=-1)
 
 
 class InterventionExplorer(Explorer):
@@ -83,11 +64,7 @@ class InterventionExplorer(Explorer):
         self.run = here(device=next(model.parameters()).device)
         self.grid = model.config.grid_size
         self._answers, self._one = lru_cache(64)(self._answers), lru_cache(64)(self._one)
-        with torch.inference_mode(), evaluating(model), self.run.autocast():
-            self.inputs = data.normalise(self.measured.images.to(self.run.device))
-            self.entering = [model.embed(self.inputs)]
-            for block in list(model.blocks)[:-1]:
-                self.entering.append(block(self.entering[-1]))
+        self._measure = Measured(model, self.measured, self.run)
         self._past: list[dict] = []
         self._undoing = False
         super().__init__(self.draw, self._controls(), size=SIZE)
@@ -213,19 +190,11 @@ class InterventionExplorer(Explorer):
         return intervene(self.model, **asked)
 
     def _answers(self, away: Away) -> tuple[float, float]:
-        """Accuracy and loss of the measured images, from the first block on that is changed."""
-        model, first = self.model, away.first
-        *blocks, last = model.blocks
-        first = len(blocks) if first < 0 else first
-        with torch.inference_mode(), evaluating(model), self._changed(away), self.run.autocast():
-            anew = away.patches or away.swap_rows
-            x = model.embed(self.inputs) if anew else self.entering[first]
-            for block in blocks[first:]:
-                x = block(x)
-            logits = model.head(model.norm(last(x, class_only=True))[:, 0].float())
-        labels = self.measured.labels.to(logits.device)
-        right = (logits.argmax(dim=-1) == labels).float().mean()
-        return float(right), float(torch.nn.functional.cross_entropy(logits.float(), labels))
+        """Accuracy and loss of the measured images."""
+        if away.donor is None:
+            return self._measure(away)
+        tokens = entering(view_of(self.model), self._inputs(away.donor), away.donor_layer)
+        return self._measure(away, tokens)
 
     def _picture(self, image, name, away, shares, whole, seen) -> Image.Image:
         picture = Image.new("RGB", SIZE, "white")
