@@ -2,6 +2,7 @@
 
 import io
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,9 @@ from PIL import Image, ImageOps
 import vitlab
 from vitlab import ViT, ViTConfig
 from vitlab.widgets import DataPathExplorer, PictureUpload
-from vitlab.widgets.data_path import overview, walk
+from vitlab.widgets.data_path import LINE, walk
+from vitlab.widgets.overview import overview
+from vitlab.widgets.sequence import Sequence
 
 CLASSES = list("abcdefghij")
 
@@ -65,6 +68,65 @@ def test_every_step_shows_a_picture_of_its_own_and_its_shape(model, images):
     assert len(seen) == 11
 
 
+def shown(explorer) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(explorer.picture)).convert("RGB")).astype(float)
+
+
+def test_the_sequence_is_one_line(model, images):
+    """49 patches and a place for the class token, 18 pixels each: every one on the same line, in order."""
+    explorer = DataPathExplorer(model, images, CLASSES)
+    explorer.set(step="patches")
+    picture, pixels = shown(explorer), images["one"][0].float().numpy()
+    for i in range(49):
+        row, column = 4 * (i // 7), 4 * (i % 7)
+        there = picture[LINE : LINE + 16, 18 * (i + 1) : 18 * (i + 1) + 16, 0]
+        enlarged = pixels[row : row + 4, column : column + 4].repeat(4, 0).repeat(4, 1)
+        assert abs(there - enlarged).max() <= 1  # to [-1, 1] and back
+
+
+def test_a_long_sequence_says_how_much_of_it_is_shown():
+    line = Sequence(np.zeros((196, 4, 4, 3), np.uint8), (0, 0), 900)
+    assert (line.shown, line.words) == (150, " (the first 149 of 196 patches)")
+    assert Sequence(np.zeros((4, 4, 4, 3), np.uint8), (0, 0), 900).words == ""
+
+
+def test_under_the_sequence_stand_the_tokens_vectors(model, images):
+    explorer = DataPathExplorer(model, images, CLASSES)
+    explorer.set(step="class token")
+    picture, tokens = shown(explorer), walk(model, images["one"]).with_class[0].numpy()
+    bound = np.quantile(abs(tokens), 0.98)
+    for token, number in ((0, 0), (1, 95), (30, 40), (49, 7)):
+        share = (tokens[token, number] / bound + 1) / 2
+        wanted = np.array(matplotlib.colormaps["viridis"](share)[:3]) * 255
+        there = picture[LINE + 18 + 4 + number, 18 * token + 9]
+        assert abs(there - wanted).max() <= 5  # one of 256 colours
+
+
+@pytest.mark.parametrize("block", [0, 3])
+def test_a_block_shows_attention_likeness_and_what_the_head_would_say(model, images, block):
+    explorer = DataPathExplorer(model, images, CLASSES)
+    explorer.set(step=f"block {block + 1}")
+    picture, path = shown(explorer), walk(model, images["one"])
+    spread = [float(np.std(patch, ddof=1)) for patch in path.patches[0].numpy()]
+    followed = spread.index(max(spread))
+    tokens = path.blocks[block, 0, 1:].double().numpy()
+    lengths = np.sqrt((tokens**2).sum(1))
+    cosines = tokens @ tokens[followed] / lengths / lengths[followed]
+    lower_edge = [4 + 34 * i + 28 for i in range(7)]  # of each row of patches, within the panel
+    for i in set(range(49)) - {followed}:
+        y, x = lower_edge[i // 7], 34 * (i % 7) + 10
+        grey = images["one"][0, int(y * 28 / 240), int(x * 28 / 240)].item()
+        colour = np.array(matplotlib.colormaps["viridis"](max(0, cosines[i]))[:3]) * 255
+        assert abs(picture[26 + y, 270 + x] - (0.75 * colour + 0.25 * grey)).max() <= 5  # one of 256 colours
+    row = path.weights[block, 0].mean(0)[0].numpy()
+    bars = [(picture[LINE + 22 + 2 : LINE + 22 + 97, 18 * token + 8, 1] < 120).sum() for token in range(50)]
+    np.testing.assert_allclose(bars, 95 * row / row.max(), atol=2)
+    cosines[followed] = -2
+    said = model.head(model.norm(path.blocks[block]))[0, 0].softmax(0)
+    assert f"like that of patch {cosines.argmax() + 1} (cosine {cosines.max():.2f})" in explorer.caption
+    assert f"would say {CLASSES[said.argmax()]}, {said.max():.1%}." in explorer.caption
+
+
 def test_the_last_step_names_the_models_answer(model, images):
     explorer = DataPathExplorer(model, images, CLASSES)
     for name, image in images.items():
@@ -101,6 +163,17 @@ def test_the_overview_names_the_three_likeliest_classes(model, images):
     assert [bar.get_width() for bar in bars.patches] == pytest.approx(values.tolist(), rel=1e-5)
 
 
+def test_the_overview_shows_the_sequence_in_one_line_above_its_tokens(model, images):
+    picture = overview(model, images["one"], CLASSES)
+    tokens = next(ax for ax in picture.axes if ax.get_xlabel() == "token")
+    (line,) = tokens.child_axes
+    row = line.get_images()[0].get_array()
+    wanted = images["one"][0].view(7, 4, 7, 4).permute(1, 0, 2, 3).reshape(4, 49, 4)  # side by side
+    assert np.array_equal(row[..., 0].reshape(4, 49, 5)[..., :4], wanted)
+    assert line.get_xlim() == tokens.get_xlim() == (-0.5, 49.5)
+    assert tuple(line.get_images()[0].get_extent())[:2] == (0.5, 49.5)
+
+
 def test_an_uploaded_photo_takes_the_way_of_the_model(model, images):
     """Cropped to a square, made 28 x 28 and grey; a second one of the same name takes its place."""
     explorer = DataPathExplorer(model, images, CLASSES)
@@ -127,7 +200,7 @@ def test_the_readmes_picture_is_of_the_model_that_ships():
     with Image.open(vitlab.data.find("results/overview.png")) as picture:
         sha256 = vitlab.checkpoints.card("fashion_mnist_vit")["sha256"]
         assert picture.text["Source"] == f"fashion_mnist_vit {sha256}"
-        assert picture.size == (1180, 280)
+        assert picture.size == (1180, 300)
 
 
 def test_a_model_in_training_is_looked_at_in_evaluation_and_goes_on_in_training(images):

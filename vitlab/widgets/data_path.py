@@ -6,26 +6,25 @@ from functools import lru_cache
 import ipywidgets
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vitlab import data, plots
-from vitlab.attention import attention_rollout, class_map, record_attention
+from vitlab.attention import alike, record_attention
 from vitlab.attention.lens import said_of
 from vitlab.patches import as_pair, patchify
 from vitlab.training import refuse_other_order
 from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
-from vitlab.widgets.explorer import Explorer, figure
+from vitlab.widgets.explorer import Explorer
+from vitlab.widgets.sequence import BELOW, MOST, Sequence
 
-PANEL, GAP, HEADER, SCALE = 300, 30, 26, 34  # side of the image, and what is beside, above and below it
+PANEL, GAP, HEADER, SCALE = 240, 30, 26, 34  # side of the image, and what is beside, above and below it
 RIGHT = PANEL + GAP  # where the right half begins
-MARGIN = 36  # for the numbers at the left of its rows
-SIZE = (900, HEADER + PANEL + SCALE)
-WIDTH = SIZE[0] - RIGHT
-LINE = 16  # height of a number under a patch
-NUMBERED = 24  # patches shown smaller than this carry no number: it would be wider than the patch
+MARGIN = 44  # for the numbers at the left of its bars
+LINE = HEADER + PANEL + SCALE + 26  # height at which the sequence stands, all of it in one line
+COLUMNS = 96  # pixels for what stands under each patch
+SIZE = (900, LINE + MOST + BELOW + COLUMNS + 18)
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,19 @@ class Path:
     weights: Tensor  # (L, 1, heads, T, T)
     normed: Tensor  # (1, T, D)
     logits: Tensor  # (1, classes)
+
+    @property
+    def followed(self) -> int:
+        """The patch whose pixels differ most, counted from 1: it is shown number by number."""
+        return int(self.patches[0].std(dim=-1).argmax()) + 1
+
+    @property
+    def cut_out(self) -> np.ndarray:
+        """The patches as pictures, RGB uint8 (N, P, P, 3)."""
+        channels, length = self.image.shape[1], self.patches.shape[-1]
+        side = round((length / channels) ** 0.5)
+        patches = self.patches[0].unflatten(-1, (channels, side, side))
+        return np.stack([plots.pixels(patch) for patch in patches])
 
 
 @torch.no_grad()
@@ -140,6 +152,8 @@ class DataPathExplorer(Explorer):
             plots.pixels(path.image[0]), rows, columns, (PANEL, PANEL), first=1 if grid else None
         )
         picture.paste(shown, (0, HEADER))
+        if grid:
+            tiles.frame(picture, (0, HEADER), shown.size[::-1], self.config.grid_size, path.followed - 1)
         tiles.write(picture, (RIGHT, 4), title)
         return picture
 
@@ -150,42 +164,44 @@ class DataPathExplorer(Explorer):
         return picture, path.image, words
 
     def _patches(self, path: Path):
-        picture = self._canvas(path, "the sequence")
         n, length = path.patches.shape[1:]
-        shape = self.config.in_chans, self.config.patch_size, self.config.patch_size
-        columns = 2 * self.config.grid_size[1]
-        side = WIDTH // columns - 4
-        patches = [plots.pixels(patch) for patch in path.patches[0].unflatten(-1, shape)]
-        large = np.stack([tiles.resize(patch, side, side) for patch in patches])
-        large = np.pad(large, ((0, 0), (0, LINE), (0, 0), (0, 0)), constant_values=255)
-        picture.paste(Image.fromarray(tiles.mosaic(large, columns, gap=4)), (RIGHT, HEADER))
-        for i in range(n if side >= NUMBERED else 0):
-            place = RIGHT + (i % columns) * (side + 4) + side / 2, HEADER + (i // columns) * (side + LINE + 4)
-            tiles.write(picture, (place[0], place[1] + side), str(i + 1), size=12, anchor="ma")
-        words = f"(batch, N, P²C): the image cut into N = {n} patches of {length} numbers each."
+        k = path.followed
+        picture = self._canvas(path, f"patch {k}: its {length} numbers, a bar each")
+        _bars(picture, path.patches[0, k - 1].numpy())
+        self._line(picture, path, "the sequence: patch after patch, row by row", class_token=False, under=0)
+        words = (
+            f"(batch, N, P²C): the image cut into N = {n} patches of {length} numbers each. From here on "
+            f"there are no rows and columns, only a sequence. Follow patch {k}, framed on the left."
+        )
         return picture, path.patches, words
 
     def _projection(self, path: Path):
-        picture = self._canvas(path, "projected patches: a row each")
-        self._paste_tokens(picture, path.projected, 1)  # counted as in the image: token 0 comes next
         length, width = path.patches.shape[-1], path.projected.shape[-1]
+        k = path.followed
+        picture = self._canvas(path, f"patch {k}, projected: {width} numbers")
+        _bars(picture, path.projected[0, k - 1].numpy())
+        self._columns(picture, path, path.projected, "under each patch its vector, a number a line")
         words = (
             f"(batch, N, D): every patch, {length} numbers, times one matrix of {length} × {width}, plus "
-            f"a bias. A row is a patch; it is now a vector of D = {width} numbers."
+            f"a bias. A column is a patch; it is now a vector of D = {width} numbers. Patches that are alike "
+            "have columns that are alike."
         )
         return picture, path.projected, words
 
     def _class_token(self, path: Path):
-        picture = self._canvas(path, "a class token in front: row 0")
-        self._paste_tokens(picture, path.with_class)
-        words = "(batch, N + 1, D): one more row, at the top. It stands for no patch; it is a learned vector."
+        picture = self._canvas(path, "the class token: the same for every image")
+        _bars(picture, path.with_class[0, 0].numpy())
+        self._columns(picture, path, path.with_class, "the class token in front: number 0, orange")
+        words = "(batch, N + 1, D): one more vector, in front. It stands for no patch; it was learned."
         return picture, path.with_class, words
 
     def _position(self, path: Path):
-        picture = self._canvas(path, "with positions: the encoder's input")
-        self._paste_tokens(picture, path.tokens)
+        k = path.followed
+        picture = self._canvas(path, f"patch {k} with its position: what the encoder gets of it")
+        _bars(picture, path.tokens[0, k].numpy())
+        self._columns(picture, path, path.tokens, "each with its position added")
         words = (
-            "(batch, N + 1, D): to each row the embedding of its position is added. Without it the model "
+            "(batch, N + 1, D): to each token the embedding of its position is added. Without it the model "
             "could not tell where a patch was."
         )
         return picture, path.tokens, words
@@ -193,33 +209,42 @@ class DataPathExplorer(Explorer):
     def _block(self, path: Path, i: int):
         said = path.lens[i, 0].softmax(dim=0)
         best = int(said.argmax())
-        lens = f"{self.classes[best]}, {said[best]:.1%}"
-        picture = self._canvas(path, f"after block {i + 1}: the head would say {lens}", grid=False)
-        attention = class_map(path.weights[i].mean(dim=1), self.config.grid_size)[0]
-        self._paste_attention(picture, path, attention.numpy())
-        self._paste_tokens(picture, path.blocks[i])
+        picture = self._canvas(path, "", grid=False)
+        row = path.weights[i, 0].mean(dim=0)[0]  # what the class token takes, mean over heads (T,)
+        attention = row[1:].unflatten(0, self.config.grid_size)
+        self._paste_map(picture, path, attention.numpy(), (0, "where the class token looks"))
+        k, patches = path.followed, path.blocks[i, 0, 1:]
+        close = alike(patches[k - 1], patches.unflatten(0, self.config.grid_size))
+        size = self._paste_map(picture, path, close.numpy(), (RIGHT, f"whose token is like patch {k}'s"), 1.0)
+        tiles.frame(picture, (RIGHT, HEADER), size, self.config.grid_size, k - 1)
+        left = 2 * RIGHT
+        tiles.write(picture, (left, 4), f"after block {i + 1} the head would say")
+        shares = dict(zip(self.classes, said.tolist(), strict=True))
+        tiles.bars(picture, (left, HEADER, SIZE[0], HEADER + PANEL), shares)
         strongest = int(attention.argmax()) + 1
+        (_, like), (_, nearest) = (
+            pair.tolist() for pair in close.flatten().topk(2)
+        )  # the most like is the patch itself
+        line = self._line(picture, path, "the class token's attention, to each token a bar")
+        line.bars(picture, row.numpy(), COLUMNS)
         words = (
             f"(batch, N + 1, D): attention let the tokens look at each other, then an MLP worked on each "
             f"alone. The class token gave {attention.sum():.0%} of its attention (mean of "
             f"{path.weights.shape[2]} heads) to the patches, the largest share, {attention.max():.1%}, to "
-            f"patch {strongest}. Norm and head, put here at once, would say {lens}."
+            f"patch {strongest}. The token of patch {k} is most like that of patch {nearest + 1} (cosine "
+            f"{like:.2f}). "
+            f"Norm and head, put here at once, would say {self.classes[best]}, {said[best]:.1%}."
         )
         return picture, path.blocks[i], words
 
     def _norm(self, path: Path):
-        picture = self._canvas(path, "the class token after the last norm: a bar for each number")
         values = path.normed[0, 0].numpy()
-        low, high = min(values.min(), 0), max(values.max(), 1e-9)
-        level = HEADER + (high - np.array([*values, 0])) / (high - low) * PANEL
-        pen, step = ImageDraw.Draw(picture), (SIZE[0] - RIGHT - MARGIN) / len(values)
-        for i, y in enumerate(level[:-1]):
-            x = RIGHT + MARGIN + i * step
-            pen.rectangle((x, min(y, level[-1]), x + 0.6 * step, max(y, level[-1])), fill="#595959")
-        for value, y, anchor in ((high, HEADER, "ra"), (0, level[-1], "rm"), (low, HEADER + PANEL, "rd")):
-            tiles.write(picture, (RIGHT + MARGIN - 6, y), f"{value:.1f}", size=12, anchor=anchor)
+        picture = self._canvas(path, "the class token after the last norm: a bar for each number")
+        _bars(picture, values)
+        alone = path.normed[:, :1]
+        self._columns(picture, path, alone, "of all the columns only number 0 goes on")
         words = (
-            f"(batch, N + 1, D): every row normalised. Of these only row 0 goes on: the class token, "
+            f"(batch, N + 1, D): every token normalised. Of these only number 0 goes on: the class token, "
             f"{len(values)} numbers, is all that the head will read."
         )
         return picture, path.normed, words
@@ -236,70 +261,50 @@ class DataPathExplorer(Explorer):
         )
         return picture, path.logits, words
 
-    def _paste_tokens(self, picture: Image.Image, tokens: Tensor, first: int = 0) -> None:
-        """The rows of (1, T, D) as a map of colours at the right, counted from `first`."""
-        values, bound = tokens[0].numpy(), _bound(tokens)
-        room = SIZE[0] - RIGHT - MARGIN
-        height, width = (
-            most // side * side or most  # whole pixels for each number, where there is room
-            for side, most in zip(values.shape, (PANEL, room), strict=True)
-        )
-        coloured = tiles.resize(tiles.colour(values, -bound, bound), height, width)
-        picture.paste(Image.fromarray(coloured), (RIGHT + MARGIN, HEADER))
-        for row in range(0, len(values), self.config.grid_size[1]):
-            y = HEADER + (row + 0.5) * height / len(values)
-            tiles.write(picture, (RIGHT + MARGIN - 6, y), str(row + first), size=12, anchor="rm")
-        ends = RIGHT + MARGIN, HEADER + PANEL + 4
-        tiles.scale(picture, ends, width, f"≤ {-bound:.2f}", f"≥ {bound:.2f}")
+    def _line(self, picture, path: Path, title: str, class_token=True, under: int = COLUMNS) -> Sequence:
+        """The sequence along the foot of the picture, numbered at each row of the image, below what is to
+        stand `under` it, so many pixels high."""
+        line = Sequence(path.cut_out, (0, LINE), SIZE[0])
+        line.paste(picture, class_token)
+        line.number(picture, self.config.grid_size[1], class_token, line.under + under + 4)
+        tiles.write(picture, (0, LINE - 22), title + line.words)
+        return line
 
-    def _paste_attention(self, picture: Image.Image, path: Path, attention: np.ndarray) -> None:
-        """The class token's attention (rows, columns) laid over the image at the left."""
-        under = np.asarray(picture)[HEADER : HEADER + PANEL, :PANEL].mean(-1, keepdims=True)
+    def _columns(self, picture: Image.Image, path: Path, tokens: Tensor, title: str) -> None:
+        """The sequence with vectors (1, tokens, D) under it as colours, of all patches or of all tokens."""
+        patches, bound = path.patches.shape[1], bound_of(tokens)
+        first = int(tokens.shape[1] == patches)
+        line = self._line(picture, path, title, class_token=not first)
+        line.columns(picture, tokens[0].numpy(), bound, COLUMNS, first)
+        tiles.scale(picture, (SIZE[0] - 200, HEADER + PANEL + 12), 200, f"≤ {-bound:.2f}", f"≥ {bound:.2f}")
+
+    def _paste_map(self, picture, path: Path, values: np.ndarray, head: tuple[int, str], top=None):
+        """Numbers from 0 to `top`, one a patch (rows, columns), laid over the image, under (left, title);
+        returns (height, width) in pixels."""
+        left, title = head
         size = tiles.fitted(path.image.shape[-2:], (PANEL, PANEL))
-        coloured = tiles.resize(tiles.colour(attention, 0), *size)
-        shown = (0.75 * coloured + 0.25 * under[: size[0], : size[1]]).astype(np.uint8)
-        picture.paste(Image.fromarray(shown), (0, HEADER))
-        tiles.write(picture, (0, 4), "where the class token looks")
-        tiles.scale(picture, (0, HEADER + PANEL + 4), PANEL, "0", f"{attention.max():.1%}")
+        under = tiles.resize(plots.pixels(path.image[0]), *size).mean(-1, keepdims=True)
+        coloured = tiles.resize(tiles.colour(values, 0, top), *size)
+        shown = (0.75 * coloured + 0.25 * under).astype(np.uint8)
+        picture.paste(Image.fromarray(shown), (left, HEADER))
+        tiles.write(picture, (left, 4), title)
+        ends = ("0", f"{values.max():.1%}") if top is None else ("≤ 0", f"{top:.0f}")
+        tiles.scale(picture, (left, HEADER + PANEL + 4), PANEL, *ends)
+        return size
 
 
-def _bound(tokens: Tensor) -> float:
+def _bars(picture: Image.Image, values: np.ndarray) -> None:
+    """The numbers of one vector at the right, a bar each, from its least to its largest."""
+    low, high = min(values.min(), 0), max(values.max(), 1e-9)
+    level = HEADER + (high - np.array([*values, 0])) / (high - low) * PANEL
+    pen, step = ImageDraw.Draw(picture), min((SIZE[0] - RIGHT - MARGIN) / len(values), 12)
+    for i, y in enumerate(level[:-1]):
+        x = RIGHT + MARGIN + i * step
+        pen.rectangle((x, min(y, level[-1]), x + 0.6 * step, max(y, level[-1])), fill="#595959")
+    for value, y, anchor in ((high, HEADER, "ra"), (0, level[-1], "rm"), (low, HEADER + PANEL, "rd")):
+        tiles.write(picture, (RIGHT + MARGIN - 6, y), f"{value:.1f}", size=12, anchor=anchor)
+
+
+def bound_of(tokens: Tensor) -> float:
     """The size that 98 of 100 numbers stay below: colours run to here."""
     return float(tokens.abs().flatten().quantile(0.98))
-
-
-def overview(model: ViT, image: Tensor, classes: list[str]) -> Figure:
-    """One image's way through `model` in one picture: patches, tokens, attention rollout, class.
-
-    Takes what `DataPathExplorer` takes, with one image (C, H, W), uint8.
-
-    >>> from vitlab import ViTConfig
-    >>> blank = torch.zeros(1, 28, 28, dtype=torch.uint8)
-    >>> len(overview(ViT(ViTConfig()), blank, list("abcdefghij")).axes) >= 5
-    True
-    """
-    path, config = walk(model, image), model.config
-    picture = figure((1180, 280))
-    grid, sequence, tokens, rollout, answer = picture.subplots(1, 5, width_ratios=(1.2, 1.3, 1.3, 1.3, 0.7))
-    plots.patch_grid(path.image[0], config.patch_size, numbers=False, title="an image, cut", ax=grid)
-    side = (config.in_chans, config.patch_size, config.patch_size)
-    plots.images(path.patches[0].unflatten(-1, side), columns=8, title="into patches", ax=sequence)
-    bound = _bound(path.tokens)
-    label = "number in the vector"
-    plots.matrix(path.tokens[0], "token", label, "value", "becomes tokens,", -bound, bound, ax=tokens)
-    tokens.set_aspect("auto")
-    seen = class_map(attention_rollout(path.weights), config.grid_size)[0]
-    plots.overlay(path.image[0], seen, "rollout", "looks around,", ax=rollout)
-    probabilities = path.logits[0].softmax(dim=0).numpy()
-    best = probabilities.argsort()[::-1][:3]
-    answer.barh([classes[i] for i in best], probabilities[best], color="0.35")
-    answer.invert_yaxis()
-    answer.set(xlim=(0, 1), xlabel="probability", title="and is named")
-    row, column = np.unravel_index(int(seen.argmax()), config.grid_size)
-    plots.describe(
-        picture,
-        f"One image's way through the model: cut into {config.num_patches} patches, made "
-        f"{path.tokens.shape[1]} tokens, rollout largest in row {row + 1}, column {column + 1}, and named "
-        f"{classes[best[0]]} with {probabilities[best[0]]:.1%}.",
-    )
-    return picture
