@@ -94,7 +94,7 @@ def test_every_lesson_leads_to_the_next():
 
 def claims() -> dict[int, str]:
     """The numbered sentences of the section on the claims in notebook 00."""
-    text = "\n".join(cell.source for cell in section(tools.notebook_paths()[0], "3.-The-claims"))
+    text = "\n".join(cell.source for cell in section(tools.notebook_paths()[0], "2.-The-claims"))
     return {int(number): words for number, words in re.findall(r"^(\d)\. (.+)$", text, flags=re.M)}
 
 

@@ -112,10 +112,10 @@ def test_a_block_shows_attention_likeness_and_what_the_head_would_say(model, ima
     tokens = path.blocks[block, 0, 1:].double().numpy()
     lengths = np.sqrt((tokens**2).sum(1))
     cosines = tokens @ tokens[followed] / lengths / lengths[followed]
-    lower_edge = [4 + 34 * i + 28 for i in range(7)]  # of each row of patches, within the panel
     for i in set(range(49)) - {followed}:
-        y, x = lower_edge[i // 7], 34 * (i % 7) + 10
-        grey = images["one"][0, int(y * 28 / 240), int(x * 28 / 240)].item()
+        row, column = 4 * (i // 7) + 3, 4 * (i % 7) + 1  # a pixel of the patch
+        y, x = int((row + 0.5) * 240 / 28), int((column + 0.5) * 240 / 28)
+        grey = images["one"][0, row, column].item()
         colour = np.array(matplotlib.colormaps["viridis"](max(0, cosines[i]))[:3]) * 255
         assert abs(picture[26 + y, 270 + x] - (0.75 * colour + 0.25 * grey)).max() <= 5  # one of 256 colours
     row = path.weights[block, 0].mean(0)[0].numpy()
