@@ -221,6 +221,18 @@ def test_public_names_have_an_example(name):
         assert ">>> " in (public.__doc__ or ""), f"vitlab.{name} has no example in its docstring"
 
 
+# --- files with one subject --------------------------------------------------------------------------------
+
+
+def test_no_file_of_the_package_has_more_than_350_lines():
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in (ROOT / "vitlab").rglob("*.py")
+    }
+    assert "vitlab/plots/drawing.py" in lines
+    assert {name: count for name, count in lines.items() if count > 350} == {}
+
+
 # --- clean files -------------------------------------------------------------------------------------------
 
 

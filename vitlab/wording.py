@@ -33,6 +33,21 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" + ("" if count == 1 else "es" if thing.endswith(("ch", "s")) else "s")
 
 
+def token_name(token: int, prefix: int, columns: int, place: bool = False) -> str:
+    """A token in words, a patch with its number from 1 and on request its place on a grid of so many columns.
+
+    `prefix` is 1 where the class token is token 0, else 0.
+
+    >>> token_name(0, 1, 7), token_name(9, 1, 7, place=True), token_name(9, 0, 7)
+    ('the class token', 'patch 9 (row 2, column 2)', 'patch 10')
+    """
+    patch = token - prefix
+    if patch < 0:
+        return "the class token"
+    row, column = divmod(patch, columns)
+    return f"patch {patch + 1}" + (f" (row {row + 1}, column {column + 1})" if place else "")
+
+
 def between(values, say: Callable[[float], str] = number) -> str:
     """The range of many numbers, those that are none left out; `say` puts one into words.
 

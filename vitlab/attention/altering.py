@@ -5,23 +5,21 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from vitlab.attention.seeing import (
     KEEPING,
-    SOFTMAXES,
+    InPlace,
     multiplies,
     repeated,
     softmax_or_nothing,
     tensors,
-    unwatched_multi_head,
 )
 
 Mask = Callable[[int, torch.device], Tensor]  # of so many tokens: bool (heads, queries, keys), true: is seen
 
 
-class Altering(TorchFunctionMode):
+class Altering(InPlace):
     """Hides keys from queries in one block's attention: their scores are minus infinity before the softmax.
 
     A row of which nothing is left becomes zeros, as of a removed head. What records attention outside this
@@ -41,15 +39,8 @@ class Altering(TorchFunctionMode):
         self.mask, self.heads, self.seen = mask, heads, 0
         self.hidden = WeakIdKeyDictionary()  # what comes from weights that were made here -> their heads
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            return self.fused(*args, **kwargs)
-        if func is F.multi_head_attention_forward:
-            with self:
-                return unwatched_multi_head(*args, **kwargs)
-        if func in SOFTMAXES:
-            return self.softmax(func, args, kwargs)
+    def other(self, func, args: tuple, kwargs: dict):
+        """Any other function: what becomes of weights on their way to the values."""
         used = [self.hidden[each] for each in tensors(args, kwargs) if each in self.hidden]
         out = func(*args, **kwargs)
         if used and multiplies(func, args, self.hidden):
@@ -78,7 +69,7 @@ class Altering(TorchFunctionMode):
             mask = mask[None]
         return F.scaled_dot_product_attention(query, key, value, mask, dropout_p, **kwargs)
 
-    def softmax(self, func, args: tuple, kwargs: dict) -> Tensor:
+    def softmax(self, func, *args, **kwargs) -> Tensor:
         """A softmax over scores of all heads, (B, heads, T, T) or (B·heads, T, T), some of them hidden."""
         scores = args[0] if args else kwargs["input"]
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)

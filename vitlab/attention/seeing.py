@@ -27,7 +27,22 @@ class Seen:
     changed: list[str] = field(default_factory=list)
 
 
-class Seeing(TorchFunctionMode):
+class InPlace(TorchFunctionMode):
+    """Methods in the place of the functions that attention goes through: `fused`, `softmax`, and `other`."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return self.fused(*args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            with self:
+                return unwatched_multi_head(*args, **kwargs)
+        if func in SOFTMAXES:
+            return self.softmax(func, *args, **kwargs)
+        return self.other(func, args, kwargs)
+
+
+class Seeing(InPlace):
     """Calls `see` with each `Seen` attention that runs inside the block; the outputs stay what they are.
 
     Fused attention is computed in the open, from the same queries, keys, mask and scale. A softmax counts
@@ -57,16 +72,12 @@ class Seeing(TorchFunctionMode):
         self.after_softmax = WeakIdKeyDictionary()  # a tensor that comes from weights -> Seen
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
         if not self.watching:
-            return func(*args, **kwargs)
-        if func is F.scaled_dot_product_attention:
-            return self.fused(*args, **kwargs)
-        if func is F.multi_head_attention_forward:
-            with self:
-                return unwatched_multi_head(*args, **kwargs)
-        if func in SOFTMAXES:
-            return self.softmax(func, *args, **kwargs)
+            return func(*args, **(kwargs or {}))
+        return super().__torch_function__(func, types, args, kwargs)
+
+    def other(self, func, args: tuple, kwargs: dict):
+        """Any other function: what becomes of weights on their way to the values."""
         used = [self.after_softmax[each] for each in tensors(args, kwargs) if each in self.after_softmax]
         if not used:
             return func(*args, **kwargs)

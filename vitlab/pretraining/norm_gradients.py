@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from vitlab import data
 from vitlab.norms import LayerNorm
+from vitlab.pretraining.outcome import outcome
 from vitlab.runtime import Run
 from vitlab.studies import Row, Study
-from vitlab.training import Recipe, evaluate, train_to_the_end
+from vitlab.training import Recipe, train_to_the_end
 from vitlab.vit import ViT, ViTConfig
 
 # Patch size and recipe of lesson 04, and of a tenth of the training that made `fashion_mnist_vit`.
@@ -58,13 +59,7 @@ def measure_norm_gradients(settings: Row, run: Run) -> Row:
     if settings["norm_sums"] == "bf16":
         take_pytorch_norms(model)
     history = train_to_the_end(model, data.fashion_mnist("train"), recipe, run)
-    loss, accuracy = evaluate(model, data.fashion_mnist("test").subset(range(settings["test_images"])), run)
-    return dict(
-        test_accuracy=round(accuracy, 4),
-        test_loss=round(loss, 4),
-        train_accuracy=round(history.rows[-1]["accuracy"], 4),
-        train_loss=round(history.rows[-1]["loss"], 4),
-    )
+    return outcome(model, history, settings["test_images"], run)
 
 
 def norm_gradient(model: ViT, images: Tensor, labels: Tensor) -> dict[str, Tensor]:

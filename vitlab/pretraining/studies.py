@@ -20,6 +20,7 @@ from vitlab.data import Dataset
 from vitlab.fine_tuning import adapt, few_per_class
 from vitlab.pretraining.masked import MaskedPatchViT, masked_patch_prediction
 from vitlab.pretraining.norm_gradients import norm_gradients
+from vitlab.pretraining.outcome import outcome
 from vitlab.resnet import ResNet, ResNetConfig
 from vitlab.runtime import Run, start
 from vitlab.studies import Row, Study, grid
@@ -222,14 +223,8 @@ def trained(model: nn.Module, images: Dataset, settings: Row, run: Run, augment:
     begin = clock()  # on a CPU one that stands still while other programs run
     history = train_to_the_end(model, images, recipe, run)
     seconds = (clock() - begin) / (torch.get_num_threads() if run.device.type == "cpu" else 1)
-    loss, accuracy = evaluate(model, data.fashion_mnist("test").subset(range(settings["test_images"])), run)
-    return dict(
-        test_accuracy=round(accuracy, 4),
-        test_loss=round(loss, 4),
-        train_accuracy=round(history.rows[-1]["accuracy"], 4),
-        train_loss=round(history.rows[-1]["loss"], 4),
-        images_per_second=round(recipe.steps * recipe.batch_size / seconds),
-    )
+    speed = round(recipe.steps * recipe.batch_size / seconds)
+    return outcome(model, history, settings["test_images"], run) | dict(images_per_second=speed)
 
 
 def costs(model: nn.Module) -> Row:

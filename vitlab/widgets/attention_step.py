@@ -17,6 +17,7 @@ from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
+from vitlab.wording import token_name
 
 SIZE = (880, 560)
 PANEL, GAP, HEADER = 196, 20, 24  # sides of the two images, what is between and above them, in pixels
@@ -217,11 +218,7 @@ class AttentionStepExplorer(Explorer):
         return min(18.0, SIZE[0] / tokens)
 
     def _name(self, token: int, place: bool = False) -> str:
-        patch = token - self.prefix
-        if patch < 0:
-            return "the class token"
-        row, column = divmod(patch, self.grid[1])
-        return f"patch {patch + 1}" + (f" (row {row + 1}, column {column + 1})" if place else "")
+        return token_name(token, self.prefix, self.grid[1], place)
 
     def _words(self, step: Step, state: dict, asking: int, asked: int) -> str:
         total, width, score = float(step.products.sum()), len(step.products), float(step.scores[asked])

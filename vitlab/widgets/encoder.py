@@ -15,6 +15,7 @@ from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
+from vitlab.wording import token_name
 
 PANEL, GAP, HEADER = 264, 24, 24  # sides of the three panels, what is between and above them, in pixels
 SCALE = 44  # height of the line under a map: the class token's tile and the colours' range
@@ -121,11 +122,7 @@ class HeadExplorer(Explorer):
         )
 
     def _name(self, token: int, place: bool = False) -> str:
-        patch = token - self.prefix
-        if patch < 0:
-            return "the class token"
-        row, column = divmod(patch, self.grid[1])
-        return f"patch {patch + 1}" + (f" (row {row + 1}, column {column + 1})" if place else "")
+        return token_name(token, self.prefix, self.grid[1], place)
 
     def _size(self) -> tuple[int, int]:
         """Height and width in pixels of a panel's image, a whole number of pixels to a patch."""

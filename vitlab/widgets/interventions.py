@@ -22,6 +22,7 @@ from vitlab.widgets import tiles
 from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
 from vitlab.widgets.measured import Away, Measured
+from vitlab.wording import token_name
 
 PANEL, GAP, HEADER, SCALE = 280, 20, 26, 34
 BARS = 340  # width of the classes' bars
@@ -234,15 +235,13 @@ class InterventionExplorer(Explorer):
     def _words(self, image, name, away, shares, whole, seen) -> str:
         best, before = int(shares.argmax()), int(whole.argmax())
         (right, loss), (right_whole, loss_whole) = self._answers(away), self._answers(Away())
-        top = int(seen.argmax()) + 1
-        row, column = divmod(top - 1, self.grid[1])
+        top = token_name(int(seen.argmax()), 0, self.grid[1], place=True)
         asked = f"{len(self.measured.labels)} images"
         return (
             f"{image}{in_words(away)}: it says {self.classes[best]}, with {shares[best]:.1%}; the whole "
             f"model says {self.classes[before]}, with {whole[before]:.1%} (now {shares[before]:.1%}).\n"
             f"Of {asked} {right:.1%} are right, loss {loss:.3f}; by the whole model {right_whole:.1%}, "
-            f"loss {loss_whole:.3f}. {name.replace('_', ' ').capitalize()} is largest on patch {top} "
-            f"(row {row + 1}, column {column + 1})."
+            f"loss {loss_whole:.3f}. {name.replace('_', ' ').capitalize()} is largest on {top}."
         )
 
 
