@@ -2,20 +2,19 @@
 
 import importlib
 import importlib.util
-import inspect
 import math
 from pathlib import Path
 
 from vitlab.checks.asking import sheet
 from vitlab.checks.asking.prediction import Prediction, Question
-from vitlab.checks.engine.lessons import name, pick, unconverted
+from vitlab.checks.engine.lessons import name, pick
 
 FOLDER = Path(__file__).parents[1] / "questions"
 
 
 def predictions(number: str) -> list[Prediction]:
     """The predictions of one lesson; raises ValueError for a lesson that there is not."""
-    return unconverted(number).PREDICTIONS if unconverted(number) else read(number).predictions()
+    return read(number).predictions()
 
 
 def find(id: str) -> Prediction:
@@ -35,15 +34,11 @@ def questions(number: str, **values) -> list[Question]:
             f"quiz {number} also needs {', '.join(missing)}: {takes}, all from the same run, or none"
         )
     values = {name: _like(value, wanted[name], name) for name, value in values.items()}
-    if module := unconverted(number):
-        return module.quiz(**values)
     return read(number).questions(values)
 
 
 def stored(number: str) -> dict[str, int | float | str]:
     """The numbers that a lesson's quiz takes, as they are in the run that is stored with the course."""
-    if module := unconverted(number):
-        return {name: item.default for name, item in inspect.signature(module.quiz).parameters.items()}
     return read(number).run
 
 

@@ -1,7 +1,6 @@
 """Which lessons there are, and their exercises: a package for each lesson, a module for each exercise."""
 
 import importlib
-import importlib.util
 import pkgutil
 
 from vitlab.checks.engine.kinds import Exercise, OpenTask
@@ -22,8 +21,6 @@ def exercises(number: str) -> list[Exercise | OpenTask]:
 
     A module whose name begins with an underscore is what several of them share.
     """
-    if unconverted(number):
-        return unconverted(number).EXERCISES
     package = importlib.import_module(f"vitlab.checks.exercises.{name(number)}")
     names = [module.name for module in pkgutil.iter_modules(package.__path__)]
     modules = [importlib.import_module(f"{package.__name__}.{it}") for it in names if not it.startswith("_")]
@@ -50,9 +47,3 @@ def name(number: str) -> str:
     if number not in LESSONS:
         raise ValueError(f"there is no lesson {number!r}; there are {', '.join(LESSONS)}")
     return LESSONS[number]
-
-
-def unconverted(number: str):
-    """The one module of a lesson that is not yet laid out in `exercises` and `questions`, or None."""
-    module = f"vitlab.checks.{name(number)}"
-    return importlib.import_module(module) if importlib.util.find_spec(module) else None
