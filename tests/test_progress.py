@@ -197,7 +197,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 def right(images, patch_size):
-    return torch.nn.functional.unfold(images, patch_size, stride=patch_size).mT
+    return torch.nn.functional.unfold(images.float(), patch_size, stride=patch_size).mT
 
 
 def also_right(images, patch_size):
