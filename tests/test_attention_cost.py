@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import vitlab
 from vitlab import ViT, ViTConfig, attach, record_attention
 from vitlab.attention import maps, recording_bytes, tracing
 from vitlab.attention.reading import view_of
+from vitlab.attention.watching import Watch
 
 timm = pytest.importorskip("timm")
 
@@ -232,3 +234,29 @@ def test_an_own_models_view_takes_as_much_as_the_model():
     model = own()
     for given in (dict(), dict(also=["keys"]), dict(rows="class", layers=[-1])):
         assert recording_bytes(vitlab.attach(model), 3, **given) == recording_bytes(model, 3, **given)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_without_gradients_no_layer_s_weights_outlive_it(fused, monkeypatch):
+    """All that is left of a pass are the rows that were asked for, even while the recording is open."""
+    view, images, made = of_timm(), torch.randn(IMAGES, 3, 20, 20), []
+    for block in view.model.blocks:
+        block.attn.fused_attn = fused
+    see = Watch.see
+
+    def watched(self, seen):
+        assert not any(weights() is not None for weights in made)  # those of the layers before
+        made.append(weakref.ref(seen.weights))
+        see(self, seen)
+
+    monkeypatch.setattr(Watch, "see", watched)
+    with torch.no_grad(), record_attention(view, rows="class") as record:
+        view(images)
+        assert len(made) == DEPTH
+        assert not any(weights() is not None for weights in made)
+    assert record.weights.shape[-2] == 1
+    assert not record.weights.requires_grad
+    monkeypatch.undo()
+    with record_attention(view, rows="class") as record:  # asked for, they are there to go back through
+        view(images)
+        assert all(passes[0].requires_grad for passes in record.layers)
