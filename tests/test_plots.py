@@ -1,5 +1,6 @@
 """Every plot shows the numbers it was given: what its artists hold is compared with the input."""
 
+import io
 from types import SimpleNamespace
 
 import matplotlib
@@ -261,6 +262,17 @@ def test_a_colour_bar_is_as_tall_as_what_it_measures(name, size):
     assert bar.height == pytest.approx(drawn.height, abs=1)
     assert bar.x0 > drawn.x1
     assert ax.child_axes[0].get_tightbbox().x1 <= figure.bbox.x1 + 1
+
+
+def test_a_colour_bar_keeps_its_label_where_a_figure_is_cropped():
+    ax = plots.matrix(np.ones((12, 6)), "layer", "head", "per cent")
+    with io.BytesIO() as file:
+        ax.figure.savefig(file, bbox_inches="tight")
+        file.seek(0)
+        picture = plt.imread(file)
+    rim = np.concatenate([picture[:, -3:, :3], picture[:, :3, :3]])
+    assert (rim == 1).all()
+    assert (picture[:, -20:, :3] < 1).any()
 
 
 def test_filters_keep_zero_grey_and_their_own_scale():

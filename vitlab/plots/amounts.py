@@ -101,6 +101,7 @@ def maps(
     amounts = f"{value_label} {between(values)}"
     if own_scale:
         bar.set_ticks(shown[0].get_clim(), labels=("least", "most"))
+        bar.ax.yaxis.labelpad = -18  # points: the label has room between the two
         amounts += ", each on its own scale"
     return described_as_many(ax, "map", len(values), titles, f", {amounts}")
 

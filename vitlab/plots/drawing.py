@@ -81,8 +81,9 @@ def colour_bar(ax: Axes, shown, label: str) -> Colorbar:
     bar = ax.inset_axes((1, 0, 0, 1))
 
     def beside(bar: Axes, renderer) -> Bbox:
-        drawn, width = ax.get_position(), ax.figure.get_figwidth()
-        return Bbox.from_bounds(drawn.x1 + 0.1 / width, drawn.y0, 0.12 / width, drawn.height)
+        drawn = ax.get_position()
+        inch = drawn.width * ax.figure.dpi / ax.bbox.width  # the figure's own width changes as it is cropped
+        return Bbox.from_bounds(drawn.x1 + 0.1 * inch, drawn.y0, 0.12 * inch, drawn.height)
 
     bar.set_axes_locator(beside)
     return ax.figure.colorbar(shown, cax=bar, label=label)
