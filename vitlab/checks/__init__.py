@@ -28,6 +28,8 @@ says how it is written). Each exercise is a small module, `exercises/patching/di
 - `tolerance` is relative to the largest wanted value; 0 asks for equality, but for what 32 bits cannot tell
   apart (rearranging computes nothing). `engine.comparing` says which dtypes are as good as the wanted one.
 - `call(answer, argument, ...)` says how to use an answer that is not just called (a class, a training step).
+- `without` names functions of PyTorch that an answer is to do without: one that is right but calls them is
+  told so. Oracle and mistakes are not watched.
 - Without `cases` the answer is a value; so are `oracle` and the mistakes then, and the stub is None.
 
 Outputs may be tensors, numbers, text, and tuples or dicts of them. A stub raises NotImplementedError.

@@ -57,6 +57,8 @@ def _wanted(exercise, case):
 
 def _judge(outcome, wanted, tolerance) -> Comparison:
     comparison = _values(outcome, wanted, tolerance)
+    if comparison.grade != "wrong" and outcome.used:
+        return Comparison("wrong", f"the result is right, but made with PyTorch's {outcome.used}; do without")
     if comparison.grade != "wrong" and outcome.changed:
         return Comparison(
             "wrong", f"the result is right, but your code changed its input {outcome.changed}; copy it first"

@@ -21,6 +21,7 @@ class Exercise:
     cases: Cases | None = None
     tolerance: float = 1e-5
     call: Callable | None = None
+    without: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

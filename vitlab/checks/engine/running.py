@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from vitlab.checks.engine.comparing import compare
 from vitlab.checks.engine.kinds import Case, Exercise
@@ -22,6 +23,7 @@ class Outcome(NamedTuple):
     error: str = ""
     stub: bool = False
     changed: str = ""
+    used: str = ""
     printed: bool = False
     ended: bool = False
 
@@ -40,12 +42,13 @@ def run(exercise: Exercise, answer, case: Case, ours: bool = False) -> Outcome:
     outcome = attempt(use if ours else partial(limited, use))
     if outcome.error:
         return outcome
+    value, used = outcome.value
     changed = [
         name
         for name, now, before in zip(parameter_names(exercise), arguments, case, strict=True)
         if not _same(now, before)
     ]
-    return outcome._replace(changed=", ".join(changed))
+    return outcome._replace(value=value, used=used, changed=", ".join(changed))
 
 
 def attempt(use) -> Outcome:
@@ -72,9 +75,26 @@ def attempt(use) -> Outcome:
 
 
 def _use(exercise, answer, arguments):
+    """What the answer gives, and which of PyTorch's functions it has called that it is to do without."""
     if exercise.cases is None:
-        return _detached(answer)
-    return _detached(exercise.call(answer, *arguments) if exercise.call else answer(*arguments))
+        return _detached(answer), ""
+    with _Watched(exercise.without) if exercise.without else contextlib.nullcontext() as watched:
+        value = exercise.call(answer, *arguments) if exercise.call else answer(*arguments)
+    return _detached(value), ", ".join(watched.used) if watched else ""
+
+
+class _Watched(TorchFunctionMode):
+    """Notes which of the functions `names` are called, whether of torch, of a tensor or in a layer."""
+
+    def __init__(self, names):
+        super().__init__()
+        self.names, self.used = names, []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = function.__name__.removeprefix("special_")
+        if name in self.names and name not in self.used:
+            self.used.append(name)
+        return function(*args, **(kwargs or {}))
 
 
 def parameter_names(exercise) -> list[str]:

@@ -102,6 +102,70 @@ def _attention_not_kept(x, norm1, attention, norm2, mlp):
     return x + mlp(norm2(x))
 
 
+def _first_norm_missing(x, norm1, attention, norm2, mlp):
+    x = x + attention(x)
+    return x + mlp(norm2(x))
+
+
+def _layers_swapped(x, norm1, attention, norm2, mlp):
+    return _block(x, norm1, mlp, norm2, attention)
+
+
+def _second_norm_twice(x, norm1, attention, norm2, mlp):
+    return _block(x, norm2, attention, norm2, mlp)
+
+
+def _norm_at_the_end(x, norm1, attention, norm2, mlp):
+    return norm2(_block(x, norm1, attention, norm2, mlp))
+
+
+def _norm_around_the_sum(x, norm1, attention, norm2, mlp):
+    x = norm1(x + attention(norm1(x)))
+    return norm2(x + mlp(norm2(x)))
+
+
+def _norm_around_the_sum_alone(x, norm1, attention, norm2, mlp):
+    x = norm1(x + attention(x))
+    return x + mlp(norm2(x))
+
+
+def _norm_on_both_sides(x, norm1, attention, norm2, mlp):
+    x = x + norm1(attention(norm1(x)))
+    return x + norm2(mlp(norm2(x)))
+
+
+def _mlp_twice_as_large(x, norm1, attention, norm2, mlp):
+    return _block(x, norm1, attention, norm2, lambda y: 2 * mlp(y))
+
+
+def _without_mlp(x, norm1, attention, norm2, mlp):
+    return x + attention(norm1(x))
+
+
+def _attention_twice(x, norm1, attention, norm2, mlp):
+    return _block(x, norm1, attention, norm2, attention)
+
+
+def _mlp_twice(x, norm1, attention, norm2, mlp):
+    return _block(x, norm1, mlp, norm2, mlp)
+
+
+def _subtracted(x, norm1, attention, norm2, mlp):
+    return _block(x, norm1, lambda y: -attention(y), norm2, mlp)
+
+
+def _x_added_twice(x, norm1, attention, norm2, mlp):
+    return _block(x, norm1, lambda y: x + attention(y), norm2, mlp)
+
+
+def _x_added_at_the_end(x, norm1, attention, norm2, mlp):
+    return x + _block(x, norm1, attention, norm2, mlp)
+
+
+def _one_after_the_other(x, norm1, attention, norm2, mlp):
+    return x + mlp(norm2(attention(norm1(x))))
+
+
 EXERCISE = Exercise(
     "3.3",
     "the pre-norm block",
@@ -126,6 +190,37 @@ EXERCISE = Exercise(
             "the residual connection carries the normalised tokens; it carries x itself, untouched.",
         ),
         (_no_norm, "the norms are missing."),
+        (
+            _layers_swapped,
+            "attention and mlp are swapped: attention comes first and reads norm1(x); mlp reads norm2's.",
+        ),
+        (_first_norm_missing, "attention reads x itself; it reads norm1(x)."),
+        (_second_norm_twice, "norm2 is used for both; attention has a norm of its own, norm1."),
+        (_norm_at_the_end, "a norm is put on the last sum; the block returns the sum as it is."),
+        (
+            _norm_around_the_sum,
+            "norms are put around the sums as well; they are for what goes into attention and mlp alone.",
+        ),
+        (
+            _norm_around_the_sum_alone,
+            "norm1 is put around the sum, after attention; it is for what goes into attention.",
+        ),
+        (
+            _norm_on_both_sides,
+            "what attention and mlp return is normalised as well; norms are for what goes in.",
+        ),
+        (_mlp_twice_as_large, "the mlp's output is added twice; add it once."),
+        (_without_mlp, "the mlp is missing: this is equation 2 alone; equation 3 follows."),
+        (_attention_twice, "attention is used twice; the second layer is the mlp."),
+        (_mlp_twice, "the mlp is used twice; the first layer is attention."),
+        (_subtracted, "attention's output is subtracted; it is added."),
+        (_x_added_twice, "x is added twice in the first line; add it once."),
+        (_x_added_at_the_end, "x is added once more at the end; it is in the sum already."),
+        (
+            _one_after_the_other,
+            "mlp reads what attention returns, without x: the first residual connection is missing there, "
+            "and attention's share is lost from the sum.",
+        ),
         (
             _side_by_side,
             "the mlp reads the block's input; it reads what attention has added to (equation 3).",

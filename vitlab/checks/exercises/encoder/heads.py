@@ -140,6 +140,57 @@ def _keys_mixed(qkv, num_heads):
     return _join(_attend(q, v, k, width))
 
 
+def _read_as(heads, width, part, order):
+    """The wrong reading of the columns, with a right ending; axes are (B, T) and those three."""
+
+    def many(qkv, num_heads):
+        sizes = [(heads, num_heads), (width, qkv.shape[2] // 3 // num_heads), (part, 3)]
+        axes = [size for _, size in sorted(sizes)]
+        q, k, v = qkv.reshape(*qkv.shape[:2], *axes).permute(order)
+        return _join(_attend(q, k, v, q.shape[-1]))
+
+    return many
+
+
+def _parts_taken(first, second, third):
+    """Queries, keys and values from the parts with these numbers."""
+
+    def many(qkv, num_heads):
+        *parts, width = _split(qkv, num_heads)
+        return _join(_attend(parts[first], parts[second], parts[third], width))
+
+    return many
+
+
+def _scaled(scale):
+    """Scores times `scale(B, T, heads, d)`."""
+
+    def many(qkv, num_heads):
+        q, k, v, width = _split(qkv, num_heads)
+        return _join(_attend(q * scale(*qkv.shape[:2], num_heads, width), k, v, 1))
+
+    return many
+
+
+def _weighted(change):
+    """The values mixed by what `change` makes of the scores."""
+
+    def many(qkv, num_heads):
+        q, k, v, width = _split(qkv, num_heads)
+        return _join(change(q @ k.mT / width**0.5) @ v)
+
+    return many
+
+
+def _causal(scores):
+    return scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -math.inf).softmax(dim=-1)
+
+
+def _ended(end):
+    """The heads' outputs, (B, heads, T, d), with another ending."""
+    return lambda qkv, num_heads: end(_attend(*_split(qkv, num_heads)))
+
+
 EXERCISE = Exercise(
     "3.2",
     "all heads at once",
@@ -154,6 +205,74 @@ EXERCISE = Exercise(
             _width_before_heads,
             "the columns are read as (3, d, heads); one head's d columns are neighbours.",
         ),
+        (
+            _read_as(heads=2, width=1, part=0, order=(2, 0, 4, 1, 3)),
+            "the columns are read as (3, d, heads); one head's d columns are neighbours: (3, heads, d).",
+        ),
+        (
+            _read_as(heads=0, width=1, part=2, order=(4, 0, 2, 1, 3)),
+            "the columns are read as (heads, d, 3), the three innermost; they are outermost: (3, heads, d).",
+        ),
+        (
+            _parts_taken(1, 2, 0),
+            "the parts are taken in the order v, q, k; their order is q, k, v: values come last.",
+        ),
+        (
+            _parts_taken(2, 0, 1),
+            "the parts are taken in the order k, v, q; their order is q, k, v: values come last.",
+        ),
+        (
+            _parts_taken(2, 1, 0),
+            "the parts are taken in the order v, k, q; their order is q, k, v: values come last.",
+        ),
+        (
+            _scaled(lambda batch, tokens, heads, width: 1 / width),
+            "the scores are divided by d; it is the square root of d.",
+        ),
+        (
+            _scaled(lambda batch, tokens, heads, width: width**0.5),
+            "the scores are multiplied by the square root of d; divide by it.",
+        ),
+        (
+            _scaled(lambda batch, tokens, heads, width: heads**-0.5),
+            "the scale comes from num_heads, the number of heads; it comes from d, a head's width.",
+        ),
+        (
+            _scaled(lambda batch, tokens, heads, width: tokens**-0.5),
+            "the scale comes from T, the number of tokens; it comes from d, a head's width.",
+        ),
+        (
+            _scaled(lambda batch, tokens, heads, width: 24**-0.5),
+            "the scale is √24, the notebook's; here d = D / num_heads is another number.",
+        ),
+        (
+            _scaled(lambda batch, tokens, heads, width: (3 * heads * width) ** -0.5),
+            "the scale is the square root of 3D, all columns; a head's queries have the length d.",
+        ),
+        (
+            _weighted(_causal),
+            "the keys after the query are left out, a causal mask, as for text; every patch sees all others.",
+        ),
+        (
+            _weighted(lambda scores: scores.flatten(2).softmax(dim=-1).view_as(scores)),
+            "the softmax runs over the whole (T, T) table of a head; it runs along each row.",
+        ),
+        (
+            _weighted(lambda scores: scores.softmax(dim=1)),
+            "the softmax runs over the heads; each query's row sums to 1, along the last axis.",
+        ),
+        (
+            _weighted(lambda scores: scores.softmax(dim=-1).mT),
+            "the weights are transposed: row i of the weights, query i's, mixes the values.",
+        ),
+        (
+            _ended(lambda mixed: _join(mixed.flip(1))),
+            "the heads stand in reverse order; head 1's columns come first.",
+        ),
+        (_ended(lambda mixed: mixed.sum(dim=1)), "the heads are added up; they are put side by side."),
+        (_ended(lambda mixed: mixed[:, 0]), "this is the first head alone; there are num_heads."),
+        (_ended(lambda mixed: _join(mixed)[0]), "this is the first image alone; there are B."),
+        (_ended(lambda mixed: _join(mixed).mT), "tokens and columns are swapped; the result is (B, T, D)."),
         (_one_head, "this is one head as wide as D; num_heads of them attend on their own."),
         (
             _scaled_by_whole_width,
