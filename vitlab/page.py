@@ -5,9 +5,12 @@ Made for JupyterLab 4 and Notebook 7. Elsewhere nothing matches, and nothing hap
 
 import sys
 
-QUESTION, EXPLORER = "vitlab-question", "vitlab-explorer"  # classes of the boxes that the page looks for
+# Classes of the boxes that the page looks for; of those that are live, the picture changes by itself, too.
+QUESTION, EXPLORER, LIVE = "vitlab-question", "vitlab-explorer", "vitlab-live"
 
-WAITING = "Waiting for the running cell: the controls act when it has ended."
+SMALLEST = 0.7  # of its width that a figure keeps: of letters of 9 points, 12.5 pixels, nearly nine
+
+WAITING = "Waiting for the running cell: the controls act at the latest when it has ended."
 
 STYLE = """
 .vitlab-explorer img { cursor: default; -webkit-user-drag: none; user-select: none; }
@@ -19,9 +22,8 @@ STYLE = """
 }
 [data-jp-theme-light="false"] img.widget-image { max-width: calc(100% - 20px) !important; }
 
-/* In a narrow window a wide figure is scrolled sooner than its letters become too small to read. */
+/* In a narrow window a figure shrinks; one that would become too small to read is scrolled. */
 .jp-RenderedImage { overflow-x: auto; }
-.jp-RenderedImage img { max-width: max(100%, 960px) !important; }
 
 /* A table is scrolled sooner than its numbers wrap; so is a long formula. */
 .jp-RenderedMarkdown table { display: block; width: max-content; max-width: 100%; overflow-x: auto; }
@@ -33,7 +35,9 @@ STYLE = """
 
 # Core widgets give a group of options, a slider and a picture no name that a screen reader finds, and
 # JupyterLab takes the arrow keys from a list. A cell that runs holds up all controls, which Python cannot
-# say: the page sees the star beside the cell.
+# say: the page sees the star beside the cell. JupyterLab from 4.4 on, with ipykernel 7, lets controls act
+# beside a cell (kernel subshells), late where the cell keeps Python busy; so the page speaks of waiting only
+# until the answer is there. What a training draws by itself answers no button: a button that changes does.
 SCRIPT = r"""
 (() => {
   if (window.vitlabPage) return;
@@ -67,6 +71,10 @@ SCRIPT = r"""
     }
     for (const list of ours("select")) put(list, "data-lm-suppress-shortcuts", "true");
     for (const image of ours("img.widget-image")) put(image, "alt", "The text below says what is here.");
+    for (const figure of document.querySelectorAll(".jp-RenderedImage img")) {
+      if (figure.naturalWidth) figure.style.minWidth = `${SMALLEST * figure.naturalWidth}px`;
+      else figure.addEventListener("load", soon, {once: true});
+    }
     for (const cell of document.querySelectorAll(".jp-RenderedMarkdown :is(td, th)")) {
       if (text(cell).length > 32) cell.classList.add("vitlab-prose");
     }
@@ -87,24 +95,37 @@ SCRIPT = r"""
     const explorer = event.target.closest?.(".vitlab-explorer");
     const control = event.target.closest?.(".noUi-target, select, input, button, .vitlab-clicked img");
     const key = event.type !== "keydown" || /^(Arrow|Home|End|Page|Enter| )/.test(event.key);
-    if (!explorer || !control || !key || explorer.querySelector(":scope > .vitlab-waiting")) return;
-    if (!running(explorer)) return;
+    if (!explorer || !control || !key || explorer.vitlabWaits || !running(explorer)) return;
+    explorer.vitlabWaits = true;
     const words = document.createElement("div");
     words.className = "vitlab-waiting";
     words.setAttribute("role", "status");
-    explorer.insertBefore(words, explorer.querySelector(":scope > img"));
     words.textContent = "WAITING";
-    const watch = setInterval(() => {
-      if (explorer.isConnected && running(explorer)) return;
-      words.remove();
+    const buttons = [...explorer.querySelectorAll("button")];
+    const shown = [...explorer.querySelectorAll(":scope > :is(img, .widget-html)")];
+    const byItself = explorer.classList.contains("vitlab-live") && buttons.includes(control);
+    const say = setTimeout(() => explorer.insertBefore(words, explorer.querySelector(":scope > img")), 300);
+    const answered = new MutationObserver(over);
+    const watch = setInterval(() => { if (!explorer.isConnected || !running(explorer)) over(); }, 200);
+    for (const part of byItself ? buttons : [...buttons, ...shown]) {
+      answered.observe(part, {
+        attributes: true, attributeFilter: ["disabled", "src"],
+        childList: true, characterData: true, subtree: true,
+      });
+    }
+    function over() {
+      clearTimeout(say);
       clearInterval(watch);
-    }, 200);
+      answered.disconnect();
+      words.remove();
+      explorer.vitlabWaits = false;
+    }
   }
   for (const kind of ["change", "click", "keydown", "pointerdown"]) {
     document.addEventListener(kind, moved, true);
   }
 })();
-""".replace("WAITING", WAITING)
+""".replace("WAITING", WAITING).replace("SMALLEST", f"{SMALLEST}")
 
 
 def in_notebooks() -> None:

@@ -33,11 +33,12 @@ def find_browser() -> str | None:
 
 
 @contextlib.contextmanager
-def jupyterlab(folder: Path, quick: bool = True) -> Iterator[tuple[str, Path]]:
-    """JupyterLab on a free port; yields its address and the folder it serves: copies of the notebooks."""
+def jupyterlab(folder: Path, quick: bool = True, more: dict | None = None) -> Iterator[tuple[str, Path]]:
+    """JupyterLab on a free port, perhaps with more settings; yields its address and the folder it serves:
+    copies of the notebooks."""
     served, settings = folder / "course" / "notebooks", folder / "settings"
     shutil.copytree(tools.NOTEBOOKS, served, ignore=shutil.ignore_patterns(".*", "*.part"))
-    for name, values in SETTINGS.items():
+    for name, values in {**SETTINGS, **(more or {})}.items():
         path = settings / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values), encoding="utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitlab import plots
+from vitlab import page, plots
 from vitlab.data import Dataset, match_classes, normalise
 from vitlab.runtime import Run, here, seeded
 from vitlab.training import History, Recipe, train
@@ -28,10 +28,12 @@ class TrainingPanel(Explorer):
     """Start, pause, resume and stop a training, and watch it: curves, images/s, answers for sample images.
 
     `start` trains a new ViT (D = 96, four layers, lesson 04's recipe) by `vitlab.train` in a thread of its
-    own, so the notebook's cells and widgets go on working. `train` does the same without a thread, for a run
-    that nobody watches. A pause or a stop comes before the next step. Drawing takes place at most four times
-    a second, and for at most a tenth of the training's time. Only one panel trains: a new one, as when its
-    cell is run again, stops the one before.
+    own, so the notebook's cells and widgets go on working. Buttons act beside a running cell where the page
+    sends them past it (JupyterLab from 4.4 on, with ipykernel 7); elsewhere, as on Colab, when the cell has
+    ended, and the training goes on until then. `train` does the same without a thread, for a run that nobody
+    watches. A pause or a stop comes before the next step. Drawing takes place at most four times a second,
+    and for at most a tenth of the training's time. Only one panel trains: a new one, as when its cell is run
+    again, stops the one before.
 
     `status` is "ready", "training", "paused", "stopping", "stopped", "finished" or "failed"; `model` and
     `history` are those of the training that was started last. What went wrong in the thread is shown as the
@@ -82,6 +84,7 @@ class TrainingPanel(Explorer):
         control = ipywidgets.SelectionSlider(options=options, value=steps, description="steps")
         super().__init__(self.draw, {"steps": control}, size=(WIDTH, CURVES + ROW))
         self.widget.children[0].children = (control, *self._buttons.values())  # Start takes Reset's place
+        self.widget.add_class(page.LIVE)
         self._set_buttons()
         self._stop_the_newest()
 
