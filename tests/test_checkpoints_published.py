@@ -551,7 +551,6 @@ def longer(array: np.ndarray, axis: int) -> np.ndarray:
         ("dist_token", "a distilled DeiT"),
         ("blocks_token_only.0.norm1.weight", "a CaiT"),
         ("blocks.0.attn.relative_position_bias_table", "a Swin Transformer or a BEiT"),
-        ("reg_token", "register tokens"),
         ("norm_pre.weight", "a CLIP"),
         ("blocks.0.attn.q_norm.weight", "normalises queries and keys"),
         ("attn_pool.latent", "pools by attention"),

@@ -123,9 +123,9 @@ def test_a_vit_of_timm_within_transformers(transformers):  # noqa: F811
     images = pictures((32, 32))
     with torch.no_grad():
         close(model(images), theirs(images).logits, 2e-5)
-    config = transformers.TimmWrapperConfig(architecture="test_vit2", num_labels=5)
+    config = transformers.TimmWrapperConfig(architecture="test_vit_relpos", num_labels=5)
     transformers.TimmWrapperForImageClassification(config).save_pretrained("folder")
-    refused("folder", "timm (test_vit2)", "register tokens", f"Load it with timm, {ATTACH}")
+    refused("folder", "timm (test_vit_relpos)", f"Load it with timm, {ATTACH}")
 
 
 # --- files of Keras and Flax --------------------------------------------------------------------------------

@@ -242,7 +242,7 @@ OF_HUGGING_FACE = [
 ]
 SMALL = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=80)
 SMALL |= dict(image_size=32, patch_size=8, num_channels=3, mlp_ratio=2, mask_ratio=0.0)
-RIGHT = ("ViT", "ViTMSN", "ViTMAE", "Dinov2")
+RIGHT = ("ViT", "ViTMSN", "ViTMAE", "Dinov2", "Dinov2WithRegisters")
 
 
 def hugging_faces(transformers) -> list[tuple[str, type]]:  # noqa: F811
@@ -268,7 +268,7 @@ def test_transformers(transformers):  # noqa: F811
     transformers.utils.logging.set_verbosity_error()
     hows = {}
     for name, kind in hugging_faces(transformers):
-        if kind.__name__ == "Dinov2Backbone" or (model := small(kind)) is None:
+        if re.fullmatch("Dinov2(WithRegisters)?Backbone", kind.__name__) or (model := small(kind)) is None:
             continue
         logits, images = None, pictures((32, 32))
         if name in RIGHT and "Masked" not in kind.__name__:

@@ -54,7 +54,7 @@ def adapt(
         weights = {name: w for name, w in weights.items() if not name.startswith(("head.", "pre_logits."))}
     if config.pos_embed == "learned":
         weights["pos_embed"] = resize_pos_embed(
-            weights["pos_embed"], model.config.grid_size, config.grid_size, config.num_prefix_tokens, method
+            weights["pos_embed"], model.config.grid_size, config.grid_size, config.num_class_tokens, method
         )
     elif config.pos_embed == "sincos2d":
         weights.pop("pos_embed")  # the formula gives the new grid's table

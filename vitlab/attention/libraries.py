@@ -34,7 +34,7 @@ def of_vitlab(model: nn.Module) -> Description:
         image_size=config.image_size,
         patch_size=config.patch_size,
         num_prefix_tokens=config.num_prefix_tokens,
-        prefix=with_registers(config.num_prefix_tokens),
+        prefix=with_registers(config.num_registers + 1)[1 - config.num_class_tokens :],
         reads=config.pool,
         channels=config.in_chans,
         mean=(0.5,) * config.in_chans,  # its images are in [-1, 1]

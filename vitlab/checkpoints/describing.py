@@ -24,8 +24,11 @@ HUGGING_FACE = {  # its names of fields, and its defaults where an older config.
     "qkv_bias": ("qkv_bias", True),
 }
 DINOV2 = HUGGING_FACE | {"norm_eps": ("layer_norm_eps", 1e-6), "patch_size": ("patch_size", 14)}
-# Hugging Face's models that are this ViT, the last two without masking
-VITS = {"vit": HUGGING_FACE, "vit_msn": HUGGING_FACE, "vit_mae": HUGGING_FACE, "dinov2": DINOV2}
+REGISTERS = DINOV2 | {"num_registers": ("num_register_tokens", 4), "patch_size": ("patch_size", 16)}
+VITS = {  # Hugging Face's models that are this ViT, all but the first without masking
+    **dict.fromkeys(("vit", "vit_msn", "vit_mae"), HUGGING_FACE),
+    **dict(dinov2=DINOV2, dinov2_with_registers=REGISTERS),
+}
 KINDS_OF = {  # of fields; the others have whole numbers
     **dict(qkv_bias=bool, gelu=str, pool=str, plain=bool),
     **dict.fromkeys(("norm_eps", "dropout"), (int, float)),
@@ -100,7 +103,7 @@ def of_hugging_face(file: Path, config: dict) -> dict:
             f"names are the same, but the model is another. L{instead('Hugging Face')[1:]}"
         )
     said = {field: config.get(name, default) for field, (name, default) in VITS[kind].items()}
-    if kind == "dinov2":  # it says how many times as wide as the model the MLP is
+    if kind.startswith("dinov2"):  # it says how many times as wide as the model the MLP is
         ratio, width = config.get("mlp_ratio", 4), said["embed_dim"]
         numbers = isinstance(width, int) and isinstance(ratio, int | float)
         said["mlp_dim"] = int(width * ratio) if numbers and max(width, ratio) <= MOST and ratio > 0 else ratio
@@ -123,7 +126,7 @@ def of_hugging_face(file: Path, config: dict) -> dict:
 
 def of_timm(file: Path, config: dict, given: dict) -> dict:
     """The fields in a config.json of timm. It names the architecture, but not what that is."""
-    arguments, pretrained = config.get("model_args", {}), config.get("pretrained_cfg", config)
+    arguments, pretrained = config.get("model_args") or {}, config.get("pretrained_cfg", config)
     architecture = config["architecture"]
     if not (isinstance(arguments, dict) and isinstance(pretrained, dict) and isinstance(architecture, str)):
         raise ValueError(

@@ -75,10 +75,27 @@ class Foreign:
         wide = self.layout.library == "vit-pytorch" and self.size("i") == self.size("d")
         return wide and not any(self.has(part) for part in parts)
 
-    def place_class_token(self) -> None:
-        """Add the class token's entry to position embeddings that are for patches alone: zero."""
-        (name,) = self.table["pos_embed"].names
-        self.arrays[name] = torch.nn.functional.pad(self.arrays[name], (0, 0, 1, 0))
+    @property
+    def resize(self) -> str | None:
+        """The rule by which the library resizes these position embeddings; Hugging Face has two."""
+        smooth = self.layout.library == "Hugging Face" and "g" in self.sizes
+        return "timm" if smooth else self.layout.resize  # DINOv2 with registers: with antialiasing
+
+    def place_prefix(self, config: ViTConfig) -> None:
+        """Give position embeddings an entry for the class token and none for registers, as vitlab's have.
+
+        Where the class token has none, it is zero; a register's is added to the register.
+        """
+        (name,), entries = self.table["pos_embed"].names, self.size("n")
+        table = self.arrays[name]
+        if entries == config.num_patches:
+            self.arrays[name] = torch.nn.functional.pad(table, (0, 0, config.num_class_tokens, 0))
+        elif config.num_registers and entries == config.num_tokens:
+            (register,) = self.table["reg_token"].names
+            sizes = [config.num_class_tokens, config.num_registers, config.num_patches]
+            first, own, patches = table.split(sizes, dim=1)
+            self.arrays[register] = self.arrays[register] + own
+            self.arrays[name] = torch.cat([first, patches], dim=1)
 
     def unwritten(self, ours: str, like: Tensor, config: ViTConfig) -> Tensor | None:
         """An array that this file rightly lacks, with what the library does without it; else None."""

@@ -11,7 +11,6 @@ from vitlab.checkpoints.downloading import BROKEN, download, kept, look
 from vitlab.checkpoints.loading import load_checkpoint
 from vitlab.checkpoints.preparing import CONFIG, IMAGES, PROCESSOR
 from vitlab.checkpoints.reading import read_json
-from vitlab.checkpoints.remedies import instead
 from vitlab.vit import ViT
 
 WEIGHTS = "model.safetensors"
@@ -35,10 +34,10 @@ def pretrained(name: str, resize: str | None = None, progress: bool = True, **co
     | deit3_small_patch16_224.fb_in1k | S/16 | 224 | 88 MB | 1,000 | ImageNet's |
     | vit_small_patch14_dinov2.lvd142m | S/14 | 518 | 88 MB | none | ImageNet's |
     | facebook/dinov2-small | S/14 | 518 | 88 MB | none | ImageNet's |
+    | vit_small_patch14_reg4_dinov2.lvd142m | S/14 | 518 | 88 MB | none | ImageNet's |
+    | facebook/dinov2-with-registers-small | S/14 | 518 | 88 MB | none | ImageNet's |
 
-    Without classes the model gives features (B, D), those of the class token. DINOv2 with registers
-    (vit_small_patch14_reg4_dinov2.lvd142m, facebook/dinov2-with-registers-small) is refused, as this ViT has
-    none: timm or transformers load it, and `vitlab.attach` shows its attention.
+    Without classes the model gives features (B, D), those of the class token.
 
     Files are kept in VITLAB_DATA, or ~/.cache/vitlab without it; what timm or transformers downloaded before
     is used as well. A download shows its progress, resumes where it broke off, and counts only once its size
@@ -56,10 +55,9 @@ def pretrained(name: str, resize: str | None = None, progress: bool = True, **co
     folder = folder_of(repository)
     config = read_json(get(repository, CONFIG, folder))
     kind = str(config.get("architecture", config.get("model_type")))
-    if re.search(r"_reg\d|_with_registers", kind):
-        library = "timm" if "architecture" in config else "Hugging Face"
-        raise ValueError(f"{name} is a ViT with registers, which vitlab's has none of: {instead(library)}")
-    if kind not in ("vit", "dinov2") and not re.match("(vit|deit3?|flexivit|eva_large)_", kind):
+    if kind not in ("vit", "dinov2", "dinov2_with_registers") and not re.match(
+        "(vit|deit3?|flexivit|eva_large)_", kind
+    ):
         raise ValueError(f"{name} is a {kind}, not a ViT; timm's ViTs begin with vit_, deit_ or deit3_")
     if "architecture" not in config:  # how images are prepared, Hugging Face says in a file of its own
         get(repository, IMAGES, folder)

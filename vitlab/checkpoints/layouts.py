@@ -47,6 +47,7 @@ def timm(arrays: dict[str, Tensor]) -> dict[str, Row]:
     classes = "l r" if any(name.startswith("pre_logits.") for name in arrays) else "l d"
     return {
         "cls_token": Row(("cls_token",), same("1 t d")),
+        "reg_token": Row(("reg_token",), same("1 g d")),
         "pos_embed": Row(("pos_embed",), same("1 n d")),
         **stem,
         **pair("patch_embed.proj", "patch_embed.proj", same(f"d {features(stem)} p q")),
@@ -153,11 +154,15 @@ def hugging_face_attention(block: str, memory: bool) -> dict[str, Row]:
 
 
 def dinov2(arrays: dict[str, Tensor]) -> dict[str, Row]:
-    """Hugging Face's Dinov2Model: a ViT with layer scale. Its `mask_token` is for training."""
+    """Hugging Face's Dinov2Model, with registers or without: a ViT with layer scale.
+
+    Its `mask_token` is for training.
+    """
     lead = next((found[0] for name in arrays if (found := re.match(r"dinov2\w*\.", name))), "")
     embeddings, block = f"{lead}embeddings.", f"{lead}encoder.layer.*."
     return {
         "cls_token": Row((f"{embeddings}cls_token",), same("1 t d")),
+        "reg_token": Row((f"{embeddings}register_tokens",), same("1 g d")),
         "mask_token": Row((f"{embeddings}mask_token",), same("1 d")),
         "pos_embed": Row((f"{embeddings}position_embeddings",), same("1 n d")),
         **pair("patch_embed.proj", f"{embeddings}patch_embeddings.projection", same("d c p q")),

@@ -89,7 +89,12 @@ def for_timm(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]
     """A ViT's arrays as timm's VisionTransformer has them. Raises ValueError for what it cannot have."""
     timm_arguments(config)
     if config.pos_embed == "none":
-        tensors = tensors | {"pos_embed": torch.zeros(1, config.num_tokens, config.embed_dim)}
+        tensors = tensors | {"pos_embed": torch.zeros(1, config.num_positions, config.embed_dim)}
+    if count := config.num_registers:  # which have positions there
+        first, patches = tensors["pos_embed"].split([config.num_class_tokens, config.num_patches], dim=1)
+        tensors = tensors | {
+            "pos_embed": torch.cat([first, first.new_zeros(1, count, config.embed_dim), patches], dim=1)
+        }
     if config.norm_after_pool:
         return {
             ("fc_" if name.startswith("norm.") else "") + name: tensor for name, tensor in tensors.items()
@@ -127,7 +132,8 @@ def timm_arguments(config: ViTConfig) -> dict:
         num_heads=config.num_heads,
         mlp_ratio=ratio,
         qkv_bias=config.qkv_bias,
-        class_token=bool(config.num_prefix_tokens),
+        class_token=bool(config.num_class_tokens),
+        reg_tokens=config.num_registers,
         fc_norm=config.norm_after_pool,
         act_layer="gelu_tanh" if config.gelu == "tanh" else "gelu",
         norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),

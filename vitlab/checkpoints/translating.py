@@ -42,8 +42,8 @@ def translate(
     known = {"plain": True} if said.pop("plain", plain) else {}
     config = config_of(file, said, given)
     tell(file, config, given | said | known)
-    if config.num_prefix_tokens and config.num_patches == file.size("n"):
-        file.place_class_token()
+    if not file.fixed_positions:
+        file.place_prefix(config)
     tensors = file.convert(config)
     if "image_size" in given:
         wanted = replace(config, image_size=given["image_size"])
@@ -66,6 +66,7 @@ def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
         representation_size=file.sizes.get("r"),
         qkv_bias=file.has("blocks.*.attn.qkv.bias"),
         patch_norm="patch_embed.norms.1.weight" in table,
+        num_registers=file.sizes.get("g", 0),
         norm_after_pool=table["norm.weight"].names == ("fc_norm.weight",),
         pos_embed="learned",
         **stem(file),
@@ -179,7 +180,7 @@ def stored_size(file: Foreign, patch_size: int, token: bool, said: dict, given: 
     """The image size of the weights: what the file says, else the caller, else a square of patches.
 
     The class token may have an entry of its own among the position embeddings or none (timm's no_embed_class,
-    big_vision, FlexiViT); which it is, the number of patches says.
+    big_vision, FlexiViT), and so may registers; which it is, the number of patches says.
     """
     size = said.get("image_size", given.get("image_size"))
     if file.fixed_positions:
@@ -192,9 +193,14 @@ def stored_size(file: Foreign, patch_size: int, token: bool, said: dict, given: 
         return whole(size)
     entries, who = file.size("n") - token, "its config" if "image_size" in said else "the call"
     patches = None if size is None else math.prod(grid_size(size, patch_size))
-    if patches == entries:
+    with_registers = entries - file.sizes.get("g", 0)
+    if patches in (entries, with_registers):
         return whole(size)
-    if is_square(entries) and "image_size" not in said:
+    if token and entries != with_registers:
+        squares = [n for n in (entries, entries + 1, with_registers) if is_square(n)]
+        if len(squares) == 1 and "image_size" not in said:
+            return math.isqrt(squares[0]) * patch_size
+    elif is_square(entries) and "image_size" not in said:
         return math.isqrt(entries) * patch_size
     if token and patches == entries + 1:
         return whole(size)
@@ -234,7 +240,7 @@ def is_square(number: int) -> bool:
 
 def resized(file: Foreign, pos_embed: Tensor, old: ViTConfig, new: ViTConfig, rule: str | None) -> Tensor:
     """Position embeddings for another image size, by the library's own rule unless one is named."""
-    rule = rule or file.layout.resize
+    rule = rule or file.resize
     if old.grid_size == new.grid_size:
         return pos_embed
     if rule is None:
@@ -243,4 +249,4 @@ def resized(file: Foreign, pos_embed: Tensor, old: ViTConfig, new: ViTConfig, ru
             "has no rule of its own to resize position embeddings: give resize='jax', 'timm', 'hf' or "
             "'torchvision'"
         )
-    return resize_pos_embed(pos_embed, old.grid_size, new.grid_size, old.num_prefix_tokens, rule)
+    return resize_pos_embed(pos_embed, old.grid_size, new.grid_size, old.num_class_tokens, rule)

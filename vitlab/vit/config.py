@@ -36,6 +36,8 @@ class ViTConfig:
     `stem` makes it a hybrid (section 3.1): patches are cut from the features of a ResNet with that many
     bottlenecks in each stage, `stem_width` wide at first, and `patch_size` still counts pixels. `stem_rule`
     is "jax" or, for timm's own weights, "timm": in which of two ways norms avoid a division by zero.
+    `num_registers` learnable tokens stand between the class token and the patches, without positions, and
+    nothing reads them (arXiv 2309.16588).
     The last five are for weights of other libraries: `qkv_bias` False (vit-pytorch); `head_dim` other than
     D / heads; `patch_norm`, a LayerNorm before and after the patch projection (vit-pytorch);
     `norm_after_pool`, where the mean is normalised and not what it is taken of, and `unread_class_token`, one
@@ -60,6 +62,7 @@ class ViTConfig:
     norm_eps: float = 1e-6
     representation_size: int | None = None
     dropout: float = 0.0
+    num_registers: int = 0
     stem: tuple[int, ...] | None = None
     stem_width: int = 64
     stem_rule: str = "jax"
@@ -77,7 +80,7 @@ class ViTConfig:
         grid_size(self.image_size, self.patch_size)
         self.check_stem()
         for field, least in dict(
-            in_chans=1, num_classes=0, embed_dim=1, depth=1, num_heads=1, mlp_dim=1
+            in_chans=1, num_classes=0, embed_dim=1, depth=1, num_heads=1, mlp_dim=1, num_registers=0
         ).items():
             value = getattr(self, field)
             if not isinstance(value, int) or value < least:
@@ -166,14 +169,24 @@ class ViTConfig:
         return math.prod(self.grid_size)
 
     @property
-    def num_prefix_tokens(self) -> int:
-        """Tokens before the patches: 1 with a class token, else 0."""
+    def num_class_tokens(self) -> int:
+        """1 with a class token, else 0."""
         return int(self.pool == "token" or self.unread_class_token)
 
     @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches: the class token, where there is one, and the registers."""
+        return self.num_class_tokens + self.num_registers
+
+    @property
+    def num_positions(self) -> int:
+        """Tokens that have a position embedding: the class token, where there is one, and the patches."""
+        return self.num_class_tokens + self.num_patches
+
+    @property
     def num_tokens(self) -> int:
-        """T: the patches and, where there is one, the class token."""
-        return self.num_patches + self.num_prefix_tokens
+        """T: class token, registers and patches."""
+        return self.num_prefix_tokens + self.num_patches
 
     @property
     def heads_dim(self) -> int:

@@ -32,15 +32,17 @@ class ViT(nn.Module):
             self.patch_embed = PatchEmbed(*patches, c.patch_norm, c.norm_eps)
         else:
             self.patch_embed = HybridEmbed(*patches, c.stem, c.stem_width, c.stem_rule)
-        if c.num_prefix_tokens:
+        if c.num_class_tokens:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
+        if c.num_registers:
+            self.reg_token = nn.Parameter(torch.empty(1, c.num_registers, c.embed_dim))
         if c.pos_embed == "learned":
-            self.pos_embed = nn.Parameter(torch.empty(1, c.num_tokens, c.embed_dim))
+            self.pos_embed = nn.Parameter(torch.empty(1, c.num_positions, c.embed_dim))
         elif c.pos_embed == "sincos2d":
             table = torch.zeros(
-                1, c.num_tokens, c.embed_dim
+                1, c.num_positions, c.embed_dim
             )  # the class token has no place: its row stays zero
-            table[:, c.num_prefix_tokens :] = sincos2d(c.grid_size, c.embed_dim)
+            table[:, c.num_class_tokens :] = sincos2d(c.grid_size, c.embed_dim)
             self.register_buffer("pos_embed", table)
         self.dropout = nn.Dropout(c.dropout)
         block = dict(embed_dim=c.embed_dim, num_heads=c.num_heads, mlp_dim=c.mlp_dim, gelu=c.gelu)
@@ -80,6 +82,8 @@ class ViT(nn.Module):
                 nn.init.normal_(layer.bias, std=1e-6)
         if self.config.pos_embed == "learned":
             nn.init.normal_(self.pos_embed, std=0.02)
+        if self.config.num_registers:
+            nn.init.normal_(self.reg_token, std=0.02)  # two that began alike would stay alike
         if self.config.num_classes:
             nn.init.zeros_(self.head.weight)
 
@@ -113,12 +117,16 @@ class ViT(nn.Module):
         """Embedded patches as the encoder reads them: (B, N, D) -> (B, T, D) (equation 1).
 
         The class token is put in front and positions are added, in the precision that the patches have.
+        Registers come between, and have none.
         """
-        x = patches
-        if self.config.num_prefix_tokens:
+        x, c = patches, self.config
+        if c.num_class_tokens:
             x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)  # (B, N+1, D)
-        if self.config.pos_embed != "none":
+        if c.pos_embed != "none":
             x = x + self.pos_embed.to(x.dtype)
+        if c.num_registers:
+            registers = self.reg_token.to(x.dtype).expand(x.shape[0], -1, -1)
+            x = torch.cat([x[:, : c.num_class_tokens], registers, x[:, c.num_class_tokens :]], dim=1)
         return self.dropout(x)
 
     def forward_features(self, images: Tensor) -> Tensor:

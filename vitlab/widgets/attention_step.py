@@ -81,7 +81,7 @@ def shuffled_positions(model: ViT, seed: int = 0) -> ViT:
     >>> bool((shuffled_positions(model).pos_embed[0, 0] == model.pos_embed[0, 0]).all())
     True
     """
-    other, prefix = copy.deepcopy(model), model.config.num_prefix_tokens
+    other, prefix = copy.deepcopy(model), model.config.num_class_tokens
     order = prefix + torch.randperm(model.config.num_patches, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         other.pos_embed[:, prefix:] = model.pos_embed[:, order.to(model.pos_embed.device)]

@@ -181,8 +181,8 @@ class LabelsExplorer(Explorer):
 
 
 def prefix(model: ViT) -> int:
-    """Tokens before the patches."""
-    return model.config.num_prefix_tokens
+    """Positions before those of the patches."""
+    return model.config.num_class_tokens
 
 
 def repeated(pos_embed: Tensor, num_patches: int, num_prefix_tokens: int = 1) -> Tensor:

@@ -157,7 +157,10 @@ class InterventionExplorer(Explorer):
         """The three panels and the words; blocks, rows and the unseen patch count from 1, what is chosen in
         lists as `intervene` counts."""
         tokens, layer = place or (None, None)
-        which = {"class token": (0,), "patches": tuple(range(1, self.model.config.num_tokens))}
+        which = {
+            "class token": (0,),
+            "patches": tuple(range(self.model.config.num_prefix_tokens, self.model.config.num_tokens)),
+        }
         away = Away(
             heads=tuple(in_order(heads)),
             blocks=(block - 1,) if block else (),
