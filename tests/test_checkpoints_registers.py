@@ -158,7 +158,10 @@ def with_registers(transformers, **fields):  # noqa: F811
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 64), (16, 16)])
 def test_hugging_faces_dinov2_with_registers(transformers, size):  # noqa: F811
-    """At another size, too: its rule has antialiasing, which that of its DINOv2 without registers has not."""
+    """At another size, too: its rule has antialiasing, which that of its DINOv2 without registers has not.
+
+    So it is in transformers 5.23 (`interpolate_pos_encoding` of modeling_dinov2 and _with_registers).
+    """
     theirs, images = with_registers(transformers), pictures(size)
     theirs.save_pretrained("folder")
     with torch.no_grad():
