@@ -123,6 +123,13 @@ def counted_in_a_model(image_size, patch_size, channels, num_classes, depth, emb
     return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
 
+@right("3.5")
+def joined_by_einops(qkv, num_heads):
+    q, k, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, h=num_heads)
+    weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
+    return rearrange(weights @ v, "b h t d -> b t (h d)")
+
+
 # --- 04 ----------------------------------------------------------------------------------------------------
 
 

@@ -1,1 +1,1 @@
-"""The exercises of lesson 03: a head, many heads, a block, and every parameter of a model."""
+"""The exercises of lesson 03: a head, many heads, a block, every parameter of a model, a fault to find."""
