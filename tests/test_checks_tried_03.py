@@ -371,7 +371,7 @@ def test_nearly_all_slips_have_their_cause_told():
 
 @pytest.mark.parametrize("id", SLIPS)
 def test_two_slips_are_refused_and_the_cause_is_one_of_them_or_none(id):
-    """Every fiftieth pair; far more were tried when this was written."""
+    """Every fiftieth pair."""
     for _, answer, words, switched in [pair for pair in PAIRS if pair[0] == id][::50]:
         found = verdict(id, answer, switched)
         assert found.status == "not yet", (switched, found)
