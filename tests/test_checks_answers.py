@@ -32,6 +32,17 @@ def right(id: str):
     return keep
 
 
+# --- 01 ----------------------------------------------------------------------------------------------------
+
+
+@right("1.5")
+def covered_by_a_mask(images, index, patch_size):
+    rows, columns = (side // patch_size for side in images.shape[2:])
+    chosen = (torch.arange(rows * columns) == index).view(rows, columns)
+    mask = repeat(chosen, "r c -> (r p) (c q)", p=patch_size, q=patch_size)
+    return images.masked_fill(mask, 0)
+
+
 # --- 02 ----------------------------------------------------------------------------------------------------
 
 
@@ -66,6 +77,14 @@ def weights_of_rows_and_columns(pos_embed, old_grid, new_grid):
     rows, columns = (hats(old, new) for old, new in zip(old_grid, new_grid, strict=True))
     table = einsum(rows, columns, table, "i r, j c, r c d -> i j d")
     return torch.cat([pos_embed[0, :1], table.flatten(0, 1)])[None]
+
+
+@right("2.5")
+def places_counted(rows, columns, width):
+    places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    rates = torch.logspace(0, -4, width // 4)
+    angles = places[:, :, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
 
 
 # --- 03 ----------------------------------------------------------------------------------------------------

@@ -227,3 +227,29 @@ def test_principal_filters_by_the_covariance():
 def test_principal_filters_that_there_are_not(shape, count):
     with pytest.raises(ValueError, match="at most D - 1 and C·P·P components"):
         principal_filters(torch.zeros(shape), count)
+
+
+def test_wave_patterns_are_a_basis_from_even_to_checked():
+    """All of length 1 and at right angles; two of them written out."""
+    P = 5
+    patterns = vitlab.embeddings.wave_patterns(P)
+    torch.testing.assert_close(patterns.flatten(1) @ patterns.flatten(1).T, torch.eye(P * P), atol=1e-5, rtol=0)
+    torch.testing.assert_close(patterns[0], torch.full((P, P), 1 / P))
+    wave = torch.tensor([[math.cos(math.pi * (x + 0.5) * 2 / P) for x in range(P)] for _ in range(P)])
+    torch.testing.assert_close(patterns[2], wave / wave.norm())
+
+
+def test_mean_likeness_is_that_of_a_loop():
+    grid = (4, 6)
+    table = torch.randn(24, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    places = [(row, column) for row in range(4) for column in range(6)]
+    wanted = [[], [], [], []]
+    for one, (y, x) in zip(table, places, strict=True):
+        for other, (v, u) in zip(table, places, strict=True):
+            cosine = F.cosine_similarity(one, other, dim=0).item()
+            steps = abs(y - v) + abs(x - u)
+            far = steps >= 3
+            lists = steps == 1, far, far and (v, u) == (y, 5 - x), far and (v, u) == (3 - y, x)
+            for numbers, where in zip(wanted, lists, strict=True):
+                numbers += [cosine] * where
+    assert vitlab.embeddings.mean_likeness(table, grid) == pytest.approx([sum(it) / len(it) for it in wanted])

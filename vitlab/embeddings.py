@@ -61,6 +61,37 @@ def principal_filters(weight: Tensor, count: int = 28) -> tuple[Tensor, Tensor]:
     return components[:count].unflatten(1, weight.shape[1:]).float(), shares[:count].float()
 
 
+def wave_patterns(patch_size: int) -> Tensor:
+    """P² patterns (P², P, P) of length 1: cosines that go up and down 0, ½, 1, … times each way.
+
+    >>> [round(pattern.norm().item(), 4) for pattern in wave_patterns(2)]
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    places, halves = torch.arange(patch_size) + 0.5, torch.arange(patch_size)[:, None]
+    waves = F.normalize(torch.cos(torch.pi * halves * places / patch_size), dim=1)  # (P, P)
+    return torch.einsum("ay,bx->abyx", waves, waves).flatten(0, 1)
+
+
+def mean_likeness(table: Tensor, grid: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Mean cosines between the rows (N, D) of a table of positions, by how their places lie on the grid.
+
+    One step apart; three and more; of these, left-right mirror images, and up-down ones. Steps go along rows
+    and columns.
+
+    >>> [round(number, 2) for number in mean_likeness(torch.ones(16, 8), (4, 4))]
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    unit = F.normalize(table, dim=-1)
+    cosines = unit @ unit.T  # (N, N)
+    place = torch.cartesian_prod(*map(torch.arange, grid)).float()  # (N, 2)
+    steps = torch.cdist(place, place, p=1)
+    mirrored = torch.stack([place[:, 0], grid[1] - 1 - place[:, 1]], dim=1)
+    upside_down = torch.stack([grid[0] - 1 - place[:, 0], place[:, 1]], dim=1)
+    far = steps >= 3
+    images = [far & (torch.cdist(place, other, p=1) == 0) for other in (mirrored, upside_down)]
+    return tuple(cosines[where].mean().item() for where in (steps == 1, far, *images))
+
+
 def sincos2d(grid: tuple[int, int], embed_dim: int, temperature: float = 10_000.0) -> Tensor:
     """A fixed 2-D table of sines and cosines, (N, D), in reading order.
 
