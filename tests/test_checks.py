@@ -327,7 +327,7 @@ def test_right_answers_of_lesson_01(id, answer, seed):
         ("1.1", lambda x, p: rearrange(x, "b c (h p) (w q) -> b (h w) (c q p)", p=p, q=p), "transposed"),
         ("1.1", lambda x, p: rearrange(x, "b c (h p) (w q) -> (b h w) (c p q)", p=p, q=p), "joined"),
         ("1.1", lambda x, p: rearrange(x, "b c (p h) (q w) -> b (h w) (c p q)", p=p, q=p), "(row p), not"),
-        ("1.1", lambda x, p: torch.nn.functional.unfold(x, p, stride=p), "last two axes are swapped"),
+        ("1.1", lambda x, p: torch.nn.functional.unfold(x.float(), p, stride=p), "last two axes are swapped"),
         ("1.2", lambda x, p, size, c: x.reshape(len(x), c, *size), "plain reshape"),
         ("1.3", lambda i, size, p: (i - i % p, i % p * p), "divides by P"),
         ("1.3", lambda i, size, p: (i * p // size[1], i % (size[1] // p)), "counted in patches"),

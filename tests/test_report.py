@@ -17,8 +17,8 @@ from vitlab.checks.reports.report import main
 STUB = "def patchify(images, patch_size):\n    raise NotImplementedError"
 RIGHT = """import torch.nn.functional as F
 def patchify(images, patch_size):
-    return F.unfold(images, patch_size, stride=patch_size).transpose(1, 2)"""
-WRONG = RIGHT.replace("F.unfold(images,", "F.unfold(images.transpose(2, 3),")
+    return F.unfold(images.float(), patch_size, stride=patch_size).transpose(1, 2)"""
+WRONG = RIGHT.replace("F.unfold(images.float(),", "F.unfold(images.transpose(2, 3).float(),")
 CHECK = 'check("1.1", patchify)'
 
 
