@@ -92,6 +92,38 @@ def _levels_added(patches):
     return _joined(_levels(_means(patches)), (1, 1, 1))
 
 
+def _tens(patches):
+    return _joined(_levels(_means(patches)), (1, 10, 100))
+
+
+def _weights_shifted(patches):
+    return _joined(_levels(_means(patches)), (8, 64, 512))
+
+
+def _levels_from_one(patches):
+    return _joined(_levels(_means(patches)) + 1)
+
+
+def _levels_to_eight(patches):
+    return _joined(((_means(patches) + 1) * 4).floor().clamp(0, 8))
+
+
+def _pixels_added(patches):
+    return _joined(_levels(_means(patches) * (patches.shape[-1] // 3)))
+
+
+def _brightest_pixel(patches):
+    return _joined(_levels(patches.unflatten(-1, (3, -1)).amax(dim=-1)))
+
+
+def _median(patches):
+    return _joined(_levels(patches.unflatten(-1, (3, -1)).median(dim=-1).values))
+
+
+def _in_bytes(patches):
+    return _joined(_levels(_means(patches))).to(torch.uint8)
+
+
 def _levels_only(patches):
     return _levels(_means(patches)).long()
 
@@ -122,6 +154,14 @@ EXERCISE = Exercise(
         (_one_mean_for_all, "one mean is taken for all three colours; each has its own."),
         (_levels_added, "the levels are added as they are; weigh them with 1, 8 and 64."),
         (_grey, "this is the level of the grey mean; each of the three colours has its own."),
+        (_tens, "the levels are written as digits of ten; there are eight levels, so weigh with 1, 8, 64."),
+        (_weights_shifted, "each weight is 8 times too large: the first is 1, then 8, then 64."),
+        (_levels_from_one, "levels are counted from 1; the lowest is 0."),
+        (_levels_to_eight, "pure white gets level 8; there are 8 levels, 0 to 7, so clamp at 7."),
+        (_pixels_added, "the pixels are added; take their mean."),
+        (_brightest_pixel, "this is the level of the largest number; take the mean."),
+        (_median, "this is the level of the median; take the mean."),
+        (_in_bytes, "a byte ends at 255, and classes go to 511; use int64 before you weigh the levels."),
         (_levels_only, "these are the three levels; join them into one class from 0 to 511."),
     ],
 )
