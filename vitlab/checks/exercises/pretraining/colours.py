@@ -104,10 +104,6 @@ def _levels_from_one(patches):
     return _joined(_levels(_means(patches)) + 1)
 
 
-def _levels_to_eight(patches):
-    return _joined(((_means(patches) + 1) * 4).floor().clamp(0, 8))
-
-
 def _pixels_added(patches):
     return _joined(_levels(_means(patches) * (patches.shape[-1] // 3)))
 
@@ -157,7 +153,6 @@ EXERCISE = Exercise(
         (_tens, "the levels are written as digits of ten; there are eight levels, so weigh with 1, 8, 64."),
         (_weights_shifted, "each weight is 8 times too large: the first is 1, then 8, then 64."),
         (_levels_from_one, "levels are counted from 1; the lowest is 0."),
-        (_levels_to_eight, "pure white gets level 8; there are 8 levels, 0 to 7, so clamp at 7."),
         (_pixels_added, "the pixels are added; take their mean."),
         (_brightest_pixel, "this is the level of the largest number; take the mean."),
         (_median, "this is the level of the median; take the mean."),

@@ -133,12 +133,12 @@ EXERCISE = Exercise(
         (_one_step_more, "the warm-up is divided by warmup_steps + 1, and does not reach the peak."),
         (_one_step_less, "the warm-up is divided by warmup_steps - 1, and goes beyond the peak."),
         (
-            _both_at_once,
-            "the cosine falls during the warm-up already; it starts after it and spans the steps left.",
-        ),
-        (
             _cosine_from_step_zero,
             "the cosine counts from step 0; it starts after the warm-up and spans the steps left.",
+        ),
+        (
+            _both_at_once,
+            "the cosine falls during the warm-up already; it starts after it and spans the steps left.",
         ),
         (_never_warmed_up, "there is no warm-up; below warmup_steps the rate rises in a straight line."),
         (_straight_down, "this falls in a straight line; the cosine starts and ends flat."),
@@ -169,8 +169,8 @@ EXERCISE = Exercise(
         (_in_degrees, "math.cos takes radians: half a period is π of them, not 180."),
         (_only_cosine_halved, "only the cosine is halved: it is (1 + cos) / 2."),
         (_without_pi, "the cosine runs over one radian; half a period is π of them."),
-        (_factor_alone, "the peak is missing: the rates are those for a peak of 1."),
         (_without_peak, "after the warm-up the peak is missing: the cosine has to be multiplied by it."),
+        (_factor_alone, "the peak is missing: the rates are those for a peak of 1."),
         (
             _never_falls,
             "after the warm-up the rate stays at its peak; it must fall to zero (`//` cuts progress to 0).",
