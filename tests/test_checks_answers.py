@@ -198,6 +198,13 @@ def levels_by_edges(patches):
     return (levels * torch.tensor([1, 8, 64])).sum(dim=-1)
 
 
+@right("4.5")
+def adam_from_its_sums(gradient, mean, square, step):
+    corrections = [1 - beta**step for beta in (0.9, 0.999)]
+    first, second = mean.lerp(gradient, 0.1), square.lerp(gradient * gradient, 0.001)
+    return first * corrections[1] ** 0.5 / (corrections[0] * second**0.5)
+
+
 # --- 05 ----------------------------------------------------------------------------------------------------
 
 

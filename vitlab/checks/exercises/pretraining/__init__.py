@@ -1,1 +1,1 @@
-"""The exercises of lesson 04: a training step, a schedule, a diagnosis, the colours of masked patches."""
+"""The exercises of lesson 04: a step, schedules, a diagnosis, Adam, the colours of patches, a short recipe."""
