@@ -1,1 +1,1 @@
-"""The exercises of lesson 04: a step, schedules, a diagnosis, Adam, the colours of patches, a short recipe."""
+"""The exercises of lesson 04: a step, a schedule, a diagnosis, Adam, colours of patches, a short recipe."""
