@@ -15,10 +15,11 @@ def measure(entry, generator) -> float:
     from vitlab import Recipe, ViT, ViTConfig, data, evaluate, train
     from vitlab.training import NonFiniteLossError
 
-    if not isinstance(entry, (Recipe, Mapping)):
-        raise Refused("a Recipe is wanted, such as `Recipe(steps=100)`.")
+    made = entry() if callable(entry) else entry
+    if not isinstance(made, (Recipe, Mapping)):
+        raise Refused("a Recipe is wanted, such as `return Recipe(steps=100)`.")
     try:
-        recipe = Recipe(**entry) if isinstance(entry, Mapping) else entry
+        recipe = Recipe(**made) if isinstance(made, Mapping) else made
     except (TypeError, ValueError) as error:
         raise Refused(f"it makes no Recipe: {error}.") from None
     shown = recipe.steps * recipe.batch_size
@@ -39,16 +40,32 @@ def measure(entry, generator) -> float:
     return shown
 
 
+def _by_muon():
+    return dict(steps=300, batch_size=64, learning_rate=6e-3, optimizer="muon", augment=False)
+
+
+def _no_recipe():
+    return 300
+
+
+def _no_steps():
+    return dict(steps=0)
+
+
+def _longer():
+    return dict(steps=1000)
+
+
 EXERCISE = OpenTask(
     id="4.6",
     title="the shortest recipe",
     measure=measure,
     goal=20_000,
-    best=dict(steps=300, batch_size=64, learning_rate=6e-3, optimizer="muon", augment=False),
+    best=_by_muon,
     refused=[
-        (300, "a Recipe is wanted, such as `Recipe(steps=100)`."),
-        (dict(steps=0), "it makes no Recipe: steps is at least 1; got 0."),
-        (dict(steps=1000), "it shows 128,000 images; 60,000 are the most that are tried."),
+        (_no_recipe, "a Recipe is wanted, such as `return Recipe(steps=100)`."),
+        (_no_steps, "it makes no Recipe: steps is at least 1; got 0."),
+        (_longer, "it shows 128,000 images; 60,000 are the most that are tried."),
     ],
     says="{:,.0f} images",
     seconds=180,
