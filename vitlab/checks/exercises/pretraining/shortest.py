@@ -68,5 +68,5 @@ EXERCISE = OpenTask(
         (_longer, "it shows 128,000 images; 60,000 are the most that are tried."),
     ],
     says="{:,.0f} images",
-    seconds=180,
+    seconds=300,
 )
