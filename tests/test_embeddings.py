@@ -233,7 +233,8 @@ def test_wave_patterns_are_a_basis_from_even_to_checked():
     """All of length 1 and at right angles; two of them written out."""
     P = 5
     patterns = vitlab.embeddings.wave_patterns(P)
-    torch.testing.assert_close(patterns.flatten(1) @ patterns.flatten(1).T, torch.eye(P * P), atol=1e-5, rtol=0)
+    products = patterns.flatten(1) @ patterns.flatten(1).T
+    torch.testing.assert_close(products, torch.eye(P * P), atol=1e-5, rtol=0)
     torch.testing.assert_close(patterns[0], torch.full((P, P), 1 / P))
     wave = torch.tensor([[math.cos(math.pi * (x + 0.5) * 2 / P) for x in range(P)] for _ in range(P)])
     torch.testing.assert_close(patterns[2], wave / wave.norm())
