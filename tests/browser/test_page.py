@@ -160,8 +160,11 @@ def run_for(page: Page, seconds: float) -> None:
     expect(page.locator(".jp-InputPrompt", has_text="*")).to_have_count(1)
 
 
-def test_what_waits_for_a_running_cell_says_so(browser, behind):
-    with opened(browser, *behind, "waiting", CELLS) as (page, errors):
+@pytest.mark.parametrize("place", ["beside", "behind"])
+def test_what_waits_for_a_running_cell_says_so(browser, served, behind, place):
+    """Also where the page sends what a slider says past the cell: explorers and cells take turns."""
+    address = served if place == "beside" else behind
+    with opened(browser, *address, f"waiting_{place}", CELLS) as (page, errors):
         waiting, explorer = page.locator(".vitlab-waiting"), page.locator(lab.EXPLORERS)
         slider = lab.control(explorer, "layer")
         slider.press("ArrowRight")

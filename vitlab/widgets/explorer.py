@@ -5,7 +5,7 @@ import html
 import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 
 import ipywidgets
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vitlab import page
+from vitlab.widgets import turns
 from vitlab.widgets.clicks import Area, clicks
 from vitlab.wording import shortened
 
@@ -72,6 +73,8 @@ class Explorer:
     'level 7'
     """
 
+    beside = False  # whether it may draw beside a running cell, as it asks no model that a cell may ask
+
     def __init__(
         self,
         draw: Callable[..., tuple[Picture, str]],
@@ -85,6 +88,7 @@ class Explorer:
         for name, control in self.controls.items():
             _prepare(name, control, fast)
             control.observe(self._refresh, names="value")
+        turns.watch_cells()
         self._initial = self.state
         self._image, self._text, self.widget = self._layout()
         self._clicks = self._listen()
@@ -149,6 +153,10 @@ class Explorer:
 
     def _refresh(self, _change=None) -> None:
         """Draw the state of the controls as they are now, not as they were when the event was sent."""
+        with nullcontext() if self.beside else turns.turn():
+            self._draw_newest()
+
+    def _draw_newest(self) -> None:
         if self._held:
             return
         self._held, drawn = True, None

@@ -46,6 +46,7 @@ class TrainingPanel(Explorer):
     """
 
     newest: "TrainingPanel | None" = None
+    beside = True
 
     def __init__(
         self,

@@ -1,0 +1,46 @@
+"""Explorers and cells take turns where a page sends what controls say past the running cell.
+
+JupyterLab from 4.4 on does so with ipykernel 7, which then runs it in a thread of its own (a subshell).
+Explorers ask models, and some change one for that moment: a cell that asks the same model meanwhile would see
+it changed, and an explorer would record what the cell asks. So they wait for the running cell, as they do on
+every other page.
+"""
+
+import contextlib
+import sys
+import threading
+
+_turn, _cells = threading.RLock(), []
+
+
+def watch_cells() -> None:
+    """Have the cells of this kernel take turns with explorers; without IPython there are none."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None and begin_cell not in shell.events.callbacks["pre_run_cell"]:
+        shell.events.register("pre_run_cell", begin_cell)
+        shell.events.register("post_run_cell", end_cell)
+
+
+def begin_cell(info=None) -> None:
+    """Wait for an explorer that is drawing. Cells of a subshell take no turns: they run beside others."""
+    if threading.current_thread() is threading.main_thread():
+        _turn.acquire()
+        _cells.append(info)
+
+
+def end_cell(result=None) -> None:
+    """Let explorers draw; the cell in which `watch_cells` was called began without."""
+    if threading.current_thread() is threading.main_thread() and _cells:
+        _cells.pop()
+        _turn.release()
+
+
+def turn() -> contextlib.AbstractContextManager:
+    """A block that waits for the running cell, if a subshell is where it stands.
+
+    >>> with turn():
+    ...     "at once"
+    'at once'
+    """
+    beside = threading.current_thread().name.startswith("subshell-")
+    return _turn if beside else contextlib.nullcontext()
