@@ -14,8 +14,9 @@ lab: .venv/lab.installed ## JupyterLab with the first notebook; arguments for it
 	.venv/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
 
-test: .venv/test.installed ## the whole suite: package, notebooks, browser
-	$(MEASURED) -m pytest
+test: .venv/test.installed ## the whole suite: package, then notebooks and browser
+	$(PYTEST) -m "not slow"
+	$(MEASURED) -m pytest -m slow
 
 quick: .venv/test.installed ## the inner loop: lint and unit tests
 	.venv/bin/ruff check .
