@@ -557,7 +557,7 @@ def test_a_tensor_that_claims_to_equal_everything_is_seen_through():
 
 
 def test_an_answer_that_uses_one_buffer_again_is_judged_as_it_was():
-    buffers = {torch.float32: torch.zeros(1000), torch.float64: torch.zeros(1000).double()}
+    buffers = {dtype: torch.zeros(1000, dtype=dtype) for dtype in (torch.float32, torch.float64, torch.uint8)}
 
     def answer(images, patch_size):
         right = _patchify_einops(images, patch_size)

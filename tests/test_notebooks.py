@@ -128,6 +128,13 @@ def test_a_lesson_goes_on_where_the_real_model_cannot_be_had(number, told, tmp_p
     assert told in "".join(tools.printed(cell) for cell in code_cells(nb))
 
 
+def test_the_way_of_an_image_is_shown_before_it_is_told():
+    """A figure that pyplot does not know is shown only where another one was drawn before."""
+    nb = tools.read(tools.find_notebook("00"))
+    (cell,) = [cell for cell in code_cells(nb) if "overview(" in cell.source]
+    assert len(tools.pictures(cell)) == 1
+
+
 # --- how they are written ----------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitlab.attention import attention_rollout
 from vitlab.checks import engine
 from vitlab.checks.engine.comparing import describe
 from vitlab.checks.engine.limits import LimitPassed, limited
@@ -155,7 +156,7 @@ def learners(name: str, id: str, kept: list[Part]) -> tuple[Callable | None, str
 
 def course(name: str, id: str) -> Callable:
     """The course's own: of a model's parts fast ones, of others the answer that checks compare with."""
-    return COURSE.get(name) or engine.find(id).oracle
+    return (COURSE | OTHERS).get(name) or engine.find(id).oracle
 
 
 def trial(model: ViT, name: str, function: Callable) -> str:
@@ -299,3 +300,4 @@ COURSE = {
     "many_heads": many_heads,
     "encoder_block": encoder_block,
 }
+OTHERS = {"rollout": partial(attention_rollout, head_fusion="max")}  # the check's own reads number by number

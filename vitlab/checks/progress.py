@@ -56,7 +56,7 @@ def progress(number: str | None = None, folder: str | Path | None = None) -> Pan
 
     >>> progress("1", folder="a_new_folder")
     your progress   exercises       predictions     quiz
-    01 patching     none of 4 yet   none of 5 yet   none of 5 yet
+    01 patching     none of 6 yet   none of 5 yet   none of 5 yet
     """
     numbers = [number] if number is not None else list(LESSONS)
     path, found = None, records.parse("{}")

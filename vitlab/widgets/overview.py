@@ -1,5 +1,6 @@
 """Lesson 00 and the README: one image's way through a whole model in one picture."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,7 +11,6 @@ from vitlab.attention import attention_rollout, class_map
 from vitlab.vit import ViT
 from vitlab.widgets import tiles
 from vitlab.widgets.data_path import bound_of, walk
-from vitlab.widgets.explorer import figure
 
 
 def overview(model: ViT, image: Tensor, classes: list[str]) -> Figure:
@@ -25,7 +25,7 @@ def overview(model: ViT, image: Tensor, classes: list[str]) -> Figure:
     True
     """
     path, config = walk(model, image), model.config
-    picture = figure((1180, 300))
+    picture = plt.figure(figsize=(11.8, 3), dpi=100, layout="constrained")  # pyplot's, for notebooks to show
     grid, tokens, rollout, answer = picture.subplots(1, 4, width_ratios=(1.1, 3.1, 1.3, 0.7))
     plots.patch_grid(path.image[0], config.patch_size, numbers=False, title="an image, cut", ax=grid)
     bound = bound_of(path.tokens)

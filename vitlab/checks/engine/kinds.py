@@ -78,5 +78,6 @@ class Verdict(NamedTuple):
     measured: float | None = None
 
     def __str__(self):
-        joint = ". " if self.status == "not yet" else " "
+        beside = self.status == "not attempted" or self.status == "correct" and self.message.startswith("(")
+        joint = " " if beside else ". "
         return f"Exercise {self.id}: {self.status}{joint}{self.message}".rstrip()

@@ -4,9 +4,10 @@
 def derive(
     image_size: int, held_out: int, fine_tuned: float, from_scratch: float, kept: float, passed: float
 ) -> dict:
-    """The ranges of two accuracies, whether they are apart, and the share of right answers that is lost."""
+    """The ranges of two accuracies, whether they differ by two standard errors, and the share of right answers that is lost."""
     (low, high), (low_scratch, high_scratch) = (_interval(x, held_out) for x in (fine_tuned, from_scratch))
-    apart = low > high_scratch or low_scratch > high
+    error = sum(share * (1 - share) / held_out for share in (fine_tuned, from_scratch)) ** 0.5
+    apart = abs(fine_tuned - from_scratch) > 2 * error
     return dict(
         ranges=f"{low:.0%} to {high:.0%}, and {low_scratch:.0%} to {high_scratch:.0%}",
         apart=apart,

@@ -25,7 +25,7 @@ def measure(entry, generator) -> float:
     if made.shape != (SCENES, *GRID):
         raise Refused(f"maps of {SCENES} scenes are ({SCENES}, 12, 12); these are {tuple(made.shape)}.")
     if not made.is_floating_point() or not made.isfinite().all():
-        raise Refused("a map has finite numbers with a point; these have others.")
+        raise Refused("a map has float numbers, all of them finite.")
     return scores.best_overlap(made.detach(), drawn.masks).mean_iou
 
 
@@ -75,7 +75,7 @@ EXERCISE = OpenTask(
     refused=[
         (_no_tensor, "a map is a tensor, one number a patch: (B, 12, 12)."),
         (_of_pixels, "maps of 150 scenes are (150, 12, 12); these are (150, 48, 48)."),
-        (_whole_numbers, "a map has finite numbers with a point; these have others."),
+        (_whole_numbers, "a map has float numbers, all of them finite."),
     ],
     larger_wins=True,
     says="IoU {:.3f}",

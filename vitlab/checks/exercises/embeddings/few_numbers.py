@@ -29,7 +29,7 @@ def _matrices(made, shape) -> list:
     """The answer as matrices whose product has this shape; Refused says what is wrong with it."""
     matrices = list(made) if isinstance(made, (list, tuple)) else [made]
     if not matrices or any(not isinstance(it, torch.Tensor) or it.ndim != 2 for it in matrices):
-        raise Refused("one matrix is wanted, or a list of matrices.")
+        raise Refused("one matrix is wanted, or a list of matrices: torch tensors of two axes.")
     sizes = [tuple(matrix.shape) for matrix in matrices]
     if any(left[1] != right[0] for left, right in zip(sizes, sizes[1:], strict=False)):
         raise Refused(f"matrices of the sizes {', '.join(map(str, sizes))} have no product.")
@@ -65,7 +65,7 @@ EXERCISE = OpenTask(
     refused=[
         (_turned, "the product has to be (49, 96); this is (96, 49)."),
         (_in_the_wrong_order, "matrices of the sizes (6, 96), (49, 6) have no product."),
-        (_one_row, "one matrix is wanted, or a list of matrices."),
+        (_one_row, "one matrix is wanted, or a list of matrices: torch tensors of two axes."),
     ],
     says="{:,.0f} numbers",
     seconds=60,

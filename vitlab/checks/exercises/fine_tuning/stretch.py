@@ -7,7 +7,7 @@ from vitlab.checks.engine import FindTheFault
 
 
 def _cases(generator):
-    for width, old_grid, new_grid in ((4, (3, 4), (5, 6)), (6, (2, 5), (4, 3)), (3, (3, 3), (3, 7))):
+    for width, old_grid, new_grid in ((4, (3, 4), (5, 6)), (6, (2, 5), (4, 3)), (5, (3, 3), (3, 7))):
         tokens = 1 + old_grid[0] * old_grid[1]
         yield torch.randn(1, tokens, width, generator=generator), old_grid, new_grid
 
@@ -88,7 +88,10 @@ EXERCISE = FindTheFault(
         5: "the class token's row is put back in front.",
     },
     mistakes=[
-        (_faulty, "nothing has changed: the numbers of a patch are still laid out like a picture."),
+        (
+            _faulty,
+            "the numbers of a patch are laid out like a picture: width and grid have to change places.",
+        ),
         (_grid_turned, "rows and columns of the old grid are swapped: old_grid is (rows, columns)."),
         (_edge_on_edge, "align_corners was not the fault; here corners lie on corners."),
         (_nearest, "the nearest row is taken; between two old patches both count."),

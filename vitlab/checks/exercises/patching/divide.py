@@ -219,7 +219,7 @@ EXERCISE = Exercise(
         (_patches_as_pictures, "each patch is still a picture, (C, P, P); flatten it into a vector."),
         (_last_left_out, "the last row and column of patches are missing: `range` stops before its end."),
         (_first_for_all, "every row of the batch is the first image's; cut each image."),
-        (_first_returned, "only one image comes back: is the `return` inside the loop?"),
+        (_first_returned, "only one image comes back: the `return` is inside the loop."),
     ],
     tolerance=0,
 )
