@@ -19,8 +19,10 @@ from test_checkpoints_published import (
 
 import vitlab
 from vitlab import ViT, ViTConfig
+from vitlab.checks import assemble
 from vitlab.fine_tuning import adapt
 from vitlab.training import Recipe, make_optimizer
+from vitlab.widgets import AttentionStepExplorer, DataPathExplorer, HeadExplorer
 
 # --- the model ---------------------------------------------------------------------------------------------
 
@@ -91,6 +93,20 @@ def test_saved_and_loaded_again():
         assert torch.equal(again(images), model(images))
 
 
+@pytest.mark.parametrize(
+    "kind", [HeadExplorer, AttentionStepExplorer, lambda *a: DataPathExplorer(*a, list("abcdefghij"))]
+)
+def test_explorers_that_name_no_registers_refuse_them(kind):
+    model, blank = ViT(ViTConfig(num_registers=2)), {"blank": torch.zeros(1, 28, 28, dtype=torch.uint8)}
+    with pytest.raises(ValueError, match="the model has 2 registers as well; AttentionMapExplorer shows"):
+        kind(model, blank)
+
+
+def test_the_exercises_make_no_registers():
+    with pytest.raises(ValueError, match="a ViT with num_registers=0; got 2"):
+        assemble(ViT(ViTConfig(num_registers=2)))
+
+
 # --- timm --------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +160,19 @@ def test_a_file_alone_says_its_size_where_one_square_fits():
     with torch.no_grad():
         images = pictures((24, 24))
         same_outputs(vitlab.load_checkpoint(file, num_heads=4, image_size=24), images, both(images))
+
+
+def test_positions_of_registers_without_a_class_token():
+    """9 patches and 16 entries: a square by chance; and 4 and 9, where both would be one."""
+    theirs, images = small("vit_medium_patch16_reg4_gap_256", no_embed_class=False), pictures((32, 32))
+    with torch.no_grad():
+        ours = vitlab.load_checkpoint(as_safetensors(theirs.state_dict()), num_heads=4)
+        same_outputs(ours, images, theirs(images))
+    other = small("vit_medium_patch16_reg4_gap_256", no_embed_class=False, img_size=16, reg_tokens=5)
+    file = as_safetensors(other.state_dict())
+    with pytest.raises(ValueError, match="image_size="):
+        vitlab.load_checkpoint(file, num_heads=4)
+    assert vitlab.load_checkpoint(file, num_heads=4, image_size=16).config.num_patches == 4
 
 
 # --- transformers ------------------------------------------------------------------------------------------

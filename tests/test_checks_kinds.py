@@ -75,7 +75,7 @@ def made_up(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("line", "function", "words"),
     [
-        (2, _mended, "correct Line 2 it is. Your mended function is right (2 cases, "),
+        (2, _mended, "correct. Line 2 it is. Your mended function is right (2 cases, "),
         (1, _mended, "not yet. Line 1 is sound: sizes have no sign. Your mended function is right"),
         (2, _faulty, "not yet. Line 2 it is. Your mended function is not right yet. With x (2, 3)"),
         (2, _not_absolute, "Likely cause: the signs were kept in the sum."),
@@ -111,9 +111,9 @@ def test_number_goal_and_the_best_so_far_are_said_and_kept(made_up, capsys):
         checks.check("0.2", entry, yours=entry != [1])
     assert capsys.readouterr().out.splitlines() == [
         "Exercise 0.2: not yet. A sum of 12; the goal is at most a sum of 10. Your best so far: a sum of 12.",
-        "Exercise 0.2: correct A sum of 7; the goal is at most a sum of 10. Your best so far: a sum of 7.",
-        "Exercise 0.2: correct A sum of 8; the goal is at most a sum of 10. Your best so far: a sum of 7.",
-        "Exercise 0.2: correct A sum of 1; the goal is at most a sum of 10.",
+        "Exercise 0.2: correct. A sum of 7; the goal is at most a sum of 10. Your best so far: a sum of 7.",
+        "Exercise 0.2: correct. A sum of 8; the goal is at most a sum of 10. Your best so far: a sum of 7.",
+        "Exercise 0.2: correct. A sum of 1; the goal is at most a sum of 10.",
     ]
     assert json.loads(made_up.read_text())["best"] == {"0.2": 7.0}
     assert records.record_best("0.2", 20, larger_wins=True)[0] == 20

@@ -407,3 +407,18 @@ def test_the_stop_button_of_a_kernel_works_as_ever():
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+def test_code_that_takes_our_interrupt_for_the_learners_is_ended_as_any_other():
+    """As a training does, whose stop button ends it: what it then raises is no wish of the learner's."""
+    pressed = []
+
+    def trains(images, patch_size):
+        signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+        while not pressed:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    assert "your code did not end within 1 seconds" in str(checks.verdict("1.1", trains))
+    assert signal.getsignal(signal.SIGINT) is before

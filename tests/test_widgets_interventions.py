@@ -3,6 +3,7 @@
 import copy
 import random
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -250,6 +251,20 @@ def test_answers_are_those_of_the_model_that_is_intervened_in(explorer, model, m
     with intervene(model, **asked), torch.no_grad():
         logits = model(normal(measured.images))
     right, loss = explorer._answers(away)
+    assert right == pytest.approx(float((logits.argmax(1) == measured.labels).float().mean()))
+    assert loss == pytest.approx(float(F.cross_entropy(logits, measured.labels)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "fields", [dict(representation_size=12), dict(representation_size=7), dict(num_registers=2)]
+)
+def test_answers_of_other_heads_and_with_registers(model, measured, fields):
+    torch.manual_seed(0)
+    other = ViT(replace(model.config, **fields)).eval()
+    torch.nn.init.normal_(other.head.weight)
+    with torch.no_grad():
+        logits = other(normal(measured.images))
+    right, loss = Measured(other, measured, here("cpu", "fp32"))(Away())
     assert right == pytest.approx(float((logits.argmax(1) == measured.labels).float().mean()))
     assert loss == pytest.approx(float(F.cross_entropy(logits, measured.labels)), rel=1e-5)
 

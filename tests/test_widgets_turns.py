@@ -69,6 +69,23 @@ def test_a_cell_waits_for_the_explorer_that_draws(shell):
     assert order == ["drawn", "cell"]
 
 
+def test_a_reset_while_a_cell_draws_the_same_explorer(shell):
+    """Both are drawn, one after the other, and the explorer goes on."""
+    made, begun = explorer(), threading.Event()
+    draw = made.draw
+    made.draw = lambda level: (begun.set(), time.sleep(0.3), draw(level))[-1]
+    turns.begin_cell()
+    thread = threading.Thread(target=lambda: begun.wait(10) and made.reset(), name="subshell-1")
+    thread.start()
+    made.set(level=7)
+    assert made.caption == "level 7"
+    turns.end_cell()
+    thread.join(10)
+    assert made.caption == "level 0"
+    made.set(level=9)
+    assert made.caption == "level 9"
+
+
 @pytest.mark.parametrize(("beside", "name"), [(True, "subshell-1"), (False, "a cell's own thread")])
 def test_panels_and_threads_of_a_cell_do_not_wait(shell, beside, name):
     made = explorer(beside)
@@ -96,3 +113,17 @@ def test_cells_of_ipython_take_turns_from_the_next_one_on(shell):
     assert turns._cells == []
     explorer()
     assert shell.events.callbacks["pre_run_cell"].count(turns.begin_cell) == 1
+
+
+def test_a_method_may_wait_as_drawing_does(shell):
+    order = []
+    method = turns.in_turn(lambda: order.append("method"))
+    turns.begin_cell()
+    thread = threading.Thread(target=method, name="subshell-1")
+    thread.start()
+    time.sleep(0.2)
+    order.append("cell")
+    turns.end_cell()
+    thread.join(10)
+    method()
+    assert order == ["cell", "method", "method"]

@@ -196,8 +196,8 @@ def stored_size(file: Foreign, patch_size: int, token: bool, said: dict, given: 
     with_registers = entries - file.sizes.get("g", 0)
     if patches in (entries, with_registers):
         return whole(size)
-    if token and entries != with_registers:
-        squares = [n for n in (entries, entries + 1, with_registers) if is_square(n)]
+    if entries != with_registers:
+        squares = [n for n in {entries, entries + token, with_registers} if is_square(n)]
         if len(squares) == 1 and "image_size" not in said:
             return math.isqrt(squares[0]) * patch_size
     elif is_square(entries) and "image_size" not in said:

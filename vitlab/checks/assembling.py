@@ -156,7 +156,7 @@ def learners(name: str, id: str, kept: list[Part]) -> tuple[Callable | None, str
 
 def course(name: str, id: str) -> Callable:
     """The course's own: of a model's parts fast ones, of others the answer that checks compare with."""
-    return (COURSE | OTHERS).get(name) or engine.find(id).oracle
+    return (COURSE | FAST).get(name) or engine.find(id).oracle
 
 
 def trial(model: ViT, name: str, function: Callable) -> str:
@@ -179,7 +179,7 @@ def check_model(model) -> None:
         raise ValueError(f"assemble takes the name of a checkpoint or a ViT; got {describe(model)}")
     c = model.config
     plain = dict(pool="token", pos_embed="learned", stem=None, patch_norm=False, dropout=0.0)
-    plain |= dict(representation_size=None, head_dim=None)
+    plain |= dict(representation_size=None, head_dim=None, num_registers=0)
     for field, wanted in plain.items():
         if getattr(c, field) != wanted:
             raise ValueError(f"the exercises make a ViT with {field}={wanted!r}; got {getattr(c, field)!r}")
@@ -300,4 +300,4 @@ COURSE = {
     "many_heads": many_heads,
     "encoder_block": encoder_block,
 }
-OTHERS = {"rollout": partial(attention_rollout, head_fusion="max")}  # the check's own reads number by number
+FAST = {"rollout": partial(attention_rollout, head_fusion="max")}  # the check's own reads number by number

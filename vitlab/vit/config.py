@@ -62,7 +62,6 @@ class ViTConfig:
     norm_eps: float = 1e-6
     representation_size: int | None = None
     dropout: float = 0.0
-    num_registers: int = 0
     stem: tuple[int, ...] | None = None
     stem_width: int = 64
     stem_rule: str = "jax"
@@ -71,6 +70,7 @@ class ViTConfig:
     patch_norm: bool = False
     norm_after_pool: bool = False
     unread_class_token: bool = False
+    num_registers: int = 0
 
     def __post_init__(self):
         if not isinstance(self.image_size, int):

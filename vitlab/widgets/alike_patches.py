@@ -16,6 +16,7 @@ from vitlab.vit import ViT, attention_bytes, count_flops
 from vitlab.widgets import tiles
 from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
+from vitlab.widgets.turns import in_turn
 from vitlab.widgets.your_images import shortened
 
 PANEL = 270  # the side of each of the three panels, in pixels
@@ -63,6 +64,7 @@ class AlikePatchesExplorer(Explorer):
         controls["size"].observe(self._other_grid, names="value")
         super().__init__(self.draw, controls, size=(3 * PANEL + 2 * GAP, HEADER + PANEL + SCALE))
 
+    @in_turn
     def _other_grid(self, change) -> None:
         """Another size has more rows: the same place in the picture is asked for."""
         rows = self.model_at(change.new).config.grid_size[0]

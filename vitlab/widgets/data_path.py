@@ -18,6 +18,7 @@ from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer
 from vitlab.widgets.sequence import BELOW, MOST, Sequence
+from vitlab.widgets.tokens import refuse_registers
 
 PANEL, GAP, HEADER, SCALE = 240, 30, 26, 34  # side of the image, and what is beside, above and below it
 RIGHT = PANEL + GAP  # where the right half begins
@@ -64,6 +65,7 @@ def walk(model: ViT, image: Tensor) -> Path:
     >>> walk(ViT(ViTConfig()), torch.zeros(1, 28, 28, dtype=torch.uint8)).projected.shape
     torch.Size([1, 49, 96])
     """
+    refuse_registers(model)
     device = next(model.parameters()).device
     images = data.normalise(image[None].to(device))
     with evaluating(model):

@@ -15,6 +15,7 @@ from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
+from vitlab.widgets.tokens import refuse_registers
 from vitlab.wording import token_name
 
 PANEL, GAP, HEADER = 264, 24, 24  # sides of the three panels, what is between and above them, in pixels
@@ -63,6 +64,7 @@ class HeadExplorer(Explorer):
     def __init__(self, model: ViT, images: dict[str, Tensor]):
         if not images:
             raise ValueError("there is no image to look at; give a dict from names to uint8 images (C, H, W)")
+        refuse_registers(model)
         self.grid, self.prefix = model.config.grid_size, model.config.num_prefix_tokens
         self.images, self.names = images, list(images)
         device = model.norm.weight.device

@@ -5,7 +5,7 @@ import html
 import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 
 import ipywidgets
@@ -144,16 +144,20 @@ class Explorer:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Let several controls change inside the block, and redraw once after it."""
-        outer, self._held = self._held, True
-        try:
-            yield
-        finally:
-            self._held = outer
-        self._refresh()
+        with self._turn():  # whose whole it takes: what is held is one explorer's, whoever moves its controls
+            outer, self._held = self._held, True
+            try:
+                yield
+            finally:
+                self._held = outer
+            self._refresh()
+
+    def _turn(self) -> AbstractContextManager:
+        return nullcontext() if self.beside else turns.turn()
 
     def _refresh(self, _change=None) -> None:
         """Draw the state of the controls as they are now, not as they were when the event was sent."""
-        with nullcontext() if self.beside else turns.turn():
+        with self._turn():
             self._draw_newest()
 
     def _draw_newest(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import ipywidgets
 
 from vitlab.widgets.attention_analysis import AttentionMapExplorer
+from vitlab.widgets.turns import in_turn
 
 
 class ImageSizeExplorer:
@@ -48,6 +49,7 @@ class ImageSizeExplorer:
         """Show another size, as the control does."""
         self.control.value = side
 
+    @in_turn
     def _show(self, side: int) -> None:
         if side not in self._made:
             self._tell(f"{side} × {side} pixels: recording the attention …")

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitlab import data
+from vitlab.attention.lens import said_of
 from vitlab.attention.reading import GREY
 from vitlab.data import Dataset
 from vitlab.encoder import Block
@@ -76,7 +77,7 @@ class Measured:
                     x[:, tokens] = donor[:, tokens].to(x)
                 if layer not in away.blocks:
                     x = after(block, x, self.mixed_without(away, layer, x))
-            logits = model.head(model.norm(x[:, :1])[:, 0].float()).float()
+            logits = said_of(model, x).float()
         right = (logits.argmax(dim=-1) == self.labels).float().mean()
         return float(right), float(F.cross_entropy(logits, self.labels))
 

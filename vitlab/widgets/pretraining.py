@@ -26,6 +26,7 @@ from vitlab.training import (
 )
 from vitlab.vit import ViT, ViTConfig
 from vitlab.widgets.explorer import Explorer, figure, fit
+from vitlab.widgets.turns import in_turn
 
 SIZE = (880, 330)
 PANEL = (SIZE[0] // 2, SIZE[1])
@@ -101,6 +102,7 @@ class RecipeExplorer(Explorer):
             augment=False,
         )
 
+    @in_turn
     def train(self) -> History:
         """What the button does: train by the recipe shown, and draw the curve beside those before it."""
         state = self.state

@@ -5,6 +5,16 @@ from torch import Tensor
 
 from vitlab.attention import View
 from vitlab.attention.reading import READ_WORDS
+from vitlab.vit import ViT
+
+
+def refuse_registers(model: ViT) -> None:
+    """Raise ValueError for a ViT with registers, for explorers that name class token and patches alone."""
+    if count := model.config.num_registers:
+        raise ValueError(
+            f"this explorer shows a class token and patches, and the model has {count} registers as well; "
+            "AttentionMapExplorer shows them all"
+        )
 
 
 def before(view: View) -> dict[str, int | None]:

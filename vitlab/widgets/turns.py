@@ -7,8 +7,10 @@ every other page.
 """
 
 import contextlib
+import functools
 import sys
 import threading
+from collections.abc import Callable
 
 _turn, _cells = threading.RLock(), []
 
@@ -44,3 +46,14 @@ def turn() -> contextlib.AbstractContextManager:
     """
     beside = threading.current_thread().name.startswith("subshell-")
     return _turn if beside else contextlib.nullcontext()
+
+
+def in_turn(method: Callable) -> Callable:
+    """A method that asks a model before anything is drawn, and so waits as drawing does."""
+
+    @functools.wraps(method)
+    def waits(*args, **kwargs):
+        with turn():
+            return method(*args, **kwargs)
+
+    return waits

@@ -16,7 +16,7 @@ def judge_fault(exercise: FindTheFault, answer, seed: int = 0) -> Verdict:
     found = judge(exercise, mended, seed)
     if line is None and found.status == "not attempted":
         return found
-    named = isinstance(line, int) and line == exercise.line
+    named = type(line) is int and line == exercise.line
     message = f"{_line_words(exercise, line)} {_mended_words(found)}"
     status = "correct" if named and found.status == "correct" else "not yet"
     return found._replace(status=status, message=message)

@@ -38,7 +38,9 @@ def limited(function, seconds=None):
     with _Watch(seconds or SECONDS) as watch, _no_huge_block():
         try:
             value = _inside(function)
-        except Exception:  # of code that was ended, whatever it makes of that is no news
+        except LimitPassed:
+            raise
+        except BaseException:  # of code that was ended, whatever it makes of that is no news
             if not watch.passed:
                 raise
     if watch.passed:  # also where the code has caught the exception

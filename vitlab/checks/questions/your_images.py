@@ -4,7 +4,7 @@
 def derive(
     image_size: int, held_out: int, fine_tuned: float, from_scratch: float, kept: float, passed: float
 ) -> dict:
-    """The ranges of two accuracies, whether they differ by two standard errors, and the share of right answers that is lost."""
+    """Ranges of two accuracies, whether two standard errors tell them apart, and right answers lost."""
     (low, high), (low_scratch, high_scratch) = (_interval(x, held_out) for x in (fine_tuned, from_scratch))
     error = sum(share * (1 - share) / held_out for share in (fine_tuned, from_scratch)) ** 0.5
     apart = abs(fine_tuned - from_scratch) > 2 * error
