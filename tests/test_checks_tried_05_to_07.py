@@ -229,7 +229,7 @@ def old_place(
 
 @slips(
     "5.6",
-    same="nothing has changed",
+    same="laid out like a picture",
     grid="rows and columns|swapped",
     edges="corners",
     nearest="nearest",
