@@ -108,6 +108,7 @@ def test_the_seed_decides_and_more_go_on_where_fewer_end(many):
     ("arguments", "message"),
     [
         (dict(n=0), "at least 1; got 0"),
+        (dict(n=2.5), "whole number of scenes, at least 1; got 2.5"),
         (dict(n=3, image_size=31), "at least 32 pixels high and wide; got 31"),
         (dict(n=3, split="validation"), '"train" or "test"; got \'validation\''),
         (dict(n=3, relation="left"), "relation is one of same, order; got 'left'"),

@@ -66,6 +66,7 @@ def test_more_scenes_go_on_where_fewer_end(many, n):
     ("arguments", "message"),
     [
         (dict(n=0), "at least 1; got 0"),
+        (dict(n=2.5), "whole number of scenes, at least 1; got 2.5"),
         (dict(n=3, image_size=31), "at least 32 pixels high and wide; got 31"),
         (dict(n=3, image_size=(48, 28)), r"at least 32 pixels high and wide; got \(48, 28\)"),
         (dict(n=3, image_size=48.0), r"\(height, width\), each at least 1; got 48.0"),

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -80,8 +81,8 @@ def check_scenes(n: int, image_size: int | tuple[int, int]) -> tuple[int, int]:
     size = check_size(image_size)
     if min(size) < 32:
         raise ValueError(f"scenes are at least 32 pixels high and wide; got {image_size!r}")
-    if n < 1:
-        raise ValueError(f"n is a number of scenes, at least 1; got {n}")
+    if not isinstance(n, Integral) or n < 1:
+        raise ValueError(f"n is a whole number of scenes, at least 1; got {n}")
     return size
 
 
