@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 import vitlab
+import vitlab.training.resume
 from vitlab import Recipe, ViT, ViTConfig
 from vitlab.data import Dataset
 
@@ -263,6 +264,28 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, change, said):
     ):
         run(**(dict(recipe=recipe, folder=tmp_path) | change))
     assert_same(run(recipe, tmp_path), run(recipe))  # which it has left as it was
+
+
+@pytest.mark.parametrize(("options", "taken"), [({}, True), (dict(num_registers=2), False)])
+def test_a_setting_that_a_checkpoint_is_older_than_was_at_its_default(tmp_path, options, taken):
+    recipe = Recipe(steps=12, batch_size=16)
+    cut_short(recipe, tmp_path, 11, **options)
+    path = newest(tmp_path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        facts = file.metadata()
+    before = json.loads(facts["identity"])
+    del before["num_registers"], before["class_weights"]
+    content = safetensors.torch.save(
+        safetensors.torch.load_file(path), facts | {"identity": json.dumps(before)}
+    )
+    path.unlink()
+    digest = vitlab.training.resume.digest(content)
+    (tmp_path / f"step-000000010-{digest}.safetensors").write_bytes(content)
+    if taken:
+        assert_same(run(recipe, tmp_path), run(recipe))
+    else:
+        with pytest.raises(ValueError, match="its num_registers is 0, this one's is 2"):
+            run(recipe, tmp_path, **options)
 
 
 @pytest.mark.parametrize("where", ["norm.weight", "head.bias"])

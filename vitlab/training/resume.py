@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import warnings
-from dataclasses import asdict, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 
 import safetensors
@@ -16,10 +16,12 @@ from vitlab.checkpoints import write_whole
 from vitlab.data import Dataset
 from vitlab.runtime import Run
 from vitlab.training.recipe import Recipe
-from vitlab.vit import count_parameters
+from vitlab.vit import ViTConfig, count_parameters
 from vitlab.wording import counted
 
 OWN = re.compile(r"step-\d{9}-[0-9a-f]{16}\.safetensors|\.step-\d{9}-[0-9a-f]{16}\.safetensors\..*")
+# A checkpoint written before a setting came was trained with what is its default now.
+BEFORE = {f.name: f.default for kind in (ViTConfig, Recipe) for f in fields(kind) if f.default is not MISSING}
 KEPT = 2  # checkpoints: the last, and one before it should that be damaged
 
 
@@ -71,7 +73,7 @@ class Keeper:
     def refuse_another(self, path: Path, found: dict) -> None:
         """Raise ValueError if a checkpoint is of another training than this one."""
         for name in self.identity | found:
-            there, here = found.get(name), self.identity.get(name)
+            there, here = found.get(name, BEFORE.get(name)), self.identity.get(name)
             if there != here:
                 raise ValueError(
                     f"{path} is of another training: its {name} is {there!r}, this one's is {here!r}. To go "

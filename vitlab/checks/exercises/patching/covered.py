@@ -11,6 +11,8 @@ def _cases(generator):
         first = torch.randint(number // 2, number - 1, (), generator=generator).item()
         for index in (first, number - 1):
             yield torch.rand(shape, generator=generator) + 0.1, index, patch_size
+    # Many wrong places cover nothing. This one lies inside where W itself was taken for the divisor.
+    yield torch.rand((2, 1, 12, 4), generator=generator) + 0.1, 4, 2
     yield torch.rand(2, 2, 4, 8, dtype=torch.float64, generator=generator) + 0.1, 5, 2
 
 
