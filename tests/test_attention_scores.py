@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from skimage.color import rgb2lab
 from torch import nn
 
 from vitlab import ViT, ViTConfig, data, load_checkpoint, save_checkpoint, studies
+from vitlab.attention import baselines
 from vitlab.attention import maps as attention_maps
 from vitlab.attention.__main__ import main
 from vitlab.attention.scores import (
@@ -298,29 +300,45 @@ def test_the_table(checkpoints, tmp_path, capsys):
     score("--checkpoint", *checkpoints, "--folder", str(folder))
     rows = studies.read_rows(folder / "attention_scores.csv")
     assert [(row["checkpoint"], row["map"]) for row in rows] == [
-        *itertools.product(("vit_0", "vit_1"), attention_maps.MAPS)
+        *itertools.product(("vit_0", "vit_1"), [*attention_maps.MAPS, "random", "chroma", "centred_chroma"])
     ]
     assert {row["status"] for row in rows} == {"done"}
-    assert [row["model_seed"] for row in rows] == [0] * 8 + [1] * 8
+    assert [row["model_seed"] for row in rows] == [0] * 11 + [1] * 11
     for row in rows:
         for name in ("pointing_game", "mean_iou", "mean_iou_each", "energy_inside", "deletion", "insertion"):
             assert 0 <= row[name] <= 1
-    blind = {row["map"]: row["other_class"] for row in rows[:8]}
-    assert [blind[name] for name in ("rollout", "class_attention", "centred_gaussian")] == [1, 1, 1]
+    blind = {row["map"]: row["other_class"] for row in rows[:11]}
+    assert [blind[name] for name in ("rollout", "class_attention", *baselines.BASELINES)] == [1] * 7
     assert max(blind[name] for name in ("relevance", "input_gradient", "occlusion")) < 0.99
     command = rows[0]["command"]
     assert command.startswith("python -m vitlab.attention score --checkpoint ")
     assert command.endswith("vit_0.safetensors --images 12 --seed 0 --only map=rollout")
-    assert "16 of 16 runs done, 0 failed" in capsys.readouterr().out
+    assert "22 of 22 runs done, 0 failed" in capsys.readouterr().out
     scenes = data.scenes(12, 0, 32, split="test")
     model = ViT(ViTConfig(image_size=32, patch_size=8, in_chans=3))
     gaussian = attention_maps.centred_gaussian(model, data.normalise(scenes.images))
-    for row in (rows[6], rows[14]):
+    rivals = {
+        "centred_gaussian": gaussian,
+        "chroma": by_scikit_image(scenes.images),
+        "centred_chroma": by_scikit_image(scenes.images) * gaussian,
+    }
+    for row in (row for row in rows if row["map"] in rivals):
+        made = rivals[row["map"]]
         assert row["pointing_game"] == pytest.approx(
-            float(pointing_game(gaussian, scenes.masks).mean()), abs=1e-4
+            float(pointing_game(made, scenes.masks).mean()), abs=1e-4
         )
-        assert row["mean_iou"] == pytest.approx(best_overlap(gaussian, scenes.masks).mean_iou, abs=1e-4)
+        assert row["mean_iou"] == pytest.approx(best_overlap(made, scenes.masks).mean_iou, abs=1e-3)
         assert row["mask_share"] == pytest.approx(float(scenes.masks.float().mean()), abs=1e-4)
+
+
+def by_scikit_image(pictures):
+    """Distance in a* and b* from the median, mean over patches of 8 x 8 pixels."""
+    made = []
+    for picture in pictures:
+        colours = rgb2lab(picture.permute(1, 2, 0).numpy())[..., 1:]
+        away = np.linalg.norm(colours - np.median(colours, axis=(0, 1)), axis=-1)
+        made.append(away.reshape(4, 8, 4, 8).mean(axis=(1, 3)))
+    return torch.from_numpy(np.stack(made)).float()
 
 
 def test_rows_that_are_there_are_not_made_again(checkpoints, tmp_path):
@@ -409,5 +427,5 @@ def test_the_command_as_a_shell_runs_it(checkpoints, tmp_path):
     chosen = ["--checkpoint", checkpoints[0], "--only", "map=centred_gaussian", "--folder", str(tmp_path)]
     made = subprocess.run([*command, *chosen], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
-    assert "1 of 8 runs done" in made.stdout
+    assert "1 of 11 runs done" in made.stdout
     assert "map=centred_gaussian" in made.stderr  # the progress bar

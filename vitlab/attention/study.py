@@ -1,8 +1,9 @@
 """The study of lesson 06: every map scored against the true masks of scenes (claim 8).
 
-`python -m vitlab.attention score` makes it, one row for each map of each checkpoint. On one core of a busy
-machine (AMD EPYC, bf16) the eight maps of a checkpoint for 2,000 scenes of 48 pixels take about 10 minutes of
-processor time: occlusion 4, with 37 forward passes for an image, and each other map one, for its curves.
+`python -m vitlab.attention score` makes it, one row for each map of each checkpoint, and for each rival that
+asks no model. On one core of a busy machine (AMD EPYC, bf16) the eleven rows of a checkpoint for 2,000 scenes
+of 48 pixels take about 13 minutes of processor time: occlusion 4, with 37 forward passes for an image, and
+each other map one, for its curves.
 """
 
 import functools
@@ -16,7 +17,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from vitlab import data
-from vitlab.attention.maps import MAPS, compute
+from vitlab.attention.baselines import BASELINES
+from vitlab.attention.maps import MAPS
 from vitlab.attention.scores import (
     area_under,
     best_overlap,
@@ -35,15 +37,16 @@ from vitlab.vit import ViT
 BATCH = 25  # images looked at together, which is where a CPU is fastest
 FEW = 200  # images of which maps for two classes are compared
 STEPS = 6  # of the curves; they take most of the time, 14 forward passes for an image and a map
+NAMES = tuple(dict.fromkeys([*MAPS, *BASELINES]))  # the model's maps, then the rivals that ask no model
 
 
 def attention_scores(
     checkpoints: Mapping[str, Path | None],
     images: int = 2_000,
-    maps: Sequence[str] = tuple(MAPS),
+    maps: Sequence[str] = NAMES,
     seed: int = 0,
 ) -> Study:
-    """Claim 8: do maps of attention lie on what the class depends on, and better than two baselines?
+    """Claim 8: do maps of attention lie on what the class depends on, and better than what asks no model?
 
     `checkpoints` maps names to files; None is for one that ships. The maps are asked about each scene's
     true class; scenes are those of the test split that `seed` draws. Raises ValueError for a map that there
@@ -53,8 +56,8 @@ def attention_scores(
     ('checkpoint', 'map')
     """
     for name in maps:
-        if name not in MAPS:
-            raise ValueError(f"the maps are {', '.join(MAPS)}; got {name!r}")
+        if name not in NAMES:
+            raise ValueError(f"the maps are {', '.join(NAMES)}; got {name!r}")
     if images < 1:
         raise ValueError(f"images is at least 1; got {images}")
     runs = grid(seed=[seed], images=[images], checkpoint=checkpoints, map=maps)
@@ -82,9 +85,9 @@ def score(model: ViT, name: str, scenes: Scenes, run: Run) -> Row:
     """
     made, curves = [], []
     batches = zip(scenes.images.split(BATCH), scenes.labels.split(BATCH), strict=True)
-    for images, labels in tqdm(batches, name, -(-len(scenes.labels) // BATCH), leave=False, disable=None):
-        images, labels = data.normalise(images.to(run.device)), labels.to(run.device)
-        maps = MAPS[name](model, images, labels)
+    for pictures, labels in tqdm(batches, name, -(-len(scenes.labels) // BATCH), leave=False, disable=None):
+        pictures, labels = pictures.to(run.device), labels.to(run.device)
+        maps, images = map_of(model, name, pictures, labels), data.normalise(pictures)
         made.append(maps.cpu())
         with run.autocast():
             pair = [curve(model, images, maps, labels, STEPS) for curve in (deletion_curve, insertion_curve)]
@@ -106,14 +109,24 @@ def score(model: ViT, name: str, scenes: Scenes, run: Run) -> Row:
     return {key: round(float(value), 4) for key, value in results.items()}
 
 
+def map_of(model: ViT, name: str, pictures: Tensor, labels: Tensor) -> Tensor:
+    """A map of `NAMES` of uint8 pictures (B, 3, H, W), asked about classes (B,): (B, h, w)."""
+    if name in MAPS:
+        return MAPS[name](model, data.normalise(pictures), labels)
+    return BASELINES[name](pictures, model.config.patch_size)
+
+
 def unmoved_by_the_class(model: ViT, name: str, maps: Tensor, scenes: Scenes, run: Run) -> float:
     """The correlation of maps for the true class with those for the class after it; 1 is blind to the class.
 
     Mean over the first `FEW` scenes, as occlusion takes long.
     """
-    images, labels = data.normalise(scenes.images[:FEW].to(run.device)), scenes.labels[:FEW]
-    others = compute(model, images, (labels + 1) % model.config.num_classes, [name], BATCH)[name]
-    return float(similarity(maps[:FEW], others).mean())
+    few = [each[:FEW].to(run.device).split(BATCH) for each in (scenes.images, scenes.labels)]
+    others = [
+        map_of(model, name, pictures, (labels + 1) % model.config.num_classes)
+        for pictures, labels in zip(*few, strict=True)
+    ]
+    return float(similarity(maps[:FEW], torch.cat(others)).mean())
 
 
 @functools.lru_cache(maxsize=1)

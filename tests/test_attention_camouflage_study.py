@@ -1,0 +1,128 @@
+"""The study of maps and rivals where colour says nothing, against loops and SciPy's paired bootstrap."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from vitlab import ViT, ViTConfig, data, record_attention, save_checkpoint, studies
+from vitlab.attention import baselines, maps
+from vitlab.attention.__main__ import main
+from vitlab.attention.camouflage_study import camouflage_scores
+
+IMAGES = 12
+RIVALS = ("random", "centred_gaussian", "local_contrast", "chroma", "centred_chroma")
+SCORES = ("pointing_game", "energy_inside", "iou", "iou_half")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    small = dict(image_size=32, patch_size=8, in_chans=3, embed_dim=12, depth=2, num_heads=2, mlp_dim=16)
+    vit = ViT(ViTConfig(**small)).eval()
+    nn.init.normal_(vit.head.weight, std=0.5)
+    return vit
+
+
+@pytest.fixture
+def checkpoint(model, tmp_path):
+    path = save_checkpoint(model, tmp_path / "small.safetensors")
+    path.with_suffix(".json").write_text('{"recipe": {"seed": 7}}')
+    return str(path)
+
+
+def score(checkpoint, folder, *arguments):
+    chosen = ["--checkpoint", checkpoint, "--folder", str(folder), "--precision", "fp32"]
+    main(["score-camouflage", *chosen, "--images", str(IMAGES), *arguments])
+    return studies.read_rows(folder / "camouflage_scores.csv")
+
+
+def loop_scores(made, masks):
+    """Pointing, energy, and overlap at half and at 101 thresholds, picture by picture, in NumPy."""
+    found = {name: [] for name in SCORES}
+    side, size = made.shape[-1], masks.shape[-1]
+    for values, mask in zip(np.asarray(made, dtype=float), masks.numpy(), strict=True):
+        centres = (np.arange(size) + 0.5) * side / size - 0.5
+        down = np.stack([np.interp(centres, np.arange(side), column) for column in values.T], axis=1)
+        large = np.stack([np.interp(centres, np.arange(side), row) for row in down])
+        spread = (large - large.min()) / (large.max() - large.min())
+        highest = spread >= 1 - 1e-6
+        overlaps = []
+        for step in range(101):
+            bright = spread >= step / 100 - 1e-9
+            overlaps.append((bright & mask).sum() / (bright | mask).sum())
+        found["pointing_game"].append((highest & mask).sum() / highest.sum())
+        found["energy_inside"].append(large[mask].sum() / large.sum())
+        found["iou"].append(overlaps)
+        found["iou_half"].append(overlaps[50])
+    return {name: np.array(each) for name, each in found.items()}
+
+
+def best(values):
+    """The mean over pictures, of overlaps at the threshold that is best for all."""
+    return values.mean(axis=0).max()
+
+
+def test_rows_say_what_loops_say(model, checkpoint, tmp_path):
+    rows = score(checkpoint, tmp_path / "results")
+    assert [(row["camouflage"], row["map"]) for row in rows] == [
+        *itertools.product((False, True), dict.fromkeys([*maps.MAPS, *RIVALS]))
+    ]
+    assert {(row["status"], row["checkpoint"], row["model_seed"]) for row in rows} == {("done", "small", 7)}
+    for camouflage in (False, True):
+        scenes = data.scenes(IMAGES, 0, 32, split="test", camouflage=camouflage)
+        table = {row["map"]: row for row in rows if row["camouflage"] == camouflage}
+        inputs = data.normalise(scenes.images)
+        with torch.no_grad(), record_attention(model) as record:
+            right = (model(inputs).argmax(dim=1) == scenes.labels).float().mean()
+        made = {name: baselines.BASELINES[name](scenes.images, 8) for name in RIVALS}
+        made["class_attention"] = record.weights[-1, :, :, 0, 1:].mean(dim=1).unflatten(-1, (4, 4))
+        each = {name: loop_scores(values, scenes.masks) for name, values in made.items()}
+        for name in made:
+            assert table[name]["accuracy"] == pytest.approx(float(right), abs=1e-4)
+            for key in SCORES:
+                assert table[name][key] == pytest.approx(best(each[name][key]), abs=2e-3), (name, key)
+        mine = table["class_attention"]
+        for key in SCORES:
+            means = {name: best(each[name][key]) for name in RIVALS}
+            assert means[mine[f"{key}_best_baseline"]] == pytest.approx(max(means.values()), abs=2e-3)
+        for key in ("pointing_game", "energy_inside", "iou_half"):
+            apart = each["class_attention"][key] - each[mine[f"{key}_best_baseline"]][key]
+            ends = stats.bootstrap((apart,), np.mean, method="percentile", rng=0).confidence_interval
+            assert mine[f"{key}_over_baseline"] == pytest.approx(apart.mean(), abs=2e-3)
+            assert mine[f"{key}_over_baseline_low"] == pytest.approx(ends.low, abs=0.02)
+            assert mine[f"{key}_over_baseline_high"] == pytest.approx(ends.high, abs=0.02)
+
+
+def test_it_goes_on_and_one_row_is_made_again_by_its_command(checkpoint, tmp_path):
+    rows = score(checkpoint, tmp_path / "one", "--only", "camouflage=True", "map=rollout")
+    assert [(row["camouflage"], row["map"]) for row in rows] == [(True, "rollout")]
+    file = tmp_path / "one" / "camouflage_scores.csv"
+    file.write_text(file.read_text().replace(rows[0]["machine"], "another machine"))
+    rows = score(checkpoint, tmp_path / "one", "--only", "camouflage=True", "map=rollout", "map=chroma")
+    assert [row["machine"] == "another machine" for row in rows] == [True, False]
+    arguments = rows[1]["command"].split()[3:]
+    main([*arguments, "--folder", str(tmp_path / "again"), "--precision", "fp32"])
+    (again,) = studies.read_rows(tmp_path / "again" / "camouflage_scores.csv")
+    assert {**again, "seconds": 0} == {**rows[1], "seconds": 0}
+
+
+def test_camouflage_takes_the_rivals_their_colour(checkpoint, tmp_path):
+    rows = score(checkpoint, tmp_path, "--images", "100", "--only", "map=chroma", "map=centred_gaussian")
+    found = {(row["camouflage"], row["map"]): row for row in rows}
+    assert found[False, "chroma"]["pointing_game_low"] > 0.6
+    assert found[True, "chroma"]["pointing_game_high"] < 0.4
+    both = [found[hidden, "centred_gaussian"]["iou"] for hidden in (False, True)]
+    assert both[0] == both[1]  # the masks are the same
+
+
+def test_what_cannot_be_scored_is_refused(checkpoint, tmp_path, capsys):
+    with pytest.raises(ValueError, match="at least 2 images; got 1"):
+        camouflage_scores({"scenes_vit": None}, 1)
+    with pytest.raises(SystemExit):
+        score("fashion_mnist_vit", tmp_path)
+    assert "is not a ViT for colour images of 10 garments" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "camouflage_scores.csv").exists()
