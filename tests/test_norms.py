@@ -1,7 +1,9 @@
 """The norms' gradients where all else is bf16: against fp64, and against a sum that can be done by hand."""
 
 import copy
+import re
 
+import notebook_tools as tools
 import pytest
 import torch
 import torch.nn.functional as F
@@ -178,3 +180,14 @@ def test_the_norms_keep_the_names_that_the_field_knows():
     names = {name for name in ViT(ViTConfig(**SMALL)).state_dict() if "norm" in name}
     blocks = {f"blocks.{i}.norm{n}.{part}" for i in (0, 1) for n in (1, 2) for part in ("weight", "bias")}
     assert names == {*blocks, "norm.weight", "norm.bias"}
+
+
+def test_lesson_04_shows_both_gradients_in_one_cell():
+    """In its optional half, as stored: only with sums in fp32 one is as near as other gradients are."""
+    nb = tools.read(tools.find_notebook("04b"))
+    (cell,) = [cell for cell in nb.cells if "norm_gradient(" in cell.source]
+    (picture,) = tools.pictures(cell)
+    found = re.findall(r"bf16, sums in (\w+): ([\d.]+)% off", tools.alternative_text(picture))
+    off = {sums: float(percent) for sums, percent in found}
+    assert off.keys() == {"bf16", "fp32"}
+    assert off["fp32"] < 3 < off["bf16"]

@@ -174,6 +174,12 @@ def explorer_name(page: Page, explorer: Locator) -> str:
     return re.search(r"\b(?:\w+Explorer|LiveCurves|TrainingPanel)(?=\()", source)[0]
 
 
+def kernels(address: str) -> set[str]:
+    """The kernels that a JupyterLab runs, by their ids."""
+    with urllib.request.urlopen(f"{address}/api/kernels", timeout=30) as answer:
+        return {kernel["id"] for kernel in json.load(answer)}
+
+
 def kernel_value(page: Page, expression: str, code: str = ""):
     """The value of a Python expression in the notebook's kernel, after `code` and what the page has sent."""
     reply = page.evaluate(

@@ -27,8 +27,12 @@ def test_run_all_shows_no_error(ran):
     ids=["in a cell", "in a widget", "in the page"],
 )
 def test_an_error_would_be_seen(browser, served, source, error):
+    """And the kernel ends with its page: left alone, each would hold on to a gigabyte."""
     address, folder = served
     cells = [nbformat.v4.new_code_cell(source), nbformat.v4.new_code_cell("2")]
     tools.write(nbformat.v4.new_notebook(cells=cells, metadata=tools.METADATA), folder / "faulty.ipynb")
+    before = lab.kernels(address)
     with lab.running(browser, address, "faulty") as (page, page_errors):
         assert any(error in seen for seen in lab.output_errors(page) + page_errors)
+        assert len(lab.kernels(address) - before) == 1
+    assert lab.kernels(address) == before
