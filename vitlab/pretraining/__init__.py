@@ -1,6 +1,7 @@
 """Pre-training without labels (masked patches), and the studies of lesson 04."""
 
 from vitlab.pretraining.bert import PostNormBlock, deep_vit, first_steps, text_layer
+from vitlab.pretraining.costs import training_flops
 from vitlab.pretraining.masked import (
     Corruption,
     MaskedPatchViT,
@@ -18,7 +19,6 @@ from vitlab.pretraining.studies import (
     patch_size,
     pooling,
     position_embeddings,
-    training_flops,
 )
 
 __all__ = [

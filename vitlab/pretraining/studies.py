@@ -13,11 +13,12 @@ from dataclasses import fields, replace
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from vitlab import data
 from vitlab.data import Dataset
 from vitlab.fine_tuning import adapt, few_per_class
+from vitlab.pretraining.costs import costs
+from vitlab.pretraining.crossing import crossing_rates
 from vitlab.pretraining.masked import MaskedPatchViT, masked_patch_prediction
 from vitlab.pretraining.norm_gradients import norm_gradients
 from vitlab.pretraining.outcome import outcome
@@ -25,7 +26,7 @@ from vitlab.resnet import ResNet, ResNetConfig
 from vitlab.runtime import Run, start
 from vitlab.studies import Row, Study, grid
 from vitlab.training import Recipe, evaluate, train_to_the_end
-from vitlab.vit import ViT, ViTConfig, count_parameters
+from vitlab.vit import ViT, ViTConfig
 
 # A training step of it takes 4 % fewer FLOPs than one of the default ViT; it has as many parameters to 1 %.
 MATCHED_RESNET = ResNetConfig(width=16, blocks=(1, 1, 1, 1))
@@ -227,24 +228,15 @@ def trained(model: nn.Module, images: Dataset, settings: Row, run: Run, augment:
     return outcome(model, history, settings["test_images"], run) | dict(images_per_second=speed)
 
 
-def costs(model: nn.Module) -> Row:
-    """Parameters, and millions of FLOPs that one image costs in training."""
-    return dict(parameters=count_parameters(model), mflops_per_image=round(training_flops(model) / 1e6, 1))
-
-
-def training_flops(model: nn.Module) -> int:
-    """Floating-point operations of a step on one Fashion-MNIST image, forward and back, as PyTorch counts.
-
-    >>> training_flops(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))  # 2 x 7,840 for each of two products
-    31360
-    """
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 1, 28, 28)).sum().backward()
-    model.zero_grad()
-    return counter.get_total_flops()
-
-
 STUDIES = {
     study.__name__: study
-    for study in (data_size, position_embeddings, pooling, patch_size, masked_patches, norm_gradients)
+    for study in (
+        data_size,
+        position_embeddings,
+        pooling,
+        patch_size,
+        masked_patches,
+        norm_gradients,
+        crossing_rates,
+    )
 }
