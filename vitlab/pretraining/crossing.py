@@ -4,7 +4,7 @@ Scenes and relations are made as they are needed, so that every training image i
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -103,6 +103,7 @@ LEARNING_RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 
 def crossing_rates(
     images: Sequence[int] = (10_000, 100_000),
+    seeds: Iterable[int] = range(2),
     tasks: Sequence[str] = tuple(TASKS),
     sizes: Sequence[str] = ("small", "large"),
     models: Sequence[str] = ("vit", "resnet", "hybrid"),
@@ -111,13 +112,13 @@ def crossing_rates(
 ) -> Study:
     """Which learning rate suits each of the three models, by task, size and images seen?
 
-    Judged on images of the training split that no training sees; one seed.
+    Judged on images of the training split that no training sees.
 
     >>> len(crossing_rates(tasks=["scenes"], sizes=["small"]).runs)
-    30
+    60
     """
     runs = grid(
-        seed=[0],
+        seed=seeds,
         images=images,
         task=tasks,
         size=sizes,
