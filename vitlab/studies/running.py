@@ -12,6 +12,7 @@ from pathlib import Path
 from vitlab import files
 from vitlab.checkpoints import write_whole
 from vitlab.runtime import Run, here, start
+from vitlab.studies.rates import with_edges
 from vitlab.studies.rows import RECORD, Row, Value, identity, in_words, read_rows, read_value
 
 
@@ -161,6 +162,7 @@ def write_row(study: Study, path: Path, row: Row) -> None:
     rows[identity(row, study.settings)] = row
     places = {identity(settings): place for place, settings in enumerate(study.runs)}
     ordered = sorted(rows.values(), key=lambda row: places[identity(row, study.settings)])
+    ordered = with_edges(ordered, study.varied)
     seen = dict.fromkeys(name for row in ordered for name in row)
     results = [name for name in seen if name not in (*study.settings, *RECORD)]
     text = io.StringIO()
