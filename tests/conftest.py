@@ -47,6 +47,13 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_ignore_collect(collection_path, config):
+    """For slow tests alone (`-m slow`), files without any are not imported: that takes memory and time."""
+    if config.option.markexpr == "slow" and collection_path.match("test_*.py"):
+        return "pytest.mark.slow" not in collection_path.read_text(encoding="utf-8") or None
+    return None
+
+
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
     """One worker has all files that take much memory; the other goes through the rest, file by file."""

@@ -71,7 +71,7 @@ def test_runs_as_the_learner_gets_it(path, tmp_path):
 
 
 @pytest.mark.slow
-@every_notebook
+@every_lesson  # 00 has neither exercises nor patches: it would run as above
 def test_runs_solved_at_another_patch_size(path, tmp_path):
     nb = tools.read(path)
     own = tools.parameters(nb).get("PATCH_SIZE")

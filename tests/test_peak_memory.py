@@ -1,5 +1,7 @@
 """What `make test` says about memory: true, of all processes, and a failure where it is too much."""
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +53,18 @@ def test_the_command_s_status_is_passed_on_and_too_much_memory_is_a_failure():
     assert run(sys.executable, "-c", "import os; os.kill(os.getpid(), 9)").returncode == 137
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_what_ci_runs_is_held_to_6_gb():
+    """All that `make test` and `make colab-check` run is measured, and says so."""
+    root = Path(__file__).resolve().parents[1]
+    called = re.findall(r"^make (\S+)$", (root / ".ci" / "run").read_text(encoding="utf-8"), flags=re.M)
+    assert called == ["test", "colab-check"]
+    done = subprocess.run(["make", "-n", *called], cwd=root, capture_output=True, text=True, check=True)
+    tests = [line for line in done.stdout.splitlines() if "-m pytest" in line or "colab_check" in line]
+    assert len(tests) == 3
+    assert all("tests/peak_memory.py --limit 6 " in line for line in tests)
+
+
 def test_one_worker_has_all_files_that_take_much_memory(tmp_path):
     """Kernels and browsers take 1 to 2 GB each; the other worker goes through what is small meanwhile."""
     conftest = Path(__file__).with_name("conftest.py")
@@ -63,6 +77,17 @@ def test_one_worker_has_all_files_that_take_much_memory(tmp_path):
     assert "15 passed" in done.stdout, done.stdout
     workers = {path.stem: path.read_text() for path in tmp_path.rglob("*.txt")}
     assert workers["test_a"] == workers["test_notebooks"] == workers["test_report_c"] != workers["test_b"]
+
+
+def test_for_slow_tests_alone_no_other_file_is_imported(tmp_path):
+    conftest = Path(__file__).with_name("conftest.py")
+    (tmp_path / "conftest.py").write_text(conftest.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "test_fast.py").write_text("raise MemoryError")
+    (tmp_path / "test_slow.py").write_text("import pytest\n\n@pytest.mark.slow\ndef test(): pass")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", tmp_path]
+    done = [subprocess.run([*command, *m], capture_output=True, text=True) for m in ([], ["-m", "slow"])]
+    assert "MemoryError" in done[0].stdout
+    assert "1 passed" in done[1].stdout, done[1].stdout
 
 
 WHERE = """
