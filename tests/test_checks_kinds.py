@@ -157,15 +157,29 @@ def test_a_task_may_have_a_limit_of_its_own(monkeypatch):
         ('check("1.1", patchify, yours=True)', [("1.1", "patchify")]),
         ('check("1.1", patchify, yours=False)', []),
         ('check("1.1", lambda x, p: patchify(x, p))', [("1.1", "lambda x, p: patchify(x, p)")]),
-        ('check("1.1", partial(patchify, flip=")"),)', [("1.1", "partial(patchify, flip=')')")]),
+        ('check("1.1", partial(patchify, flip=")"),)', [("1.1", 'partial(patchify, flip=")")')]),
         ('check("1.1", lambda x, p: x, yours=False)', []),
         ('check("1.3", [0, 1])\nplots.show(1)', [("1.3", "[0, 1]")]),
         ('check("1.1", *answers)', []),
         ('check("1.1", patchify', []),
+        ('# see check("1.1", or (so\ncheck("1.1", patchify)', [("1.1", "patchify")]),
+        ('"""\ncheck("1.1", patchify)  # )"""', [("1.1", "patchify")]),
+        ('check("1.1", partial(patchify, # :)\n  3))', [("1.1", "partial(patchify, # :)\n  3)")]),
+        ('check("1.1", [(patchify])) + check("1.3", f)', [("1.3", "f")]),
+        (f'check("1.1", f{"()" * 1000})', [("1.1", f"f{'()' * 1000}")]),
     ],
 )
 def test_a_report_finds_checks_of_one_answer_and_of_two(source, found):
     assert checked_in(source) == found
+
+
+def test_an_open_task_that_asks_for_a_function_says_what_to_pass(capsys):
+    words = "not yet. Pass the function itself, not its result: this is {}."
+    for task in (it for it in TASKS if callable(it.best)):
+        for entry, said in (((4, 8), "(4, 8)"), (torch.zeros(2, 3), "(2, 3) float32")):
+            assert str(checks.verdict(task.id, entry)) == f"Exercise {task.id}: {words.format(said)}"
+    assert len([it for it in TASKS if callable(it.best)]) >= 5
+    assert checks.verdict("0.2", [1]).status == "correct", "a task may ask for a value"
 
 
 # ------------------------------------------------------------------------------------ those of the lessons

@@ -4,14 +4,12 @@ Whatever is wrong is refused, and the cause that is named is one of the slips ma
 accepted, whatever it is made with.
 """
 
-import itertools
-import re
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
+from tried_answers import Slips, name_of
 
 from vitlab import checks
 
@@ -116,15 +114,7 @@ def test_whole_numbers_are_exact_however_large():
 
 # --- slips -------------------------------------------------------------------------------------------------
 
-SLIPS = {}  # exercise -> (answer with switches, {switch: what may be said of it, a pattern})
-
-
-def slips(id: str, **words: str):
-    def keep(answer):
-        SLIPS[id] = answer, words
-        return answer
-
-    return keep
+slips = Slips(cancel={("1.3", "one", "ahead")})
 
 
 @slips(
@@ -390,39 +380,20 @@ def resize(
 
 # --- tests -------------------------------------------------------------------------------------------------
 
-ANSWERS = [(id, answer, words) for id, (answer, words) in SLIPS.items()]
-SINGLE = [(id, answer, words, (name,)) for id, answer, words in ANSWERS for name in words]
 
-
-def verdict(id, answer, switched):
-    return checks.verdict(id, lambda *case: answer(*case, **dict.fromkeys(switched, 1)))
-
-
-@pytest.mark.parametrize(("id", "answer", "words"), ANSWERS, ids=list(SLIPS))
+@pytest.mark.parametrize(("id", "answer", "words"), slips.answers, ids=slips.ids)
 def test_without_a_slip_it_is_right(id, answer, words):
-    assert verdict(id, answer, ()).status == "correct"
+    assert slips.verdict(id, answer).status == "correct"
     assert len(words) >= 8
 
 
-@pytest.mark.parametrize("single", SINGLE, ids=lambda single: f"{single[0]}-{single[3][0]}")
+@pytest.mark.parametrize("single", slips.single, ids=name_of)
 def test_a_slip_is_refused_and_its_cause_is_told(single):
-    id, answer, words, switched = single
-    found = verdict(id, answer, switched)
-    assert found.status == "not yet", found
-    assert re.search(words[switched[0]], found.diagnosis), found
+    slips.refused(*single, told=True)
 
 
-CANCEL = {("1.3", "one", "ahead")}  # what two switches make right again
-PAIRS = [
-    (id, answer, words, pair) for id, answer, words in ANSWERS for pair in itertools.combinations(words, 2)
-]
-
-
-@pytest.mark.parametrize("id", list(SLIPS))
+@pytest.mark.parametrize("id", dict.fromkeys(slips.ids))
 def test_of_two_slips_one_is_told_or_none(id):
     """Every fifth pair; all of them were tried when this was written."""
-    for _, answer, words, switched in [pair for pair in PAIRS if pair[0] == id][::5]:
-        found = verdict(id, answer, switched)
-        said = any(re.search(words[name], found.diagnosis) for name in switched)
-        assert found.status == "not yet" or (id, *switched) in CANCEL, (switched, found)
-        assert said or not found.diagnosis, (switched, found)
+    for pair in slips.pairs(id, every=5):
+        slips.refused(*pair)

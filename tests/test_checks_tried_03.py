@@ -5,30 +5,18 @@ that a verdict on it may use. Whatever is switched on: it is refused, and the ca
 the slips made, or none. What is written in another style and right is accepted.
 """
 
-import functools
-import itertools
 import math
-import re
 
 import pytest
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
 from torch import nn
+from tried_answers import Slips, name_of
 
 from vitlab import checks
 
-SLIPS = {}  # exercise -> (answer, {switch: words})
-
-
-def slips(id: str, **words: str):
-    """Put an answer with switches among those tried; `words` is what may be said of each, a pattern."""
-
-    def keep(answer):
-        SLIPS[id] = (answer, words)
-        return answer
-
-    return keep
+slips = Slips()
 
 
 @slips(
@@ -338,45 +326,27 @@ def parameters(
 
 
 # --- tests -------------------------------------------------------------------------------------------------
-ANSWERS = [(id, answer, words) for id, (answer, words) in SLIPS.items()]
-SINGLE = [(id, answer, words, (name,)) for id, answer, words in ANSWERS for name in words]
-PAIRS = [
-    (id, answer, words, pair) for id, answer, words in ANSWERS for pair in itertools.combinations(words, 2)
-]
-
-
-@functools.cache
-def verdict(id, answer, switched):
-    return checks.verdict(id, lambda *case: answer(*case, **dict.fromkeys(switched, 1)))
-
-
-@pytest.mark.parametrize(("id", "answer", "words"), ANSWERS, ids=list(SLIPS))
+@pytest.mark.parametrize(("id", "answer", "words"), slips.answers, ids=slips.ids)
 def test_without_a_slip_it_is_right(id, answer, words):
-    assert checks.verdict(id, answer).status == "correct"
+    assert slips.verdict(id, answer).status == "correct"
     assert len(words) >= 25
 
 
-@pytest.mark.parametrize("single", SINGLE, ids=lambda single: f"{single[0]}-{single[3][0]}")
+@pytest.mark.parametrize("single", slips.single, ids=name_of)
 def test_a_slip_is_refused_and_the_cause_is_this_one_or_none(single):
-    id, answer, words, switched = single
-    found = verdict(id, answer, switched)
-    assert found.status == "not yet", found
-    assert not found.diagnosis or re.search(words[switched[0]], found.diagnosis), found
+    slips.refused(*single)
 
 
 def test_nearly_all_slips_have_their_cause_told():
-    untold = [(id, *on) for id, answer, _, on in SINGLE if not verdict(id, answer, on).diagnosis]
+    untold = [(id, *on) for id, answer, _, on in slips.single if not slips.verdict(id, answer, on).diagnosis]
     assert set(untold) <= {("3.3", "halved"), ("3.4", "per_head")}
 
 
-@pytest.mark.parametrize("id", SLIPS)
+@pytest.mark.parametrize("id", dict.fromkeys(slips.ids))
 def test_two_slips_are_refused_and_the_cause_is_one_of_them_or_none(id):
     """Every fiftieth pair."""
-    for _, answer, words, switched in [pair for pair in PAIRS if pair[0] == id][::50]:
-        found = verdict(id, answer, switched)
-        assert found.status == "not yet", (switched, found)
-        said = any(re.search(words[name], found.diagnosis) for name in switched)
-        assert said or not found.diagnosis, (switched, found)
+    for pair in slips.pairs(id, every=50):
+        slips.refused(*pair)
 
 
 # --- several causes for one number -------------------------------------------------------------------------
@@ -384,7 +354,7 @@ def test_two_slips_are_refused_and_the_cause_is_one_of_them_or_none(id):
 
 @pytest.mark.parametrize("slip", ["no_cls", "no_row", "patch_bias"])
 def test_what_misses_d_numbers_is_told_all_that_may_be_missing(slip):
-    found = verdict("3.4", parameters, (slip,))
+    found = slips.verdict("3.4", parameters, (slip,))
     assert all(words in found.diagnosis for words in ("class token", "positions", "patch projection"))
 
 
@@ -392,7 +362,7 @@ def test_what_misses_d_numbers_is_told_all_that_may_be_missing(slip):
     ("slip", "words"), [("no_proj", "values"), ("proj_bias", "fc2"), ("one_norm", "fc2")]
 )
 def test_other_numbers_with_several_causes_name_them_all(slip, words):
-    assert words in verdict("3.4", parameters, (slip,)).diagnosis
+    assert words in slips.verdict("3.4", parameters, (slip,)).diagnosis
 
 
 # --- without PyTorch's softmax -----------------------------------------------------------------------------

@@ -5,25 +5,15 @@ a verdict on it may use. A slip is refused, and the cause that is named is this 
 """
 
 import math
-import re
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tried_answers import Slips, name_of
 
 from vitlab import checks
 
-SLIPS = []  # (exercise, answer, switch, words)
-
-
-def slips(id: str, **words: str):
-    """Put an answer with switches among those tried; `words` is what may be said of each, a pattern."""
-
-    def keep(answer):
-        SLIPS.extend((id, answer, switch, pattern) for switch, pattern in words.items())
-        return answer
-
-    return keep
+slips = Slips(keywords=lambda on: {"slip": "".join(on)})
 
 
 # --- 4.1: one training step --------------------------------------------------------------------------------
@@ -438,39 +428,19 @@ def coloured(patches, *, slip=""):
     return joined.float() if slip == "floats" else joined.int() if slip == "small" else joined
 
 
-def verdict(id, answer, slip=""):
-    by_id = {
-        "4.1": lambda model, optimizer, images, labels, clip_norm: answer(
-            model, optimizer, images, labels, clip_norm, slip=slip
-        ),
-        "4.2": lambda step, steps, warmup_steps, peak: answer(step, steps, warmup_steps, peak, slip=slip),
-        "4.3": lambda losses, norm_scale, tokens, head_width: answer(
-            losses, norm_scale, tokens, head_width, slip=slip
-        ),
-        "4.4": lambda patches: answer(patches, slip=slip),
-    }
-    return checks.verdict(id, by_id[id])
-
-
-@pytest.mark.parametrize("answer", dict.fromkeys(answer for _, answer, *_ in SLIPS), ids=lambda a: a.__name__)
-def test_without_a_slip_it_is_right(answer):
-    id = next(id for id, other, *_ in SLIPS if other is answer)
-    found = verdict(id, answer)
+@pytest.mark.parametrize(("id", "answer", "words"), slips.answers, ids=slips.ids)
+def test_without_a_slip_it_is_right(id, answer, words):
+    found = slips.verdict(id, answer)
     assert found.status == "correct", found
 
 
-@pytest.mark.parametrize(
-    ("id", "answer", "slip", "words"), SLIPS, ids=lambda it: it.__name__ if callable(it) else it[:24]
-)
-def test_a_slip_is_refused_and_the_cause_is_this_one_or_none(id, answer, slip, words):
-    found = verdict(id, answer, slip)
-    assert found.status == "not yet", found
-    assert not found.diagnosis or (words and re.search(words, found.diagnosis)), found
+@pytest.mark.parametrize("single", slips.single, ids=name_of)
+def test_a_slip_is_refused_and_the_cause_is_this_one_or_none(single):
+    slips.refused(*single)
 
 
 def test_most_slips_have_their_cause_told():
-    told = [bool(verdict(id, answer, slip).diagnosis) for id, answer, slip, _ in SLIPS]
-    assert sum(told) / len(told) >= 0.8
+    assert slips.share_told() >= 0.8
 
 
 # --- other styles that are right ---------------------------------------------------------------------------

@@ -5,29 +5,22 @@ that a verdict on it may use. Whatever is switched on: it is refused, and the ca
 the slips made, or none. What is written in another style and right is accepted.
 """
 
-import functools
-import itertools
-import re
-
 import pytest
 import torch
 import torch.nn.functional as F
+from tried_answers import Slips, name_of
 
 from vitlab import checks
 from vitlab.checks import engine
-from vitlab.checks.engine import FindTheFault
 
-SLIPS = {}  # exercise -> [(answer, {switch: words})]
-
-
-def slips(id: str, **words: str):
-    """Put an answer with switches among those tried; `words` is what may be said of each, a pattern."""
-
-    def keep(answer):
-        SLIPS.setdefault(id, []).append((answer, words))
-        return answer
-
-    return keep
+# What two switches make right again, or what is no slip: ½A + ½I normalised is A + I normalised, and so on.
+CANCEL = {
+    ("6.2", "whole", "attention"),
+    ("6.3", "whole", "attention"),
+    ("6.5", "summed", "keys"),
+    ("7.2", "raw", "scaled"),
+}
+slips = Slips(CANCEL)
 
 
 # --- 05 ----------------------------------------------------------------------------------------------------
@@ -713,62 +706,27 @@ def asked_map(
 
 # --- tests -------------------------------------------------------------------------------------------------
 
-# What two switches make right again, or what is no slip: ½A + ½I normalised is A + I normalised, and so on.
-CANCEL = {
-    ("6.2", "whole", "attention"),
-    ("6.3", "whole", "attention"),
-    ("6.5", "summed", "keys"),
-    ("7.2", "raw", "scaled"),
-}
-ANSWERS = [(id, answer, words) for id, entries in SLIPS.items() for answer, words in entries]
-SINGLE = [(id, answer, words, (name,)) for id, answer, words in ANSWERS for name in words]
-PAIRS = [
-    (id, answer, words, pair)
-    for id, answer, words in ANSWERS
-    for pair in itertools.combinations(words, 2)
-    if (id, *pair) not in CANCEL
-]
 
-
-@functools.cache
-def verdict(id, answer, switched):
-    def wrong(*case):
-        return answer(*case, **dict.fromkeys(switched, 1))
-
-    exercise = engine.find(id)
-    return checks.verdict(id, (exercise.line, wrong) if isinstance(exercise, FindTheFault) else wrong)
-
-
-@pytest.mark.parametrize(("id", "answer", "words"), ANSWERS, ids=[id for id, *_ in ANSWERS])
+@pytest.mark.parametrize(("id", "answer", "words"), slips.answers, ids=slips.ids)
 def test_without_a_slip_it_is_right(id, answer, words):
-    assert verdict(id, answer, ()).status == "correct"
+    assert slips.verdict(id, answer).status == "correct"
     assert len(words) >= 8
 
 
-@pytest.mark.parametrize("single", SINGLE, ids=lambda single: f"{single[0]}-{single[3][0]}")
+@pytest.mark.parametrize("single", slips.single, ids=name_of)
 def test_a_slip_is_refused_and_the_cause_is_this_one_or_none(single):
-    id, answer, words, switched = single
-    found = verdict(id, answer, switched)
-    assert found.status == "not yet", found
-    assert not found.diagnosis or re.search(words[switched[0]], found.diagnosis), found
+    slips.refused(*single)
 
 
-@pytest.mark.parametrize("id", [id for id, *_ in ANSWERS])
+@pytest.mark.parametrize("id", dict.fromkeys(slips.ids))
 def test_two_slips_are_refused_and_the_cause_is_one_of_them_or_none(id):
     """Every ninth pair; all of them were tried when this was written."""
-    for _, answer, words, switched in [pair for pair in PAIRS if pair[0] == id][::9]:
-        found = verdict(id, answer, switched)
-        assert found.status == "not yet", (switched, found)
-        said = any(re.search(words[name], found.diagnosis) for name in switched)
-        assert said or not found.diagnosis, (switched, found)
-
-
-CAUSE_TOLD = 0.75
+    for pair in slips.pairs(id, every=9):
+        slips.refused(*pair)
 
 
 def test_most_slips_have_their_cause_told():
-    told = [bool(verdict(id, answer, on).diagnosis) for id, answer, _, on in SINGLE]
-    assert sum(told) / len(told) >= CAUSE_TOLD
+    assert slips.share_told() >= 0.75
 
 
 # --- what was refused and is right ------------------------------------------------------------------------

@@ -84,3 +84,27 @@ def test_what_does_not_fit_is_refused_with_file_question_and_reason(sheet, old, 
     assert GOOD.count(old) >= 1
     with pytest.raises(ValueError, match=r"^09_made_up\.toml.*" * (not words.startswith("09")) + words):
         sheet(GOOD.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("power = 2.0", "", "there is no number 'power'. Others follow from it: add a line power = …"),
+        ("power = 2.0", "powr = 2.0", "there is no number 'power': 'powr' is meant?"),
+        ("power = 2.0", 'power = "2"', "nothing follows from power = '2': '>' not supported"),
+        ("power = 2.0", "power = 0", "nothing follows from power = 0: division by zero"),
+    ],
+)
+def test_numbers_of_the_run_that_do_not_do_are_refused_by_name(tmp_path, old, new, words):
+    path = tmp_path / "09_made_up.toml"
+    path.write_text(GOOD.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^09_made_up\.toml, \[run\]: ") as refused:
+        read(path, lambda power: derive(power) | dict(inverse=1 / power))
+    assert words in str(refused.value)
+
+
+def test_a_number_that_only_a_text_names_needs_no_derive(sheet):
+    (question,) = sheet(
+        GOOD.replace("power = 2.0", "power = 2.0\nsides = 3").replace("of {power:.2f}", "of {sides}")
+    ).questions({})
+    assert question.question == "To the power of 3?"

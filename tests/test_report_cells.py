@@ -267,6 +267,45 @@ def test_a_check_is_known_however_it_is_written(tmp_path, call):
     assert read_cells(tmp_path / "ada.ipynb") == [Cell(1, SETUP), Cell(2, PATCHIFY), Cell(3, check, "1.1")]
 
 
+def deep(depth: int) -> str:
+    return f'check("1.1", {"(" * depth}patchify{")" * depth})'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [deep(20_000), 'check("1.1", ' * 20_000, f'check("1.1", {"-" * 20_000}1)', '# check("1.1", f\n' * 20_000],
+    ids=["brackets", "checks", "signs", "comments"],
+)
+def test_what_python_cannot_read_takes_no_time_and_counts_unless_it_is_written_right(tmp_path, written):
+    path = tmp_path / "ada.ipynb"
+    begin = time.process_time()
+    for sources in ((SETUP, PATCHIFY, written), (SETUP, PATCHIFY, written, CHECKS["1.1"])):
+        nbformat.write(notebook(*sources), path)
+        checks = [cell for cell in read_cells(path) if cell.exercise]
+        assert [cell.exercise for cell in checks] == ["1.1"]
+        assert (checks[0].number, checks[0].source.endswith(CHECKS["1.1"])) == (
+            len(sources),
+            len(sources) > 3,
+        )
+    assert time.process_time() - begin < 10
+
+
+@pytest.mark.slow
+def test_what_python_cannot_read_has_its_reason_as_verdict(tmp_path):
+    """What it can read, however deep, is judged; nothing else suffers."""
+    cells = [SETUP, PATCHIFY, CORNER, deep(4000), CHECKS["1.3"]]
+    path = tmp_path / "ada.ipynb"
+    nbformat.write(notebook(*cells), path)
+    rows = report(path, time_limit=120)
+    assert [(row.exercise, row.verdict) for row in rows] == [("1.1", "not run"), ("1.3", "correct")]
+    assert rows[0].diagnosis.startswith("SyntaxError: too many nested parentheses")
+    for call, verdict, why in ((deep(50), "correct", ""), (CHECKS["1.1"][:-1], "not run", "SyntaxError")):
+        nbformat.write(notebook(*cells[:3], call), path)
+        (row,) = report(path, time_limit=120)
+        assert (row.exercise, row.verdict) == ("1.1", verdict)
+        assert row.diagnosis.startswith(why)
+
+
 def test_what_else_is_in_the_cell_of_a_check_is_run_before_it(tmp_path):
     """A learner may merge cells: the answer would be lost, and both checks of one cell are judged."""
     merged = f"{PATCHIFY}\n{CHECKS['1.1']}"

@@ -107,9 +107,13 @@ def test_cells_of_ipython_take_turns_from_the_next_one_on(shell):
         "get_ipython().run_cell('assert len(turns._cells) == 2', store_history=True)",
         "1 / 0",
         "assert len(turns._cells) == 1",
+        "get_ipython().run_cell(''); get_ipython().run_cell(' \\n'); assert len(turns._cells) == 1",
+        "",
+        "get_ipython().run_cell('1 / 0'); get_ipython().run_cell('('); assert len(turns._cells) == 1",
+        "assert len(turns._cells) == 1",
     ]
     outcomes = [shell.run_cell(cell).success for cell in cells]
-    assert outcomes == [True, True, True, False, True]
+    assert outcomes == [True, True, True, False, True, True, True, True, True]
     assert turns._cells == []
     explorer()
     assert shell.events.callbacks["pre_run_cell"].count(turns.begin_cell) == 1

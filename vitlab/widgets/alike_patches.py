@@ -47,7 +47,7 @@ class AlikePatchesExplorer(Explorer):
     ):
         if not pictures:
             raise ValueError("there is no picture; give at least one, as name -> uint8 (3, H, W)")
-        self.pictures, self.model_at = pictures, lru_cache(model_at)
+        self.pictures, self._made, self._make = pictures, {}, model_at
         self._features = lru_cache(self._features)
         names, rows = list(pictures), self.model_at(sizes[0]).config.grid_size[0]
         controls = {  # the size first: `set` moves them in this order, and rows are those of a size
@@ -64,6 +64,20 @@ class AlikePatchesExplorer(Explorer):
         controls["size"].observe(self._other_grid, names="value")
         super().__init__(self.draw, controls, size=(3 * PANEL + 2 * GAP, HEADER + PANEL + SCALE))
 
+    def model_at(self, size: int) -> ViT:
+        """The model for images of a size, made when it is first wanted."""
+        if size not in self._made:
+            self._made[size] = self._make(size)
+        return self._made[size]
+
+    def models(self) -> list[ViT]:
+        """Those of all sizes chosen so far."""
+        return list(self._made.values())
+
+    def ask_anew(self) -> None:
+        """Drop all features."""
+        self._features.cache_clear()
+
     @in_turn
     def _other_grid(self, change) -> None:
         """Another size has more rows: the same place in the picture is asked for."""
@@ -77,7 +91,7 @@ class AlikePatchesExplorer(Explorer):
 
     def add(self, name: str) -> None:
         """Offer a picture that `pictures` has now, or has anew, and choose it as the other one."""
-        self._features.cache_clear()
+        self.ask_anew()
         chosen = self.controls["image"].value
         with self.hold():
             self.offer("image", self.pictures, chosen)

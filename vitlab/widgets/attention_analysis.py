@@ -6,7 +6,7 @@ import ipywidgets
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitlab.attention import View, attention_rollout, patch_distances, record_attention
 from vitlab.attention.baselines import in_patches
@@ -49,11 +49,11 @@ class AttentionMapExplorer(Explorer):
         self.images = {name: covered(each, view) for name, each in tokens.as_bytes(images, view).items()}
         self.masks = {name: covered(mask, view) for name, mask in _checked(masks, images).items()}
         self.prefix, self.grid = view.num_prefix_tokens, view.grid_of(tokens.size_of(images))
-        self.before = tokens.before(view)
-        self.weights, self.pooling = _recorded(view, images)  # (L, number of images, heads, T, T)
+        self.before, self._inputs = tokens.before(view), dict(images)
+        self._rollout = lru_cache(self._rollout)
+        self.ask_anew()
         self.shown = tiles.fitted(tuple(next(iter(self.images.values())).shape[-2:]), (PANEL, PANEL))
         self.distances = patch_distances(self.grid, view.patch_size)
-        self._rollout = lru_cache(self._rollout)
         layers, _, heads, _, _ = self.weights.shape
         first = next(iter(images))
         controls = {
@@ -70,6 +70,15 @@ class AttentionMapExplorer(Explorer):
         }
         controls["layer"].value = layers
         super().__init__(self.draw, controls, size=(3 * PANEL + 2 * GAP, HEADER + PANEL + SCALE), fast=True)
+
+    def models(self) -> list[nn.Module]:
+        """The model whose attention is shown."""
+        return [self.view.model]
+
+    def ask_anew(self) -> None:
+        """Record the attention to all images: (L, number of images, heads, T, T)."""
+        self.weights, self.pooling = _recorded(self.view, self._inputs)
+        self._rollout.cache_clear()
 
     def _rollout(self, image: str, layer: int, fusion: str, discard: float) -> Tensor:
         """(T, T), the rollout of one image through its first `layer` layers."""

@@ -33,14 +33,15 @@ TEMPERATURES = [0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0]
 
 
 class Heads(NamedTuple):
-    """What the layers make of a batch: queries, keys, values (L, B, heads, T, d), and the tokens before
-    attention and what attention adds to them (L, B, T, D)."""
+    """What the layers make of a batch: queries, keys, values (L, B, heads, T, d), the tokens before attention
+    and what attention adds to them (L, B, T, D); and the matrices that mix the heads' outputs (L, D, h·d)."""
 
     queries: Tensor
     keys: Tensor
     values: Tensor
     before: Tensor
     added: Tensor
+    mixing: Tensor
 
 
 class Step(NamedTuple):
@@ -70,7 +71,8 @@ def record_steps(model: ViT, images: Tensor) -> Heads:
             model(images)
         first = model.embed(images)
     before = torch.cat([first[None], record["block_outputs"][:-1]])
-    parts = (record["queries"], record["keys"], record["values"], before, record["attention_outputs"])
+    mixing = torch.stack([block.attn.proj.weight for block in model.blocks])
+    parts = (record["queries"], record["keys"], record["values"], before, record["attention_outputs"], mixing)
     return Heads(*(part.float().cpu() for part in parts))
 
 
@@ -133,6 +135,14 @@ class AttentionStepExplorer(Explorer):
             controls["shuffled"] = ipywidgets.Checkbox(description="positions shuffled", indent=False)
         super().__init__(self.draw, controls, size=SIZE, fast=True)
 
+    def models(self) -> list[ViT]:
+        """The model of the heads."""
+        return [self.model]
+
+    def ask_anew(self) -> None:
+        """Drop what the layers have made, of both orders of positions."""
+        self._heads.cache_clear()
+
     def _heads(self, shuffled: bool) -> Heads:
         model = shuffled_positions(self.model) if shuffled else self.model
         batch = normalise(torch.stack(list(self.images.values())))
@@ -158,7 +168,7 @@ class AttentionStepExplorer(Explorer):
         scores = keys @ q / divisor / temperature
         weights = scores.softmax(dim=-1)
         columns = slice((head - 1) * width, head * width)
-        proj = self.model.blocks[layer - 1].attn.proj.weight.detach().float().cpu()[:, columns]  # (D, d)
+        proj = heads.mixing[layer - 1][:, columns]  # (D, d)
         own = proj @ ((keys @ q / width**0.5).softmax(dim=-1) @ values)  # as the model has it
         output = weights @ values
         token = (*place[:2], asking)

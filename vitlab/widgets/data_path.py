@@ -109,7 +109,7 @@ class DataPathExplorer(Explorer):
         if model.config.stem is not None:
             raise ValueError("this explorer projects patches of pixels, and a hybrid has none; give it a ViT")
         refuse_other_order(model, classes)
-        self.config, self.classes, self.pictures = model.config, classes, pictures
+        self.model, self.config, self.classes, self.pictures = model, model.config, classes, pictures
         self._walk = lru_cache(lambda name: walk(model, self._fitted(pictures[name])))
         self.steps = {
             "image": self._image,
@@ -127,9 +127,17 @@ class DataPathExplorer(Explorer):
         }
         super().__init__(self.draw, controls, size=SIZE)
 
+    def models(self) -> list[ViT]:
+        """The model that images go through."""
+        return [self.model]
+
+    def ask_anew(self) -> None:
+        """Drop every way that was followed."""
+        self._walk.cache_clear()
+
     def add(self, name: str) -> None:
         """Offer and choose a picture that `pictures` has now, or has anew."""
-        self._walk.cache_clear()
+        self.ask_anew()
         self.offer("image", self.pictures, name)
 
     def _fitted(self, picture: Tensor) -> Tensor:

@@ -104,11 +104,7 @@ class FilterExplorer(Explorer):
                     f"{name} is of a hybrid: its filters are for features, no pictures; give a ViT's"
                 )
         self.projections, self.images = projections, images
-        self.answers = {
-            (which, name): _answers(projection, image)
-            for which, projection in projections.items()
-            for name, image in images.items()
-        }
+        self.ask_anew()
         width = min(len(projection.proj.weight) for projection in projections.values())
         controls = {
             "image": ipywidgets.Dropdown(options=list(images), description="image"),
@@ -116,6 +112,18 @@ class FilterExplorer(Explorer):
             "filter": ipywidgets.IntSlider(1, 1, width, description="filter"),
         }
         super().__init__(self.draw, controls, size=(3 * SMALL + 2 * GAP, HEADER + SMALL), fast=True)
+
+    def models(self) -> list[PatchEmbed]:
+        """The projections."""
+        return list(self.projections.values())
+
+    def ask_anew(self) -> None:
+        """Project every image by every projection."""
+        self.answers = {
+            (which, name): _answers(projection, image)
+            for which, projection in self.projections.items()
+            for name, image in self.images.items()
+        }
 
     def draw(self, image: str, which: str, filter: int) -> tuple[Image.Image, str]:
         """Filter, image and map of answers side by side; grey is 0, white positive, black negative."""

@@ -66,9 +66,8 @@ class HeadExplorer(Explorer):
             raise ValueError("there is no image to look at; give a dict from names to uint8 images (C, H, W)")
         refuse_registers(model)
         self.grid, self.prefix = model.config.grid_size, model.config.num_prefix_tokens
-        self.images, self.names = images, list(images)
-        device = model.norm.weight.device
-        self.record = record_heads(model, normalise(torch.stack(list(images.values()))).to(device))
+        self.model, self.images, self.names = model, images, list(images)
+        self.ask_anew()
         layers, _, heads, tokens, _ = self.record.weights.shape
         rows, columns = self.grid
         middle = rows // 2 * columns + columns // 2 + 1
@@ -82,6 +81,15 @@ class HeadExplorer(Explorer):
         }
         height = HEADER + PANEL + SCALE + HEADER + (SHOWN + 2) * ROW
         super().__init__(self.draw, controls, size=(WIDTH, height), fast=True)
+
+    def models(self) -> list[ViT]:
+        """The model of the heads."""
+        return [self.model]
+
+    def ask_anew(self) -> None:
+        """Record all heads on all images."""
+        images = normalise(torch.stack(list(self.images.values())))
+        self.record = record_heads(self.model, images.to(self.model.norm.weight.device))
 
     def draw(self, image: str, layer: int, head: int, query: int) -> tuple[Image.Image, str]:
         """The three panels, the sum below them, and the same in words and numbers."""

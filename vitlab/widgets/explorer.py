@@ -4,7 +4,7 @@ import base64
 import html
 import io
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 
@@ -14,10 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 
 from vitlab import page
 from vitlab.widgets import turns
 from vitlab.widgets.clicks import Area, clicks
+from vitlab.widgets.weights import weights_mark
 from vitlab.wording import shortened
 
 DPI = 100  # 9 pt letters are 12.5 pixels high
@@ -61,6 +63,9 @@ class Explorer:
     Where `areas` says what a click on the picture sets, the picture can be clicked in pages that can send
     clicks (see `clicks.py`); whatever a click does, a control does too.
 
+    An explorer that keeps what models answer says which ones in `models` and drops it in `ask_anew`: that is
+    called before it draws, when the weights of one are not what they were, as after a training.
+
     A ValueError from `draw` is shown as the caption and the old picture stays; any other error is a defect:
     it is shown and raised. `error` holds it until the next state that can be drawn.
 
@@ -83,7 +88,7 @@ class Explorer:
         fast: bool = False,
     ):
         self.draw, self.controls, self.size = draw, dict(controls), size
-        self.caption, self.error, self._held = "", None, False
+        self.caption, self.error, self._held, self._marks = "", None, False, {}
         self._render = lru_cache(REMEMBERED)(self._render)
         for name, control in self.controls.items():
             _prepare(name, control, fast)
@@ -115,6 +120,13 @@ class Explorer:
         with self.hold():
             for name in filter(values.__contains__, self.controls):
                 self.controls[name].value = values[name]
+
+    def models(self) -> Sequence[nn.Module]:
+        """The models whose answers are kept."""
+        return ()
+
+    def ask_anew(self) -> None:
+        """Drop what the models have answered, or ask for it again: it was of other weights."""
 
     def areas(self) -> list[Area]:
         """What a click on the picture as it is now chooses; an explorer of one's own may override it."""
@@ -171,8 +183,17 @@ class Explorer:
         finally:
             self._held = False
 
+    def _keep_up(self) -> None:
+        """Keep nothing of weights that a model no longer has."""
+        marks = {model: weights_mark(model) for model in self.models()}
+        if any(self._marks.get(model, mark) != mark for model, mark in marks.items()):
+            self._render.cache_clear()
+            self.ask_anew()
+        self._marks = marks
+
     def _show(self, state: dict) -> None:
         try:
+            self._keep_up()
             picture, caption = self._render(**state)
         except ValueError as error:
             self._tell(f"{error}. The picture is still the one before.", error)
@@ -235,6 +256,8 @@ class Explorer:
 
     def _repr_mimebundle_(self, **_kwargs) -> tuple[dict, dict]:
         """The live widget and, in the same output, picture and caption for readers without a kernel."""
+        if self.models():
+            self._refresh()  # they may have been trained since the last move
         view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         bundle = {
             "application/vnd.jupyter.widget-view+json": view,

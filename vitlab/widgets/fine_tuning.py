@@ -70,6 +70,14 @@ class ResolutionExplorer(Explorer):
         }
         super().__init__(self.draw, controls, size=(WIDTH, HEADER + PANEL + SCALE))
 
+    def models(self) -> list[ViT]:
+        """The model that other sizes are made of."""
+        return [self.model]
+
+    def ask_anew(self) -> None:
+        """Drop what was made for each size."""
+        self._at.cache_clear()
+
     def _at(self, size: tuple[int, int], table: str) -> tuple[Dataset, ViT, Tensor]:
         """The images, the model and its probabilities (n, classes) at one size with one kind of table."""
         resized = at_resolution(self.dataset, size)

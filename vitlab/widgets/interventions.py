@@ -62,10 +62,9 @@ class InterventionExplorer(Explorer):
         refuse_other_order(model, measured.classes)
         self.model, self.images, self.classes = model, images, measured.classes
         self.measured = as_the_model_knows(model, measured.subset(range(min(MEASURED, len(measured.labels)))))
-        self.run = here(device=next(model.parameters()).device)
         self.grid = model.config.grid_size
         self._answers, self._one = lru_cache(64)(self._answers), lru_cache(64)(self._one)
-        self._measure = Measured(model, self.measured, self.run)
+        self.ask_anew()
         self._past: list[dict] = []
         self._undoing = False
         super().__init__(self.draw, self._controls(), size=SIZE)
@@ -108,6 +107,17 @@ class InterventionExplorer(Explorer):
             "donor": ipywidgets.Dropdown(options=names, value=names[-1], description="other image"),
             "place": ipywidgets.Dropdown(options=places, value="", description="put in from it"),
         }
+
+    def models(self) -> list[ViT]:
+        """The model that parts are taken away from."""
+        return [self.model]
+
+    def ask_anew(self) -> None:
+        """Drop all answers, and ask the whole model about the measured images."""
+        self._answers.cache_clear()
+        self._one.cache_clear()
+        self.run = here(device=next(self.model.parameters()).device)
+        self._measure = Measured(self.model, self.measured, self.run)
 
     def undo(self) -> None:
         """Go back to the state before the last move, if there is one."""

@@ -31,8 +31,11 @@ def begin_cell(info=None) -> None:
 
 
 def end_cell(result=None) -> None:
-    """Let explorers draw; the cell in which `watch_cells` was called began without."""
-    if threading.current_thread() is threading.main_thread() and _cells:
+    """Let explorers draw. The cell in which `watch_cells` was called began without, and so does an empty one,
+    of which IPython says no more than its end.
+    """
+    empty = result is not None and not (result.info.raw_cell or "").strip()
+    if threading.current_thread() is threading.main_thread() and _cells and not empty:
         _cells.pop()
         _turn.release()
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitlab import data
 from vitlab.attention import View, maps
@@ -94,10 +94,18 @@ class MapExplorer(Explorer):
             disabled=not self.classes,
         )
 
-    def add(self, name: str) -> None:
-        """Offer and choose a picture that `pictures` has now, or has anew."""
+    def models(self) -> list[nn.Module]:
+        """The model that is asked."""
+        return [self.view.model]
+
+    def ask_anew(self) -> None:
+        """Drop inputs, answers and maps of all pictures."""
         for remembered in (self._input, self._answer, self._map):
             remembered.cache_clear()
+
+    def add(self, name: str) -> None:
+        """Offer and choose a picture that `pictures` has now, or has anew."""
+        self.ask_anew()
         self.offer("image", self.pictures, name)
 
     def _input(self, image: str) -> Tensor:

@@ -10,6 +10,7 @@ makes: then each option that may be right names one.
 """
 
 import difflib
+import inspect
 import string
 import tomllib
 from collections.abc import Callable
@@ -37,8 +38,25 @@ class Sheet:
     def questions(self, values: dict) -> list[Question]:
         """The quiz about the numbers `values`, those of `run` where they are not given."""
         values = self.run | values
-        values = values | (self.derive(**values) if self.derive else {})
+        values = values | self._derived(values)
         return [self._fill(Question, item, values) for item in self.asked["quiz"]]
+
+    def _derived(self, values) -> dict:
+        """What follows from the numbers; raises ValueError for one that is missing, or that will not do."""
+        if self.derive is None:
+            return {}
+        needed = inspect.signature(self.derive).parameters
+        for name in needed:
+            if name not in values:
+                raise ValueError(
+                    f"{self.name}, [run]: there is no number {name!r}{_nearest(name, self.run)}. "
+                    f"Others follow from it: add a line {name} = … with its value in the stored run"
+                )
+        try:
+            return self.derive(**{name: values[name] for name in needed})
+        except (TypeError, ValueError, ArithmeticError) as error:  # of a text for a number, of a 0
+            numbers = ", ".join(f"{name} = {values[name]!r}" for name in needed)
+            raise ValueError(f"{self.name}, [run]: nothing follows from {numbers}: {error}") from error
 
     def _fill(self, kind, item, values):
         """One question; raises ValueError that names the file, the question and what is wrong."""

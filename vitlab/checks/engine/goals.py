@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 
+from vitlab.checks.engine.judging import not_a_function
 from vitlab.checks.engine.kinds import OpenTask, Refused, Verdict
 from vitlab.checks.engine.limits import limited
 from vitlab.checks.engine.running import attempt
@@ -15,6 +16,8 @@ def judge_entry(task: OpenTask, answer, seed: int = 0) -> Verdict:
     """The verdict on an entry, measured with the generator that `seed` makes."""
     if answer is None or answer is ...:
         return Verdict(task.id, "not attempted")
+    if callable(task.best) and not callable(answer):
+        return Verdict(task.id, "not yet", not_a_function(answer))
     outcome = attempt(partial(limited, partial(_measure, task, answer, seed), task.seconds))
     if outcome.stub:
         return Verdict(task.id, "not attempted")

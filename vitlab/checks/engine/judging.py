@@ -14,7 +14,8 @@ def judge(exercise: Exercise, answer, seed: int = 0) -> Verdict:
     if answer is None or answer is ...:
         return Verdict(id, "not attempted")
     if callable(answer) != bool(exercise.cases):
-        return Verdict(id, "not yet", _wrong_sort(exercise, answer))
+        asks_for_value = f"The answer is a value, and this is {describe(answer)}."
+        return Verdict(id, "not yet", not_a_function(answer) if exercise.cases else asks_for_value)
     cases = draw_cases(exercise, seed)
     wanted = [_wanted(exercise, case) for case in cases]  # before any of the learner's code runs
     outcomes = list(_outcomes(exercise, answer, cases))
@@ -106,9 +107,12 @@ def _praise(comparisons) -> str:
     return f"({count}, exact)" if largest == 0 else f"({count}, largest difference {largest:.1g})"
 
 
-def _wrong_sort(exercise, answer) -> str:
-    if exercise.cases is None:
-        return f"The answer is a value, and this is {describe(answer)}."
+def not_a_function(answer) -> str:
+    """What to say of an answer that is a value where a function is asked for.
+
+    >>> not_a_function((4, 8))
+    'Pass the function itself, not its result: this is (4, 8).'
+    """
     return f"Pass the function itself, not its result: this is {describe(answer)}."
 
 

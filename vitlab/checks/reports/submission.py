@@ -5,12 +5,23 @@ import json
 import re
 import tempfile
 import time
+from bisect import bisect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from vitlab.checks.reports.kernel import NoKernel, Result, fresh_kernel
 
-CALL = re.compile(r"""\bcheck\(\s*["']\d+\.\d+["']\s*,""")  # how it begins
+CALL = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["']\s*,""")  # how it begins
+# Brackets, and comments and strings, in which they do not count.
+PIECES = re.compile(
+    r"""\(|\)|\[|\]|\{|\}|#[^\n]*|\"\"\"(?:\\.|[^\\])*?\"\"\"|'''(?:\\.|[^\\])*?'''"""
+    r"""|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""",
+    re.DOTALL,
+)
+NESTED = 200  # brackets in each other are as many as Python reads
+LINE = 1000  # letters that are kept of a call without an end
+IMPORT = "from vitlab.checks import check"
 VERDICT = re.compile(r"^Exercise \S+: (not attempted|correct|not yet)[. ]*(.*)$", re.MULTILINE)
 
 
@@ -33,8 +44,9 @@ def read_cells(path: Path) -> list[Cell]:
     """The cells that judging takes: without the folded solutions and what follows the last check.
 
     Every check is called anew, so that a `check` of the learner's own does not count; what else is in its
-    cell is run before it. All encodings of JSON are read, with a byte-order mark or without. Raises
-    ValueError for a file that is no notebook or has no exercise.
+    cell is run before it. Where Python cannot read a call, and there is no other of the same exercise, it is
+    left as it is written: run, it says why. All encodings of JSON are read, with a byte-order mark or
+    without. Raises ValueError for a file that is no notebook or has no exercise.
     """
     import nbformat
 
@@ -50,7 +62,7 @@ def read_cells(path: Path) -> list[Cell]:
         ]
     except Exception as error:  # whatever is wrong with a damaged file, nbformat finds many words for it
         raise ValueError(f"{path} is no notebook: {error}") from error
-    cells, known = [], {""}
+    cells, known, unread = [], {""}, {}
     for number, source in code:
         calls = [(exercise, answer) for exercise, answer in checked_in(source) if exercise not in known]
         code = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith("#"))
@@ -59,8 +71,12 @@ def read_cells(path: Path) -> list[Cell]:
         for exercise, answer in calls:
             if exercise not in known:
                 known.add(exercise)
-                again = f'from vitlab.checks import check\ncheck("{exercise}", {answer})'
-                cells.append(Cell(number, again, exercise))
+                cells.append(Cell(number, f'{IMPORT}\ncheck("{exercise}", {answer})', exercise))
+        for exercise, call in unread_in(source):
+            if exercise not in unread:
+                unread[exercise] = Cell(number, f"{IMPORT}\n{call}", exercise)
+                cells.append(unread[exercise])
+    cells = [cell for cell in cells if cell.exercise not in known or cell not in unread.values()]
     while cells and not cells[-1].exercise:
         cells.pop()
     if not cells:
@@ -75,34 +91,74 @@ def checked_in(source: str) -> list[tuple[str, str]]:
     [('1.1', 'lambda x, p: f(x, (p, p))')]
     """
     found = []
-    for start in CALL.finditer(source):
-        call = call_at(source[start.start() :])
+    for exercise, text, call in calls_in(source):
         if call is None or not 2 <= len(call.args) <= 3 or any(isinstance(a, ast.Starred) for a in call.args):
             continue
         keywords = {each.arg: each.value for each in call.keywords}
         solution = isinstance(yours := keywords.get("yours"), ast.Constant) and yours.value is False
         if keywords.keys() <= {"yours"} and not solution:
-            found.append((call.args[0].value, ", ".join(map(ast.unparse, call.args[1:]))))
+            answers = [ast.get_source_segment(text, each) for each in call.args[1:]]
+            found.append((exercise, ", ".join(answers)))
     return found
 
 
-def call_at(code: str) -> ast.Call | None:
-    """The call with which code begins, up to the first bracket that closes it; None where none does."""
-    for end in re.finditer(r"\)", code):
-        try:
-            parsed = ast.parse(code[: end.end()], mode="eval").body
-        except (SyntaxError, ValueError):
-            continue
-        return parsed if isinstance(parsed, ast.Call) else None
-    return None
+def unread_in(source: str) -> list[tuple[str, str]]:
+    """Exercise and call, as it is written, of each check in a cell that Python cannot read.
+
+    >>> unread_in('check("1.1", patchify')
+    [('1.1', 'check("1.1", patchify')]
+    """
+    return [(exercise, text) for exercise, text, call in calls_in(source) if call is None]
+
+
+def calls_in(source: str) -> Iterator[tuple[str, str, ast.Call | None]]:
+    """Of each check in a cell the exercise, the text up to the bracket that closes it, and what Python makes
+    of that: None where it cannot be read, or no bracket closes it, and the text is the first of its line.
+    Takes time as the cell is long, whatever is in it.
+    """
+    within = [piece.span() for piece in PIECES.finditer(source) if piece[0][0] in "#'\""]
+    start = CALL.search(source)
+    while start:
+        begin, place = start.start(), bisect(within, (start.start(), 0)) - 1
+        inside = place >= 0 and begin < within[place][1]  # of a comment or a string, whose end is the call's
+        last = within[place][1] if inside else len(source)
+        end, deep = closing(source, begin, last)
+        text = source[begin:end] if end else source[begin : begin + LINE].partition("\n")[0]
+        call = parsed(text, "eval") if end else None
+        yield start[1], text, call and call.body
+        start = CALL.search(source, last if deep else end if call else start.end())
+
+
+def closing(source: str, begin: int, last: int) -> tuple[int | None, bool]:
+    """Where the first bracket between `begin` and `last` is closed, or None; and whether too many are open.
+
+    >>> closing("f(')', [1])", 0, 11)
+    (11, False)
+    """
+    depth = 0
+    for piece in PIECES.finditer(source, begin, last):
+        depth += (piece[0] in "([{") - (piece[0] in ")]}")
+        if depth == 0 and piece[0] in ")]}":
+            return piece.end(), False
+        if depth > NESTED:
+            return None, True
+    return None, False
+
+
+def parsed(code: str, mode: str = "exec") -> ast.AST | None:
+    """What Python reads in code; None where it cannot, such as in a line for IPython alone."""
+    try:
+        return ast.parse(code, mode=mode)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two of what is nested too deep
+        return None
 
 
 def only_checks(code: str) -> bool:
     """Whether a cell has nothing but calls of `check`."""
-    try:
-        statements = ast.parse(code).body
-    except (SyntaxError, ValueError):  # such as a line for IPython alone
+    module = parsed(code)
+    if module is None:
         return False
+    statements = module.body
     calls = [each.value for each in statements if isinstance(each, ast.Expr)]
     called = [call.func for call in calls if isinstance(call, ast.Call)]
     names = {getattr(each, "attr", getattr(each, "id", "")) for each in called}
