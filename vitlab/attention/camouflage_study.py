@@ -3,7 +3,7 @@
 `python -m vitlab.attention score-camouflage` makes it: every map of each checkpoint, and every rival that
 asks no model, on scenes whose garments have a colour of their own, and on the same scenes with the garments
 in colours of their backgrounds. The intervals are over scenes, for one model each; what another model would
-give, the rows of several say. All is in fp32, whatever the run's precision.
+give, the rows of several say. All is in fp32, but for `accuracy`, which is in the run's precision.
 """
 
 import functools
@@ -52,12 +52,18 @@ def measure_map(path: Path, settings: Row, run: Run) -> Row:
     which = settings["images"], settings["seed"], settings["camouflage"]
     names = dict.fromkeys([*BASELINES, settings["map"]])
     each = {name: scored(name, path, *which, run) for name in names}
+    accuracy, mask_share = what_is_shown(path, *which, run)
+    which = dict(model_seed=seed_of(path), weights=fingerprint(path), accuracy=accuracy)
+    return which | compared(settings["map"], each) | dict(mask_share=mask_share)
+
+
+@functools.cache
+def what_is_shown(path: Path, images: int, seed: int, camouflage: bool, run: Run) -> tuple[float, float]:
+    """How many of the scenes a model names rightly, and which share of them is garment."""
     model = load_checkpoint(path).to(run.device)
-    scenes = scenes_of(*which, model.config.image_size)
-    results = dict(model_seed=seed_of(path), weights=fingerprint(path))
-    results["accuracy"] = round(evaluate(model, scenes.dataset, run)[1], 4)  # of the model on these scenes
-    results |= compared(settings["map"], each)
-    return results | dict(mask_share=round(float(scenes.masks.float().mean()), 4))
+    scenes = scenes_of(images, seed, camouflage, model.config.image_size)
+    accuracy = evaluate(model, scenes.dataset, run)[1]
+    return round(accuracy, 4), round(float(scenes.masks.float().mean()), 4)
 
 
 @functools.cache
