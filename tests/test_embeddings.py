@@ -254,3 +254,27 @@ def test_mean_likeness_is_that_of_a_loop():
             for numbers, where in zip(wanted, lists, strict=True):
                 numbers += [cosine] * where
     assert vitlab.embeddings.mean_likeness(table, grid) == pytest.approx([sum(it) / len(it) for it in wanted])
+
+
+@pytest.mark.parametrize(
+    ("shape", "grid", "words"),
+    [
+        ((16, 8), (4, 5), r"a 4 x 5 grid takes a table of shape \(20, D\).*got \(16, 8\)"),
+        ((17, 8), (4, 4), "without the class token; got"),
+        ((1, 16, 8), (4, 4), r"got \(1, 16, 8\)"),
+        ((1, 8), (1, 1), "at least 4 x 4; got 1 x 1"),
+        ((12, 8), (3, 4), "at least 4 x 4; got 3 x 4"),
+        ((20, 8), (10, 2), "at least 4 x 4; got 10 x 2"),
+    ],
+)
+def test_mean_likeness_refuses_what_has_no_mirror_images(shape, grid, words):
+    with pytest.raises(ValueError, match=words):
+        vitlab.embeddings.mean_likeness(torch.randn(shape), grid)
+
+
+def test_mean_likeness_is_a_number_on_the_smallest_grid():
+    table = torch.randn(16, 3, generator=torch.Generator().manual_seed(1))
+    unit = F.normalize(table, dim=-1).view(4, 4, 3)
+    found = vitlab.embeddings.mean_likeness(table, (4, 4))
+    assert found[2] == pytest.approx((unit[:, 0] * unit[:, 3]).sum(-1).mean().item(), abs=1e-6)
+    assert found[3] == pytest.approx((unit[0] * unit[3]).sum(-1).mean().item(), abs=1e-6)

@@ -1,6 +1,7 @@
 """The data-path explorer: every step's numbers are the model's own."""
 
 import io
+import re
 
 import matplotlib
 import numpy as np
@@ -208,3 +209,23 @@ def test_a_model_in_training_is_looked_at_in_evaluation_and_goes_on_in_training(
     one, other = (walk(model, images["one"]) for _ in range(2))
     assert torch.equal(one.blocks, other.blocks)
     assert all(module.training for module in model.modules())
+
+
+def test_one_patch_alone_has_no_other_to_be_like(images):
+    explorer = DataPathExplorer(ViT(ViTConfig(patch_size=28, depth=1)).eval(), images, CLASSES)
+    explorer.set(step="block 1")
+    assert explorer.error is None
+    assert "There is no other patch to be like. Norm and head" in explorer.caption
+
+
+def test_a_patch_is_never_said_to_be_like_itself():
+    """On an image of one grey, without positions, all tokens are alike."""
+    model = ViT(ViTConfig(patch_size=14, depth=1, pos_embed="none")).eval()
+    picture = torch.full((1, 28, 28), 60, dtype=torch.uint8)
+    explorer = DataPathExplorer(model, {"grey": picture}, CLASSES)
+    explorer.set(step="block 1")
+    own, other = re.search(
+        r"The token of patch (\d) is most like that of patch (\d) ", explorer.caption
+    ).groups()
+    assert own != other
+    assert "(cosine 1.00)" in explorer.caption

@@ -76,11 +76,23 @@ def mean_likeness(table: Tensor, grid: tuple[int, int]) -> tuple[float, float, f
     """Mean cosines between the rows (N, D) of a table of positions, by how their places lie on the grid.
 
     One step apart; three and more; of these, left-right mirror images, and up-down ones. Steps go along rows
-    and columns.
+    and columns. Raises ValueError where table and grid do not fit, and for a grid on which one of the four
+    has no pairs: mirror images three and more steps apart take four rows and four columns.
 
     >>> [round(number, 2) for number in mean_likeness(torch.ones(16, 8), (4, 4))]
     [1.0, 1.0, 1.0, 1.0]
     """
+    rows, columns = grid
+    if table.ndim != 2 or len(table) != rows * columns:
+        raise ValueError(
+            f"a {rows} x {columns} grid takes a table of shape ({rows * columns}, D), without the class "
+            f"token; got {tuple(table.shape)}"
+        )
+    if min(grid) < 4:
+        raise ValueError(
+            "a place and its mirror image three steps away take a grid of at least 4 x 4; "
+            f"got {rows} x {columns}"
+        )
     unit = F.normalize(table, dim=-1)
     cosines = unit @ unit.T  # (N, N)
     place = torch.cartesian_prod(*map(torch.arange, grid)).float()  # (N, 2)

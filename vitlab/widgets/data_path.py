@@ -232,17 +232,20 @@ class DataPathExplorer(Explorer):
         shares = dict(zip(self.classes, said.tolist(), strict=True))
         tiles.bars(picture, (left, HEADER, SIZE[0], HEADER + PANEL), shares)
         strongest = int(attention.argmax()) + 1
-        (_, like), (_, nearest) = (
-            pair.tolist() for pair in close.flatten().topk(2)
-        )  # the most like is the patch itself
+        others = close.flatten().index_fill(0, torch.tensor(k - 1), -torch.inf)  # all but the patch itself
+        like = "There is no other patch to be like. "
+        if len(others) > 1:
+            like = (
+                f"The token of patch {k} is most like that of patch {int(others.argmax()) + 1} (cosine "
+                f"{others.max():.2f}). "
+            )
         line = self._line(picture, path, "the class token's attention, to each token a bar")
         line.bars(picture, row.numpy(), COLUMNS)
         words = (
             f"(batch, N + 1, D): attention let the tokens look at each other, then an MLP worked on each "
             f"alone. The class token gave {attention.sum():.0%} of its attention (mean of "
             f"{path.weights.shape[2]} heads) to the patches, the largest share, {attention.max():.1%}, to "
-            f"patch {strongest}. The token of patch {k} is most like that of patch {nearest + 1} (cosine "
-            f"{like:.2f}). "
+            f"patch {strongest}. {like}"
             f"Norm and head, put here at once, would say {self.classes[best]}, {said[best]:.1%}."
         )
         return picture, path.blocks[i], words
