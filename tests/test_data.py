@@ -590,6 +590,37 @@ def numbered() -> data.Dataset:
     )
 
 
+def test_one_of_each_is_the_first_of_its_class():
+    images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 1, 4, 4)
+    given = data.Dataset(images, torch.tensor([2, 0, 2, 3, 0]), ["a", "b", "c", "d"])
+    assert {name: int(image[0, 0, 0]) for name, image in given.one_of_each().items()} == {
+        "a": 1,
+        "c": 0,
+        "d": 3,
+    }
+    assert {name: int(image[0, 0, 0]) for name, image in given.one_of_each("d", "a").items()} == {
+        "d": 3,
+        "a": 1,
+    }
+    assert list(given.one_of_each("d", "a")) == ["d", "a"]
+    for name in ("b", "e"):
+        with pytest.raises(ValueError, match=f"no image of '{name}'; there are some of a, c, d"):
+            given.one_of_each(name)
+
+
+def test_mirror_likeness_is_a_mean_correlation():
+    images = torch.randint(
+        0, 256, (5, 2, 4, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(3)
+    )
+    pixels = images.numpy().astype(float)
+    wanted = [
+        np.mean([np.corrcoef(one.ravel(), np.flip(one, axis).ravel())[0, 1] for one in pixels])
+        for axis in (2, 1)
+    ]
+    assert data.mirror_likeness(images) == pytest.approx(wanted, abs=1e-6)
+    assert data.mirror_likeness(torch.full((2, 1, 4, 4), 7, dtype=torch.uint8)) == (0, 0)
+
+
 def test_subsets(numbered):
     assert numbered.subset([3, 3, 7]).labels.tolist() == [3, 3, 7]
     assert numbered.subset(torch.tensor([9, 0])).images[:, 0, 0, 0].tolist() == [90, 0]

@@ -2,7 +2,7 @@
 
 from vitlab.data.batching import augment, batches, normalise
 from vitlab.data.classes import match_classes
-from vitlab.data.dataset import Dataset, check_labels, hold_out, select_classes
+from vitlab.data.dataset import Dataset, check_labels, hold_out, mirror_likeness, select_classes
 from vitlab.data.examples import example_folder
 from vitlab.data.folders import image_folder
 from vitlab.data.masked_photos import MaskedPhotos, photos_with_masks
@@ -29,6 +29,7 @@ __all__ = [
     "hold_out",
     "image_folder",
     "match_classes",
+    "mirror_likeness",
     "normalise",
     "photos",
     "photos_with_masks",

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vitlab.wording import counted
@@ -50,6 +51,21 @@ class Dataset(NamedTuple):
             )
         indices = indices.long()
         return Dataset(self.images[indices], self.labels[indices], self.classes)
+
+    def one_of_each(self, *names: str) -> dict[str, Tensor]:
+        """The first image (C, H, W) of each of these classes, by name; without names, of each that has one.
+
+        Raises ValueError for a class that is not there, or has no image.
+
+        >>> two = Dataset(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([1, 0]), ["cat", "dog"])
+        >>> list(two.one_of_each()), list(two.one_of_each("dog"))
+        (['cat', 'dog'], ['dog'])
+        """
+        labels = self.labels.tolist()
+        known = [name for label, name in enumerate(self.classes) if label in labels]
+        if missing := [name for name in names if name not in known]:
+            raise ValueError(f"there is no image of {missing[0]!r}; there are some of {', '.join(known)}")
+        return {name: self.images[labels.index(self.classes.index(name))] for name in names or known}
 
     def __repr__(self) -> str:
         n, *shape = self.images.shape
@@ -122,3 +138,20 @@ def hold_out(dataset: Dataset, share: float = 0.1, seed: int = 0) -> tuple[Datas
         held.append(places[:count])
         kept.append(places[count:])
     return dataset.subset(torch.cat(kept)), dataset.subset(torch.cat(held))
+
+
+def mirror_likeness(images: Tensor) -> tuple[float, float]:
+    """Mean cosines between images (n, C, H, W) and their mirror images: left-right ones, and up-down ones.
+
+    Each image less its own mean, so that brightness alone makes none alike; one of a single value counts 0.
+
+    >>> left_dark = torch.tensor([0, 255], dtype=torch.uint8).expand(1, 1, 2, 2)
+    >>> [round(number, 2) for number in mirror_likeness(left_dark)]
+    [-1.0, 1.0]
+    """
+    images = images.float()
+    own, *mirrored = (
+        F.normalize((each - each.mean((1, 2, 3), keepdim=True)).flatten(1))
+        for each in (images, images.flip(-1), images.flip(-2))
+    )
+    return tuple((own * other).sum(1).mean().item() for other in mirrored)

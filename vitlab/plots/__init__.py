@@ -1,4 +1,5 @@
 """Figures from arrays: every function takes `ax=None` (a new figure), returns the Axes and knows no model.
+`panels` and `scores_and_weights` always make a new figure, and return the list of its Axes.
 
 Images are (C, H, W), uint8 or float in [-1, 1], grey or RGB; all arrays may be torch tensors or numpy.
 Patches are numbered from 1, as in the paper's figure 1, where 0 is the class token. Colours survive grey
@@ -9,6 +10,7 @@ shows is also said in words, the alternative text of its picture; `describe` doe
 from vitlab.alt_text import describe
 from vitlab.plots.amounts import filters, maps, matrix, overlay, position_similarity
 from vitlab.plots.drawing import COLOURS, DASHES, MARKERS, pixels
+from vitlab.plots.panels import panels, scores_and_weights
 from vitlab.plots.pictures import image, images, patch_grid, patch_sequence, patch_vector
 from vitlab.plots.results import CURVES, attention_distance, curves, runs, series, spread
 
@@ -26,12 +28,14 @@ __all__ = [
     "maps",
     "matrix",
     "overlay",
+    "panels",
     "patch_grid",
     "patch_sequence",
     "patch_vector",
     "pixels",
     "position_similarity",
     "runs",
+    "scores_and_weights",
     "series",
     "spread",
 ]
