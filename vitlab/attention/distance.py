@@ -1,5 +1,7 @@
 """How far attention reaches (figure 7 right, appendix D.7), and what has to be known to read that."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -89,6 +91,47 @@ def class_token_share(weights: Tensor, queries: str = "patches", num_prefix_toke
     if queries not in rows:
         raise ValueError(f"queries is 'patches', 'class' or 'all'; got {queries!r}")
     return weights[..., rows[queries], 0].mean(dim=(1, 3))
+
+
+class Gap(NamedTuple):
+    """A head's mean attention distance in pixels, by either form, and what they differ by.
+
+    >>> print(Gap(0, 3, 22.61, 25.02, 0.1, 25.0))
+    layer 1, head 4: 22.6 px dropped, 25.0 px renormalised, as 10% goes to the class token; uniform 25.0 px
+    """
+
+    layer: int  # from 0, as heads
+    head: int
+    dropped: float
+    renormalised: float
+    class_share: float
+    uniform: float
+
+    def __str__(self) -> str:
+        return (
+            f"layer {self.layer + 1}, head {self.head + 1}: {self.dropped:.1f} px dropped, "
+            f"{self.renormalised:.1f} px renormalised, as {self.class_share:.0%} goes to the class token; "
+            f"uniform {self.uniform:.1f} px"
+        )
+
+
+def largest_gap(weights: Tensor, grid_size: tuple[int, int], patch_size: int | tuple[int, int]) -> Gap:
+    """The head of (L, B, heads, T, T) whose distance hangs most on what is done with the class token's share.
+
+    Raises ValueError where `mean_attention_distance` and `class_token_share` do.
+
+    >>> weights = torch.full((1, 1, 1, 5, 5), 0.125)
+    >>> weights[..., 0] = 0.5
+    >>> gap = largest_gap(weights, (2, 2), 4)
+    >>> round(gap.renormalised / gap.dropped, 3), gap.class_share
+    (2.0, 0.5)
+    """
+    ways = ("drop", "renormalise")
+    dropped, whole = (mean_attention_distance(weights, grid_size, patch_size, way) for way in ways)
+    layer, head = divmod(int((whole - dropped).argmax()), whole.shape[1])
+    share = class_token_share(weights)
+    numbers = (float(each[layer, head]) for each in (dropped, whole, share))
+    return Gap(layer, head, *numbers, uniform_attention_distance(grid_size, patch_size))
 
 
 def patch_distances(grid_size: tuple[int, int], patch_size: int | tuple[int, int]) -> Tensor:

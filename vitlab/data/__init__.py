@@ -10,6 +10,7 @@ from vitlab.data.pairs import Relations, relations
 from vitlab.data.pictures import fit_picture, read_image
 from vitlab.data.sources import cifar10, cifar100, fashion_mnist, photos
 from vitlab.data.synthetic import Scenes, scenes
+from vitlab.data.two_garments import TwoGarments, scenes_of_two
 from vitlab.files import find, root
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "MaskedPhotos",
     "Relations",
     "Scenes",
+    "TwoGarments",
     "augment",
     "batches",
     "check_labels",
@@ -37,5 +39,6 @@ __all__ = [
     "relations",
     "root",
     "scenes",
+    "scenes_of_two",
     "select_classes",
 ]

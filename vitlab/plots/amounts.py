@@ -28,8 +28,12 @@ def matrix(
     low: float | None = None,
     high: float | None = None,
     ax: Axes | None = None,
+    row_names=None,
+    column_names=None,
 ) -> Axes:
     """A matrix (rows, columns) as a heat map with a colour bar, from `low` to `high` (default: its range).
+
+    Rows and columns are numbered from 0, or have the names given, such as `range(1, 13)` for layers.
 
     >>> matrix(np.eye(3), "query", "key", "weight").get_ylabel()
     'query'
@@ -40,6 +44,12 @@ def matrix(
     ax = axes(ax, (5.2, 4.2))
     shown = ax.imshow(values, cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
     ax.set(xlabel=column_label, ylabel=row_label)
+    if row_names is not None:
+        ax.set_yticks(range(len(values)), row_names)
+    if column_names is not None:
+        slanted = max(len(str(name)) for name in column_names) > 3
+        turn = dict(rotation=40, ha="right", rotation_mode="anchor") if slanted else {}
+        ax.set_xticks(range(values.shape[1]), column_names, **turn)
     colour_bar(ax, shown, value_label)
     amounts, largest = f"{value_label} {between(values)}, {size_of(values)}", largest_in(values)
     describe(ax, lambda ax: f"heat map of {amounts}, {along(ax)}, largest at ({places_of(ax, largest)})")
@@ -94,16 +104,20 @@ def maps(
     """
     values = as_array(values).astype(np.float64)
     ax, shown = mosaic(list(values), titles, columns, title, ax)
+    coloured(ax, shown, values, value_label, own_scale)
+    amounts = f"{value_label} {between(values)}" + (", each on its own scale" if own_scale else "")
+    return described_as_many(ax, "map", len(values), titles, f", {amounts}")
+
+
+def coloured(ax: Axes, shown: list, values: list[np.ndarray], value_label: str, own_scale: bool) -> None:
+    """Maps that were drawn get their colours, all on one scale or each on its own, and one bar for all."""
+    together = min(each.min() for each in values), max(each.max() for each in values)
     for artist, each in zip(shown, values, strict=True):
-        of = each if own_scale else values
-        artist.set(cmap="viridis", clim=(of.min(), of.max()))
+        artist.set(cmap="viridis", clim=(each.min(), each.max()) if own_scale else together)
     bar = colour_bar(ax, shown[0], value_label)
-    amounts = f"{value_label} {between(values)}"
     if own_scale:
         bar.set_ticks(shown[0].get_clim(), labels=("least", "most"))
         bar.ax.yaxis.labelpad = -18  # points: the label has room between the two
-        amounts += ", each on its own scale"
-    return described_as_many(ax, "map", len(values), titles, f", {amounts}")
 
 
 def filters(

@@ -96,8 +96,11 @@ def described_as_many(ax: Axes, thing: str, count: int, titles, more: str = "") 
     return ax
 
 
-def mosaic(arrays, titles, columns, title, ax, size=10) -> tuple[Axes, list]:
-    """Arrays as images in reading order on one Axes: each fills a cell of 1 x 1, its title above it."""
+def mosaic(arrays, titles, columns, title, ax, size=10, inch=None) -> tuple[Axes, list]:
+    """Arrays as images in reading order on one Axes: each fills a cell of 1 x 1, its title above it.
+
+    `inch` is the side of a cell on an Axes that is given: so that a title, which has a size of its own, fits.
+    """
     if len(arrays) == 0:
         raise ValueError("no pictures to show; give at least one")
     columns = columns or min(len(arrays), 8)
@@ -105,7 +108,7 @@ def mosaic(arrays, titles, columns, title, ax, size=10) -> tuple[Axes, list]:
     titles = [None] * len(arrays) if titles is None else list(titles)
     if len(titles) != len(arrays):
         raise ValueError(f"{len(arrays)} pictures take as many titles; got {len(titles)}")
-    inch = min(1.8, 8.5 / columns)
+    inch = inch or min(1.8, 8.5 / columns)
     lines = max(str(name).count("\n") + 1 if name is not None else 0 for name in titles)
     step = 1.06 + 0.2 * lines / inch  # a line of text is 0.2 inches high, however small the pictures
     ax = axes(ax, (max(inch * columns, 2.5), inch * rows * step + 0.3))
@@ -114,7 +117,9 @@ def mosaic(arrays, titles, columns, title, ax, size=10) -> tuple[Axes, list]:
         height, width = array.shape[0] / max(array.shape[:2]), array.shape[1] / max(array.shape[:2])
         x, y = i % columns * 1.06 + 0.5, i // columns * step + 0.5
         extent = (x - width / 2, x + width / 2, y + height / 2, y - height / 2)
-        shown.append(ax.imshow(array, extent=extent, interpolation="nearest"))
+        smoothly = max(array.shape[:2]) > 100 * inch  # else a photograph shown smaller gets moiré
+        interpolation = "antialiased" if smoothly else "nearest"
+        shown.append(ax.imshow(array, extent=extent, interpolation=interpolation))
         if name is not None:
             ax.text(x, y - height / 2 - 0.03, name, ha="center", va="bottom", fontsize=size)
     ax.set(xlim=(-0.03, columns * 1.06 - 0.03), ylim=((rows - 1) * step + 1.03, 1 - step), aspect="equal")

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from vitlab.alt_text import describe
-from vitlab.plots.drawing import COLOURS, as_array, axes, style, titled, with_legend
+from vitlab.plots.drawing import COLOURS, MARKERS, as_array, axes, style, titled, with_legend
 from vitlab.wording import between, counted, listed, number
 
 CURVES = {
@@ -103,6 +103,24 @@ def spread(values, x_label="value", title: str | None = None, ax: Axes | None = 
     return titled(ax, title)
 
 
+def bars(values: dict, x_label="value", title: str | None = None, ax: Axes | None = None) -> Axes:
+    """One number a name as lying bars, the first name on top, and a line at 0.
+
+    >>> ax = bars({"rollout": 0.5, "relevance": -0.25}, "rank correlation")
+    >>> [float(bar.get_width()) for bar in ax.patches]
+    [0.5, -0.25]
+    """
+    if not values:
+        raise ValueError("nothing to show; give a dict name -> number with at least one name")
+    ax = axes(ax, (6, 0.28 * len(values) + 0.9))
+    ax.barh(list(values), [float(number) for number in values.values()], color="0.35")
+    ax.axvline(0, color="black", linewidth=1)
+    ax.invert_yaxis()
+    ax.set(xlabel=x_label, ylabel=" ")
+    ax.grid(alpha=0.3, axis="x")
+    return titled(ax, title)
+
+
 def runs(values: dict, y_label="", title: str | None = None, ax: Axes | None = None) -> Axes:
     """A column of dots per name, one per run, and a bar at their mean: how far chance alone scatters them.
 
@@ -130,26 +148,34 @@ def attention_distance(
 ) -> Axes:
     """Mean attention distance (layers, heads) in pixels against depth, one dot a head (figure 11).
 
+    `distances` may map names to such arrays, to compare: each has its own colour and marker, side by side.
     `uniform` is the distance of a head that looks everywhere alike, drawn as a dashed line: what a dot has to
     be compared with.
 
     >>> attention_distance(np.ones((4, 3)), uniform=14.6).collections[0].get_offsets().shape
     (12, 2)
     """
-    distances = as_array(distances)
-    if distances.ndim != 2:
-        raise ValueError(f"distances have the shape (layers, heads); got {distances.shape}")
+    named = distances if isinstance(distances, dict) else {"one head": distances}
+    named = {name: as_array(each) for name, each in named.items()}
+    for each in named.values():
+        if each.ndim != 2:
+            raise ValueError(f"distances have the shape (layers, heads); got {each.shape}")
+    if not named or len({each.shape for each in named.values()}) > 1:
+        raise ValueError("distances to compare are of the same layers and heads, under at least one name")
     ax = axes(ax, (5.5, 3.8))
-    depth = np.repeat(np.arange(1, len(distances) + 1), distances.shape[1])
-    ax.scatter(
-        depth, distances.reshape(-1), s=36, color=COLOURS[1], edgecolor="black", alpha=0.8, label="one head"
-    )
+    layers, heads = next(iter(named.values())).shape
+    for i, (name, each) in enumerate(named.items()):
+        depth = np.repeat(np.arange(1, layers + 1), heads) + 0.3 * (i - (len(named) - 1) / 2)
+        look = dict(color=COLOURS[(i + 1) % len(COLOURS)], marker=MARKERS[i % len(MARKERS)])
+        ax.scatter(depth, each.reshape(-1), s=36, edgecolor="black", alpha=0.8, label=name, **look)
     if uniform is not None:
         ax.axhline(uniform, color="black", linestyle="--", label="uniform attention")
     ax.set(xlabel="depth (layer)", ylabel="mean attention distance (pixels)")
-    ax.set_xticks(range(1, len(distances) + 1))
-    ax.set_ylim(0, 1.06 * max(distances.max(), uniform or 0) or 1)
-    heads = f"{counted(distances.size, 'head')} in {counted(len(distances), 'layer')}"
+    ax.set_xticks(range(1, layers + 1))
+    ax.set_ylim(0, 1.06 * max(*(each.max() for each in named.values()), uniform or 0) or 1)
     line = "" if uniform is None else f", uniform {number(uniform)}"
-    describe(ax, f"{heads}, attention distance {between(distances)} pixels{line}")
+    told = listed(f"{name} {between(each)}" for name, each in named.items())
+    told = between(next(iter(named.values()))) if len(named) == 1 else told
+    words = f"{counted(layers * heads, 'head')} in {counted(layers, 'layer')}"
+    describe(ax, f"{words}, attention distance {told} pixels{line}")
     return titled(with_legend(ax), title)

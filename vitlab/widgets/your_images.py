@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vitlab import data
 from vitlab.attention import View, maps
 from vitlab.attention.reading import check_reads, covered, looking_at, view_of
+from vitlab.attention.rollout import difference_in_words
 from vitlab.data.folders import why_skipped
 from vitlab.data.pictures import ENDINGS, read_picture
 from vitlab.patches import as_pair
@@ -67,7 +68,7 @@ class MapExplorer(Explorer):
         self.size_taken = as_pair(view.image_size if image_size is None else image_size)
         self.pictures, self.classes = pictures, list(classes)
         self._input, self._answer = lru_cache(self._input), lru_cache(self._answer)
-        self._map = lru_cache(maxsize=1024)(self._map)
+        self._map, self._rollout = lru_cache(maxsize=1024)(self._map), lru_cache(self._rollout)
         check_reads(view)
         refuse_other_order(view.model, classes)
         check_outputs(view, self._answer(next(iter(pictures))), classes)
@@ -100,7 +101,7 @@ class MapExplorer(Explorer):
 
     def ask_anew(self) -> None:
         """Drop inputs, answers and maps of all pictures."""
-        for remembered in (self._input, self._answer, self._map):
+        for remembered in (self._input, self._answer, self._map, self._rollout):
             remembered.cache_clear()
 
     def add(self, name: str) -> None:
@@ -123,7 +124,13 @@ class MapExplorer(Explorer):
 
     def _map(self, image: str, name: str, asked: int | None) -> Tensor:
         """One map (h, w)."""
+        if name == "rollout":
+            return self._rollout(image)[0][0].cpu()
         return maps.MAPS[name](self.view, self._floats(image), asked)[0].detach().cpu()
+
+    def _rollout(self, image: str) -> tuple[Tensor, Tensor]:
+        """A picture's rollout (1, h, w), and how far its row is from the mean row of all tokens, (1,)."""
+        return maps.rollout_and_difference(self.view, self._floats(image))
 
     def draw(self, image: str, map: str, asked: int, smooth: bool) -> tuple[Image.Image, str]:
         """The three panels and the numbers in them."""
@@ -141,7 +148,7 @@ class MapExplorer(Explorer):
         if not self.classes:
             tiles.write(picture, (2 * (PANEL + GAP), 4), "the model has no classes")
             said = f"{image}: the model gives {output.numel():,} numbers and no classes."
-            return picture, f"{said}\n{map.replace('_', ' ')}; {self._told(values)}"
+            return picture, f"{said}\n{map.replace('_', ' ')}; {self._told(values)}{self._remark(image, map)}"
         self._answer_panel(picture, shares, chosen)
         words = "its own choice" if asked == OWN_CHOICE else self.classes[asked]
         which = map.replace("_", " ")
@@ -149,7 +156,8 @@ class MapExplorer(Explorer):
             which += " is the same whichever class is asked for"
         else:
             which += f" for {self.classes[chosen]} ({shares[chosen]:.1%})"
-        return picture, f"{self._said(image, shares, words)}\n{which}; {self._told(values)}"
+        told = f"{self._told(values)}{self._remark(image, map)}"
+        return picture, f"{self._said(image, shares, words)}\n{which}; {told}"
 
     def _said(self, image: str, shares: Tensor, asked: str) -> str:
         order = shares.argsort(descending=True, stable=True).tolist()
@@ -162,6 +170,12 @@ class MapExplorer(Explorer):
             f"from {values.min():.3g} to {values.max():.3g}, largest in row {row + 1} of {rows}, "
             f"column {column + 1} of {columns}; half of it lies on {half(values):.0%} of the patches."
         )
+
+    def _remark(self, image: str, map: str) -> str:
+        """Of a rollout, whether its row is that of the token which is read, or everybody's."""
+        if map != "rollout" or self.view.reads not in ("token", "pair"):
+            return ""
+        return f" It {difference_in_words(float(self._rollout(image)[1]))}."
 
     def _map_panel(
         self, picture: Image.Image, name: str, values: Tensor, under: np.ndarray, smooth: bool
