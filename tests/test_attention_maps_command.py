@@ -14,6 +14,7 @@ from PIL import Image
 from vitlab import data, fine_tuning, load_checkpoint, record_attention, save_checkpoint
 from vitlab.attention import __main__, album, by_name
 from vitlab.attention import maps as all_maps
+from vitlab.attention.keeping import kept_or_made
 from vitlab.checkpoints import bundled
 
 timm = pytest.importorskip("timm")
@@ -478,6 +479,11 @@ def test_nothing_that_can_be_read_is_refused_by_name(tmp_path, capsys):
     assert "note 4.txt (" in said
     assert "and 2 more" in said
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_no_pictures_at_all_are_refused_as_such():
+    with pytest.raises(ValueError, match="^no pictures are given; give files"):
+        kept_or_made({}, None, None, None)
 
 
 def test_a_model_of_no_numbers_makes_no_picture(pictures, tmp_path, capsys):

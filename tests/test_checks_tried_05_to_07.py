@@ -224,6 +224,8 @@ def old_place(
     "5.6",
     same="laid out like a picture",
     grid="rows and columns|swapped",
+    transposed="change places",
+    down="down its columns",
     edges="corners",
     nearest="nearest",
     lost="gone|in front",
@@ -234,8 +236,8 @@ def old_place(
     bicubic="bicubic|corners",
 )
 def stretched(
-    table, old, new, *, same=0, grid=0, edges=0, nearest=0, lost=0, last=0, line=0, reshaped=0, halved=0,
-    bicubic=0,
+    table, old, new, *, same=0, grid=0, transposed=0, down=0, edges=0, nearest=0, lost=0, last=0, line=0,
+    reshaped=0, halved=0, bicubic=0,
 ):  # fmt: skip
     first, rows = table[:, :1], table[:, 1:]
     if line:
@@ -243,9 +245,11 @@ def stretched(
     else:
         old = old[::-1] if grid else old
         picture = rows.reshape(1, -1, *old) if same else rows.mT.unflatten(2, old)
+        picture = picture.mT if transposed else picture
         mode = "nearest" if nearest else "bicubic" if bicubic else "bilinear"
         how = {} if nearest else {"align_corners": not edges}
         larger = F.interpolate(picture, size=new, mode=mode, **how)
+        larger = larger.mT if down else larger
         rows = larger.reshape(1, -1, table.shape[2]) if reshaped else larger.flatten(2).mT
     rows = rows / 2 if halved else rows
     return rows if lost else torch.cat([rows, first] if last else [first, rows], dim=1)

@@ -16,13 +16,15 @@ def kept_or_made(
 
     `find(name, files)` gives what is kept, or None, and a digest of the files; `read(files)` what is in them
     and a remark; `make(name, *what is in them, digest)` the rest. An error of `make` is the model's, and goes
-    its way. Raises ValueError where nothing can be read.
+    its way. Raises ValueError where nothing is given, or nothing of it can be read.
 
     >>> kept_or_made({"a": 1}, lambda name, n: (None, "a1"), lambda n: (n, ""), lambda *made: made)
     ({'a': ('a', 1, 'a1')}, {})
     """
     from tqdm.auto import tqdm
 
+    if not given:
+        raise ValueError("no pictures are given; give files, such as JPEG or PNG, or folders of them")
     done, skipped = {}, {}
     for name, files in tqdm(given.items(), unit="picture", dynamic_ncols=True):
         try:

@@ -45,6 +45,17 @@ def _grid_turned(pos_embed, old_grid, new_grid):
     return _stretched(pos_embed, old_grid, new_grid, grid=old_grid[::-1])
 
 
+def _picture_transposed(pos_embed, old_grid, new_grid):
+    picture = pos_embed[:, 1:].unflatten(1, old_grid).permute(0, 3, 2, 1)
+    larger = F.interpolate(picture, size=new_grid, mode="bilinear", align_corners=True)
+    return torch.cat([pos_embed[:, :1], larger.flatten(2).transpose(1, 2)], dim=1)
+
+
+def _read_down(pos_embed, old_grid, new_grid):
+    larger = _stretched(pos_embed, old_grid, new_grid)[:, 1:].unflatten(1, new_grid)
+    return torch.cat([pos_embed[:, :1], larger.transpose(1, 2).flatten(1, 2)], dim=1)
+
+
 def _edge_on_edge(pos_embed, old_grid, new_grid):
     return _stretched(pos_embed, old_grid, new_grid, corners=False)
 
@@ -93,6 +104,11 @@ EXERCISE = FindTheFault(
             "the numbers of a patch are laid out like a picture: width and grid have to change places.",
         ),
         (_grid_turned, "rows and columns of the old grid are swapped: old_grid is (rows, columns)."),
+        (
+            _picture_transposed,
+            "channels come first, but rows and columns change places: .permute(0, 3, 1, 2) keeps them.",
+        ),
+        (_read_down, "the larger grid is read down its columns; a line of patches is read along rows."),
         (_edge_on_edge, "align_corners was not the fault; here corners lie on corners."),
         (_nearest, "the nearest row is taken; between two old patches both count."),
         (_class_row_lost, "the class token's row is gone; it goes back in front."),
