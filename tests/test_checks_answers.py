@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, reduce, repeat
 from torch import nn
 
+import vitlab
 from vitlab import Recipe, checks
 from vitlab.checks import engine
 from vitlab.checks.asking.lessons import predictions
@@ -179,7 +180,7 @@ def cosine_in_float32(step, steps, warmup_steps, peak):
     return peak * (1 + torch.cos(torch.tensor(math.pi * (step - warmup_steps) / (steps - warmup_steps)))) / 2
 
 
-@right("4.3")
+@right("4.5")
 def by_a_table_of_tests(losses, norm_scale, tokens, head_width):
     tests = {
         "patch too large": tokens <= 5,
@@ -191,14 +192,14 @@ def by_a_table_of_tests(losses, norm_scale, tokens, head_width):
     return next((name for name, sick in tests.items() if sick), "healthy")
 
 
-@right("4.4")
+@right("4.6")
 def levels_by_edges(patches):
     means = reduce(patches, "b n (c pixels) -> b n c", "mean", c=3)
     levels = torch.bucketize(means, torch.linspace(-1, 1, 9)[1:-1], right=True)
     return (levels * torch.tensor([1, 8, 64])).sum(dim=-1)
 
 
-@right("4.5")
+@right("4.3")
 def adam_from_its_sums(gradient, mean, square, step):
     corrections = [1 - beta**step for beta in (0.9, 0.999)]
     first, second = mean.lerp(gradient, 0.1), square.lerp(gradient * gradient, 0.001)
@@ -260,6 +261,11 @@ def stretched_channel_by_channel(pos_embed, old_grid, new_grid):
         for layer in table
     ]
     return torch.cat([pos_embed[:, :1], rearrange(layers, "d r c -> 1 (r c) d")], dim=1)
+
+
+@right("5.6")
+def with_what_the_package_has(pos_embed, old_grid, new_grid):
+    return vitlab.resize_pos_embed(pos_embed, old_grid, new_grid)
 
 
 # --- 06 ----------------------------------------------------------------------------------------------------

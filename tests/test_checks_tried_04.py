@@ -298,11 +298,11 @@ def scheduled(step, steps, warmup_steps, peak, *, slip=""):
     return peak * up.get(slip, (step + 1) / w)
 
 
-# --- 4.3: name the fault -----------------------------------------------------------------------------------
+# --- 4.5: name the fault -----------------------------------------------------------------------------------
 
 
 @slips(
-    "4.3",
+    "4.5",
     end_first="jump",
     norms_last="norms",
     anywhere="first ten",
@@ -358,11 +358,11 @@ def diagnosed(losses, norm_scale, tokens, head_width, *, slip=""):
     return found.upper() if slip == "capitals" else found
 
 
-# --- 4.4: the colour to predict ----------------------------------------------------------------------------
+# --- 4.6: the colour to predict ----------------------------------------------------------------------------
 
 
 @slips(
-    "4.4",
+    "4.6",
     reversed="reverse",
     pixels_first="P, P, C|order",
     rounded="nearest",
@@ -543,12 +543,12 @@ def by_chunks(patches):
 STYLES = [
     *[("4.1", it) for it in (cleared_by_hand, in_a_closure, image_by_image, cleared_before_and_after)],
     *[("4.2", it) for it in (as_a_tensor, as_one_line, by_numpy)],
-    ("4.3", diagnosed_with(lambda t: t <= 2, lambda h: h <= 2, 0.5, 3.0, 1.3)),
-    ("4.3", diagnosed_with(lambda t: t == 2, lambda h: h < 4, 0.57, 3.0, 1.36)),
-    ("4.3", diagnosed_with(lambda t: t < 5, lambda h: h < 13, 0.8, 2.8, 1.2)),
-    ("4.3", diagnosed_with(lambda t: t < 17, lambda h: h < 24, 0.9, 3.5, 1.5)),
-    ("4.3", diagnosed_with(lambda t: t < 10, lambda h: h <= 8, 0.6, 2.6, 1.4)),
-    *[("4.4", it) for it in (by_pooling, by_chunks)],
+    ("4.5", diagnosed_with(lambda t: t <= 2, lambda h: h <= 2, 0.5, 3.0, 1.3)),
+    ("4.5", diagnosed_with(lambda t: t == 2, lambda h: h < 4, 0.57, 3.0, 1.36)),
+    ("4.5", diagnosed_with(lambda t: t < 5, lambda h: h < 13, 0.8, 2.8, 1.2)),
+    ("4.5", diagnosed_with(lambda t: t < 17, lambda h: h < 24, 0.9, 3.5, 1.5)),
+    ("4.5", diagnosed_with(lambda t: t < 10, lambda h: h <= 8, 0.6, 2.6, 1.4)),
+    *[("4.6", it) for it in (by_pooling, by_chunks)],
 ]
 
 
@@ -562,4 +562,4 @@ def test_the_best_patch_size_of_these_lessons_is_not_called_sick():
     """With patches of 14 × 14 there are 5 tokens, and such a run is healthy: nothing asks otherwise."""
     from vitlab.checks.engine import draw_cases, find
 
-    assert {case[2] for case in draw_cases(find("4.3"), 0)}.isdisjoint(range(3, 17))
+    assert {case[2] for case in draw_cases(find("4.5"), 0)}.isdisjoint(range(3, 17))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import vitlab
-from vitlab import Recipe, ViT, ViTConfig, data
+from vitlab import Recipe, ViT, ViTConfig, data, pretraining
 from vitlab.fine_tuning import adapt
 from vitlab.pretraining import MaskedPatchViT, class_colours, draw_corruption, masked_patch_prediction
 from vitlab.pretraining import mean_colour_classes as classes_of
@@ -276,3 +276,36 @@ def test_equal_seeds_give_equal_losses():
 def test_a_vit_that_has_a_head_keeps_it():
     vit = ViT(ViTConfig())
     assert MaskedPatchViT(vit).vit is vit
+
+
+def test_what_the_model_sees_and_guesses_pixel_by_pixel():
+    """Patch by patch, from the draw of the same seed."""
+    model, images = tiny(), pictures(2, 3, 12, 20)
+    side, number = model.config.patch_size, model.config.num_patches
+    columns = 20 // side
+    seen, guessed, true = pretraining.seen_and_guessed(model, images, seed=3)
+    hidden = draw_corruption(2, number, torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        logits, _ = model.eval()(images, hidden)
+
+    def patch(pictures, image, place):
+        top, left = place // columns * side, place % columns * side
+        return pictures[image, :, top : top + side, left : left + side]
+
+    classes = classes_of(images, side)
+    for image in range(2):
+        at = {place: i for i, place in enumerate(hidden.patches[image].tolist())}
+        for place in range(number):
+            parts = [patch(each, image, place) for each in (images, seen, guessed, true)]
+            if place not in at:
+                assert all(torch.equal(part, parts[0]) for part in parts)
+                continue
+            kind, source = hidden.kinds[image, at[place]], int(hidden.sources[image, at[place]])
+            shown = torch.zeros_like(parts[0]) if kind == MASKED else patch(images, image, source)
+            torch.testing.assert_close(parts[1], shown)
+            for part, label in (
+                (parts[2], logits[image, at[place]].argmax()),
+                (parts[3], classes[image, place]),
+            ):
+                colour = class_colours(label, channels=3)[:, None, None]
+                torch.testing.assert_close(part, colour.expand_as(part))

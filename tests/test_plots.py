@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from vitlab import plots
+from vitlab.alt_text import alt_text
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,10 @@ CALLS = {
     "series": lambda ax: plots.series([1, 2], torch.rand(3, 2), "a", "x", "y", title="t", ax=ax),
     "runs": lambda ax: plots.runs({"a": [1.0, 2.0], "b": [3.0]}, "y", title="t", ax=ax),
     "bars": lambda ax: plots.bars({"a": 1.0, "b": -2.0}, "x", title="t", ax=ax),
+    "lines": lambda ax: plots.lines([1, 2], {"a": [3.0, 4.0]}, "x", "y", title="t", ax=ax),
+    "dots": lambda ax: plots.dots({"a": ([1, 2], [3.0, 4.0])}, "x", "y", title="t", ax=ax),
+    "by_labels": lambda ax: plots.by_labels([5, 20], {"a": torch.rand(3, 2)}, title="t", ax=ax),
+    "first_component": lambda ax: plots.first_component({"a": torch.randn(2, 3, 8)}, title="t", ax=ax),
     "spread": lambda ax: plots.spread({"a": [1.0, 2.0], "b": [3.0]}, "x", title="t", ax=ax),
     "attention_distance": lambda ax: plots.attention_distance(torch.rand(4, 3), 14.6, title="t", ax=ax),
 }
@@ -100,7 +105,7 @@ def test_without_axes_opens_one_figure_that_can_be_read(name):
 def test_every_plot_of_the_module_is_tested_here():
     public = {name for name in plots.__all__ if callable(getattr(plots, name))}
     panels = {"panels", "scores_and_weights"}  # in test_plots_panels.py
-    assert public == CALLS.keys() | panels | {"describe", "pixels"}
+    assert public == CALLS.keys() | panels | {"describe", "level", "pixels"}
 
 
 def test_pixels_are_the_same_from_bytes_and_from_normalised_floats(picture):
@@ -446,3 +451,69 @@ def test_rows_and_columns_of_a_matrix_have_the_names_given():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "2"]
     assert [label.get_text() for label in ax.get_xticklabels()] == names
     assert {label.get_rotation() for label in ax.get_xticklabels()} == {40}  # words would meet
+
+
+def test_lines_are_told_apart_and_their_numbers_marked_where_these_are_few():
+    ax = plots.lines([1, 2, 3], {"a": [3, 1, 2], "b": torch.tensor([0.5, 1.5, 2.5])}, "step", "loss")
+    assert [line.get_xydata().tolist() for line in ax.get_lines()] == [
+        [[1, 3], [2, 1], [3, 2]],
+        [[1, 0.5], [2, 1.5], [3, 2.5]],
+    ]
+    a, b = ax.get_lines()
+    assert (a.get_marker(), a.get_linestyle()) != (b.get_marker(), b.get_linestyle())
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    many = plots.lines(range(100), {"a": torch.rand(100)})
+    assert many.get_lines()[0].get_marker() == "None"
+    with pytest.raises(ValueError, match=r"3 places on x take as many numbers; 'b' has \(2,\)"):
+        plots.lines([1, 2, 3], {"b": [1, 2]})
+
+
+def test_dots_stand_where_their_pairs_say():
+    ax = plots.dots({"ViT": (torch.tensor([1.0, 2.0]), [3, 4]), "hybrid": ([5], [6])}, "cost", "accuracy")
+    assert [group.get_offsets().tolist() for group in ax.collections] == [[[1, 3], [2, 4]], [[5, 6]]]
+    first, second = (group.get_paths()[0].vertices for group in ax.collections)
+    assert first.shape != second.shape  # told apart by marker
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["ViT", "hybrid"]
+
+
+def test_a_level_runs_right_across_and_says_what_it_means():
+    ax = plots.level(plots.lines([1, 2], {"model": [10, 80]}, "step", "accuracy (%)"), 25, "chance")
+    line = ax.get_lines()[-1]
+    ends = line.get_transform().transform(line.get_xydata())  # in pixels
+    np.testing.assert_allclose(ends[:, 0], ax.transAxes.transform([[0, 0], [1, 0]])[:, 0])
+    np.testing.assert_allclose(ends[:, 1], ax.transData.transform([[1, 25], [2, 25]])[:, 1])
+    (words,) = ax.texts
+    assert (words.get_text(), words.xy) == ("chance", (1, 25))
+    under = plots.level(plots.lines([1, 2], {"model": [10, 80]}), 25, "chance", below=True).texts[0]
+    for text, side in ((words, 1), (under, -1)):
+        text.figure.draw_without_rendering()
+        box, at = text.get_window_extent(), text.axes.transData.transform((1, 25))[1]
+        assert side * (box.y0 - at) > 0
+        assert side * (box.y1 - at) > 0
+    assert alt_text(ax.figure).endswith("chance at 25.")
+
+
+def test_results_by_labels_are_means_in_percent_over_labels():
+    results = {"probe": torch.tensor([[0.2, 0.4], [0.4, 0.8]]), "pixels": torch.tensor([[0.1, 0.3]])}
+    ax = plots.by_labels([5, 100], results)
+    probe, pixels = (line.get_xydata().tolist() for line in ax.get_lines())
+    np.testing.assert_allclose(probe, [[5, 30], [100, 60]], rtol=1e-6)
+    np.testing.assert_allclose(pixels, [[5, 10], [100, 30]], rtol=1e-6)
+    assert ax.get_xscale() == "log"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["5", "100"]
+
+
+def test_the_first_component_is_the_direction_in_which_the_first_table_differs_most():
+    """Against the eigenvectors of the covariance, in another order of sums; the sign means nothing."""
+    table = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0)).double()
+    table[..., 2] *= 9
+    other = torch.randn(8, 10, 6, generator=torch.Generator().manual_seed(1))
+    ax = plots.first_component({"trained": table, "larger": other})
+    direction = torch.linalg.eigh(table.reshape(-1, 6).T.cov())[1][:, -1]
+    wanted = [(each.double() @ direction).numpy() for each in (table, other)]
+    sign = np.sign((shown(ax, 0) * wanted[0]).sum())
+    for i in range(2):
+        np.testing.assert_allclose(shown(ax, i), sign * wanted[i], atol=1e-9)
+    limits = {artist.get_clim() for artist in ax.get_images()}
+    every = np.concatenate([shown(ax, i).reshape(-1) for i in range(2)])
+    assert limits == {(every.min(), every.max())}

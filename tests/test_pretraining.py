@@ -2,13 +2,14 @@
 
 import inspect
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitlab import ViT, ViTConfig, count_parameters, data, files, resnet, studies
-from vitlab.pretraining import MATCHED_RESNET, STUDIES, __main__, data_size, training_flops
+from vitlab import Recipe, ViT, ViTConfig, count_parameters, data, files, resnet, studies, train
+from vitlab.pretraining import MATCHED_RESNET, STUDIES, __main__, data_size, learnt_by_class, training_flops
 from vitlab.resnet import ResNet, ResNetConfig
 from vitlab.runtime import here
 from vitlab.studies import read_rows, run_study
@@ -170,3 +171,39 @@ def test_the_command_line_refuses_what_is_not_there(wrong, capsys):
         __main__.main(wrong.split())
     assert stop.value.code == 2
     assert "error: " in capsys.readouterr().err
+
+
+# --- class by class ----------------------------------------------------------------------------------------
+
+
+def test_learnt_by_class_is_what_trainings_of_that_length_come_to():
+    """Each moment again, as a training that is stopped there and asked image by image."""
+    config = ViTConfig(
+        image_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=2, mlp_dim=8, num_classes=3
+    )
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    some = data.Dataset(images, torch.arange(60) % 3, list("abc"))
+    recipe = Recipe(steps=6, batch_size=16, learning_rate=0.03, augment=False)
+    found = learnt_by_class(config, some, some, recipe, [2, 6], [5, 1], CPU)
+    assert found.shape == (2, 2, 3)
+    for i, seed in enumerate((5, 1)):
+        for j, moment in enumerate((2, 6)):
+            torch.manual_seed(seed)
+            model = ViT(config)
+
+            def stop(history, moment=moment):
+                if history.rows[-1]["step"] == moment:
+                    raise KeyboardInterrupt
+
+            train(model, some, None, replace(recipe, seed=seed), CPU, on_step=stop, progress=False)
+            said = model.eval()(data.normalise(images)).argmax(1)
+            for label in range(3):
+                mine = said[some.labels == label] == label
+                assert found[i, j, label] == pytest.approx(mine.float().mean().item())
+
+
+@pytest.mark.parametrize("moments", [[], [0, 1], [3, 2], [2, 2], [7]])
+def test_moments_that_a_training_does_not_come_to_are_refused(moments):
+    with pytest.raises(ValueError, match="moments are steps from 1 to 6 in rising order"):
+        learnt_by_class(ViTConfig(), None, None, Recipe(steps=6), moments, [0], CPU)

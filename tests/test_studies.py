@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import re
 import statistics
 import subprocess
 import threading
@@ -294,3 +295,17 @@ def test_results_seed_by_seed_are_those_of_the_rows():
     assert studies.by_seed(rows, "width", "accuracy", pool="none") == ([], [])
     with pytest.raises(ValueError, match="no row that is done with seed 1 and width=2"):
         studies.by_seed(rows[:6], "width", "accuracy", pool="token")
+
+
+def test_a_table_has_mean_and_deviation_of_every_column():
+    values = torch.rand(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 100
+    lines = studies.table({"a long name": values, "b": values[:1]}, [5, 10, "all"], "labels").split("\n")
+    assert lines[0].split() == ["labels", "5", "10", "all"]
+    mean, deviation = values.mean(0).tolist(), values.std(0).tolist()
+    wanted = [f"{m:.1f} ± {d:.1f}" for m, d in zip(mean, deviation, strict=True)]
+    assert re.split("  +", lines[1]) == ["a long name", *wanted]
+    assert re.split("  +", lines[2].strip()) == ["b", *(f"{value:.1f}" for value in values[0].tolist())]
+    assert len({len(line) for line in lines}) == 1  # the columns end under each other
+    assert "± 2" in studies.table({"x": [[1.0], [4.0]]}, ["y"], digits=0)
+    with pytest.raises(ValueError, match="2 columns take as many numbers; 'x' has 3"):
+        studies.table({"x": [[1, 2, 3]]}, [5, 10])

@@ -381,3 +381,18 @@ def test_no_gpu_is_reseeded(make, monkeypatch):
     monkeypatch.setattr("torch.cuda.manual_seed_all", seeded.append)
     make(steps=1).train()
     assert seeded == []
+
+
+@pytest.mark.parametrize("steps", [100, 5000])
+def test_the_number_under_the_last_tick_is_whole(make, steps):
+    panel = make(steps=steps)
+    panel.draw(steps)
+    for ax in panel._axes.values():
+        ax.figure.draw_without_rendering()
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            shown = [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            assert len(shown) > 2
+            for box in (label.get_window_extent() for label in shown):
+                assert ax.figure.bbox.fully_contains(box.x0, box.y0)
+                assert ax.figure.bbox.fully_contains(box.x1, box.y1)

@@ -13,7 +13,13 @@ from vitlab.fine_tuning.few_labels import (
 )
 from vitlab.fine_tuning.probing import features, knn, linear_probe, ridge_weights, wilson_interval
 from vitlab.fine_tuning.recipes import LEARNING_RATES, fine_tuning_recipe, try_learning_rates
-from vitlab.fine_tuning.studies import STUDIES, few_label_results, few_labels, fine_tuning_choices
+from vitlab.fine_tuning.studies import (
+    STUDIES,
+    contenders,
+    few_label_results,
+    few_labels,
+    fine_tuning_choices,
+)
 
 __all__ = [
     "LEARNING_RATES",
@@ -21,6 +27,7 @@ __all__ = [
     "adapt",
     "adapt_to",
     "at_resolution",
+    "contenders",
     "cut_out",
     "features",
     "few_label_results",

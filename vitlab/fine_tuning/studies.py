@@ -25,8 +25,10 @@ from vitlab.fine_tuning.few_labels import (
 from vitlab.fine_tuning.recipes import LEARNING_RATES, fine_tuning_recipe
 from vitlab.runtime import Run
 from vitlab.studies import Row, Study, grid
+from vitlab.vit import ViT
 
 POOL = 3000  # training scenes that few labels are drawn from
+BATCH = 32
 RIDGES = (0.01, 0.1, 1.0, 10.0)
 
 # How each contender learns: the best in `fine_tuning_choices`, or within the spread of the best.
@@ -100,7 +102,9 @@ def complete(settings: Row, choice: Row, checkpoint: str, test_images: int) -> R
     """The settings of a run, the rest of them added; more labels get more steps, a probe takes none."""
     steps = 50 + 3 * settings["labels"] if choice["optimizer"] else None
     return (
-        settings | dict(checkpoint=checkpoint, test_images=test_images, batch_size=32, steps=steps) | choice
+        settings
+        | dict(checkpoint=checkpoint, test_images=test_images, batch_size=BATCH, steps=steps)
+        | choice
     )
 
 
@@ -116,18 +120,33 @@ def measure_choice(settings: Row, run: Run) -> Row:
     return dict(held_out_accuracy=round(learn(settings, run)(held_out), 4))
 
 
+def contenders(model: ViT, steps: int, run: Run | None = None) -> dict[str, Learner]:
+    """The four of `few_labels`, for `few_label_study`: each learns as it was found best (`CHOICES`).
+
+    `steps` are those of the two that are trained, in batches of 32.
+
+    >>> from vitlab import ViTConfig
+    >>> list(contenders(ViT(ViTConfig()), steps=10))
+    ['fine-tuned', 'scratch', 'probe', 'pixels']
+    """
+    return {
+        name: learner(model, dict(method=name, steps=steps, batch_size=BATCH) | choice, run)
+        for name, choice in CHOICES.items()
+    }
+
+
 def learn(settings: Row, run: Run) -> Measure:
     """What the contender that the settings name makes of the draw of their seed."""
     pool, _, _ = datasets(settings["target"], settings["test_images"])
     draw = few_per_class(pool, settings["labels"], settings["seed"])
-    return learner(settings, run)(draw, settings["seed"])
+    model = load_checkpoint(bundled(settings["checkpoint"]))
+    return learner(model, settings, run)(draw, settings["seed"])
 
 
-def learner(settings: Row, run: Run) -> Learner:
+def learner(model: ViT, settings: Row, run: Run | None) -> Learner:
     """A contender by its name, with the settings' recipe or ridge."""
     if settings["method"] == "pixels":
         return pixel_probe(settings["ridge"])
-    model = load_checkpoint(bundled(settings["checkpoint"]))
     if settings["method"] == "probe":
         return probe(model, settings["ridge"], run)
     names = ("steps", "learning_rate", "optimizer", "batch_size")

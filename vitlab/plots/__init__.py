@@ -8,12 +8,24 @@ shows is also said in words, the alternative text of its picture; `describe` doe
 """
 
 from vitlab.alt_text import describe
-from vitlab.plots.amounts import filters, maps, matrix, overlay, position_similarity
+from vitlab.plots.amounts import filters, first_component, maps, matrix, overlay, position_similarity
 from vitlab.plots.beside import maps_below, maps_beside
 from vitlab.plots.drawing import COLOURS, DASHES, MARKERS, pixels
 from vitlab.plots.panels import panels, scores_and_weights
 from vitlab.plots.pictures import image, images, patch_grid, patch_sequence, patch_vector
-from vitlab.plots.results import CURVES, attention_distance, bars, curves, runs, series, spread
+from vitlab.plots.results import (
+    CURVES,
+    attention_distance,
+    bars,
+    by_labels,
+    curves,
+    dots,
+    level,
+    lines,
+    runs,
+    series,
+    spread,
+)
 
 __all__ = [
     "COLOURS",
@@ -22,11 +34,16 @@ __all__ = [
     "MARKERS",
     "attention_distance",
     "bars",
+    "by_labels",
     "curves",
     "describe",
+    "dots",
     "filters",
+    "first_component",
     "image",
     "images",
+    "level",
+    "lines",
     "maps",
     "maps_below",
     "maps_beside",

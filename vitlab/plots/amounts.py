@@ -120,6 +120,30 @@ def coloured(ax: Axes, shown: list, values: list[np.ndarray], value_label: str, 
         bar.ax.yaxis.labelpad = -18  # points: the label has room between the two
 
 
+def first_component(
+    tables: dict, columns: int | None = None, title: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Tables of vectors on grids as maps of one number each: where a vector lies along one direction.
+
+    `tables` maps names to (h, w, D), of any grids. The direction is that in which the vectors of the first
+    table differ most, its first principal component; its sign means nothing.
+
+    >>> ax = first_component({"trained": np.eye(4).reshape(2, 2, 4), "larger": np.ones((4, 4, 4))})
+    >>> [shown.get_array().shape for shown in ax.get_images()]
+    [(2, 2), (4, 4)]
+    """
+    arrays = [as_array(table).astype(np.float64) for table in tables.values()]
+    vectors = arrays[0].reshape(-1, arrays[0].shape[-1])
+    direction = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)[2][0]  # (D,)
+    seen = [array @ direction for array in arrays]
+    every = np.concatenate([array.reshape(-1) for array in seen])
+    ax, shown = mosaic(seen, list(tables), columns, title, ax)
+    for artist in shown:
+        artist.set(cmap="viridis", clim=(every.min(), every.max()))
+    colour_bar(ax, shown[0], "first component")
+    return described_as_many(ax, "map", len(seen), tables, f", first component {between(every)}")
+
+
 def filters(
     weight, count: int = 28, columns: int = 7, title: str | None = None, ax: Axes | None = None
 ) -> Axes:

@@ -13,6 +13,7 @@ CURVES = {
     "learning_rate": "learning rate",
     "images_per_second": "images per second",
 }
+FEW = 12  # numbers of a line that have a marker each
 
 
 def curves(histories, what: str = "loss", title: str | None = None, ax: Axes | None = None) -> Axes:
@@ -72,6 +73,76 @@ def series(
         ax.fill_between(x, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
     ax.set(xlabel=x_label or ax.get_xlabel(), ylabel=y_label or ax.get_ylabel())
     return titled(with_legend(ax), title)
+
+
+def lines(x, values: dict, x_label="", y_label="", title: str | None = None, ax: Axes | None = None) -> Axes:
+    """Numbers over x, a line a name: `values` maps names to (len(x),). On a logarithmic axis: `set_xscale`.
+
+    Where there are few of them, each number has its marker. Raises ValueError for another number of them.
+
+    >>> ax = lines([1, 2, 3], {"loss": [2.3, 1.2, 0.4]}, "step", "loss (nats)")
+    >>> ax.get_lines()[0].get_ydata().tolist(), ax.get_lines()[0].get_label()
+    ([2.3, 1.2, 0.4], 'loss')
+    """
+    x, ax = as_array(x), axes(ax, (6, 3.6))
+    for i, (name, numbers) in enumerate(values.items()):
+        numbers = as_array(numbers)
+        if numbers.shape != x.shape:
+            raise ValueError(f"{len(x)} places on x take as many numbers; {name!r} has {numbers.shape}")
+        colour, dash, marker = style(i)
+        ax.plot(x, numbers, dash, color=colour, marker=marker if len(x) <= FEW else None, label=name)
+    ax.set(xlabel=x_label, ylabel=y_label)
+    return titled(with_legend(ax), title)
+
+
+def dots(values: dict, x_label="", y_label="", title: str | None = None, ax: Axes | None = None) -> Axes:
+    """One number against another, a dot for each pair: `values` maps names to (x, y), both (n,).
+
+    >>> ax = dots({"ViT": ([1, 2], [3, 4]), "ResNet": ([1], [5])}, "cost", "accuracy (%)")
+    >>> [group.get_offsets().tolist() for group in ax.collections]
+    [[[1.0, 3.0], [2.0, 4.0]], [[1.0, 5.0]]]
+    """
+    ax = axes(ax, (6, 3.6))
+    for i, (name, (x, y)) in enumerate(values.items()):
+        colour, _, marker = style(i)
+        ax.scatter(as_array(x), as_array(y), s=36, color=colour, marker=marker, alpha=0.7, label=name)
+    ax.set(xlabel=x_label, ylabel=y_label)
+    return titled(with_legend(ax), title)
+
+
+def level(ax: Axes, height: float, words: str, below: bool = False) -> Axes:
+    """A thin line right across at `height`, and what it means, such as chance, above its right end or below.
+
+    >>> level(lines([1, 2], {"model": [10.0, 80.0]}), 10, "chance").texts[0].get_text()
+    'chance'
+    """
+    ax.axhline(height, color="black", lw=0.8, label=words)
+    ax.annotate(
+        words,
+        (1, height),
+        (-4, -2 if below else 2),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="top" if below else "bottom",
+        fontsize=9,
+    )
+    return ax
+
+
+def by_labels(per_class, results: dict, title: str | None = None, ax: Axes | None = None) -> Axes:
+    """What `few_label_study` found: name -> (draws, len(per_class)) in [0, 1], over labels per class.
+
+    >>> by_labels([5, 20], {"probe": [[0.25, 0.5]]}).get_lines()[0].get_ydata().tolist()
+    [25.0, 50.0]
+    """
+    for name, table in results.items():
+        table = 100 * as_array(table).astype(np.float64)
+        ax = series(per_class, table, name, "labels per class", "test accuracy (%)", ax=ax)
+    ax.set_xscale("log")
+    ax.set_xticks(per_class, [str(count) for count in per_class])
+    ax.minorticks_off()
+    return titled(ax, title)
 
 
 def spread(values, x_label="value", title: str | None = None, ax: Axes | None = None) -> Axes:

@@ -1,6 +1,7 @@
 """Pre-training without labels (masked patches), and the studies of lesson 04."""
 
 from vitlab.pretraining.bert import PostNormBlock, deep_vit, first_steps, text_layer
+from vitlab.pretraining.by_class import learnt_by_class
 from vitlab.pretraining.costs import training_flops
 from vitlab.pretraining.masked import (
     Corruption,
@@ -9,6 +10,7 @@ from vitlab.pretraining.masked import (
     draw_corruption,
     masked_patch_prediction,
     mean_colour_classes,
+    seen_and_guessed,
 )
 from vitlab.pretraining.norm_gradients import norm_gradient, norm_gradients, take_pytorch_norms
 from vitlab.pretraining.studies import (
@@ -32,6 +34,7 @@ __all__ = [
     "deep_vit",
     "draw_corruption",
     "first_steps",
+    "learnt_by_class",
     "masked_patch_prediction",
     "masked_patches",
     "mean_colour_classes",
@@ -40,6 +43,7 @@ __all__ = [
     "patch_size",
     "pooling",
     "position_embeddings",
+    "seen_and_guessed",
     "take_pytorch_norms",
     "text_layer",
     "training_flops",

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.encoder import full_precision
-from vitlab.patches import as_pair, patchify
+from vitlab.patches import as_pair, patchify, unpatchify
 from vitlab.training import Outcome
 from vitlab.vit import ViT, ViTConfig
 
@@ -177,3 +177,31 @@ def masked_patch_prediction(model: nn.Module, images: Tensor, labels: Tensor) ->
 
 
 masked_patch_prediction.uses_labels = False
+
+
+@torch.no_grad()
+def seen_and_guessed(model: MaskedPatchViT, images: Tensor, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (B, C, H, W) as the model sees them, with its guesses, and with what it should have guessed.
+
+    Each is like `images` but for the corrupted patches, which the seed draws: masked ones are mid-grey, the
+    others what their sources show; then the mean colours guessed, and the true ones, as `class_colours`. The
+    model is left in evaluation mode.
+
+    >>> pictures = seen_and_guessed(MaskedPatchViT(ViTConfig(num_classes=0)), torch.ones(2, 1, 28, 28))
+    >>> [picture.shape == (2, 1, 28, 28) for picture in pictures]
+    [True, True, True]
+    """
+    config = model.config
+    hidden = draw_corruption(len(images), config.num_patches, torch.Generator().manual_seed(seed))
+    hidden = Corruption(*(part.to(images.device) for part in hidden))
+    logits, true = model.eval()(images, hidden)
+    patches = patchify(images, config.patch_size)
+    masked = (hidden.kinds == MASKED)[..., None]
+    fillings = [torch.where(masked, 0.0, take(patches, hidden.sources))]
+    for classes in (logits.argmax(dim=-1), true):
+        colours = class_colours(classes, config.in_chans)  # (B, M, C)
+        fillings.append(colours.repeat_interleave(patches.shape[2] // config.in_chans, dim=2))
+    filled = [
+        patches.index_put((rows_of(patches), hidden.patches), filling.to(patches)) for filling in fillings
+    ]
+    return tuple(unpatchify(each, config.patch_size, config.image_size, config.in_chans) for each in filled)

@@ -9,7 +9,7 @@ from vitlab.studies.command import add_arguments, add_options, from_command_line
 from vitlab.studies.rows import Row, Value, read_results, read_rows, read_value
 from vitlab.studies.running import Study, chosen, code_version, grid, rows_of, run_study
 from vitlab.studies.standard import shortcomings
-from vitlab.studies.summarising import by_seed, summarise
+from vitlab.studies.summarising import by_seed, summarise, table
 
 __all__ = [
     "Row",
@@ -31,4 +31,5 @@ __all__ = [
     "run_study",
     "shortcomings",
     "summarise",
+    "table",
 ]

@@ -1,7 +1,7 @@
 """What the rows of a study say together: means over seeds, and results seed by seed."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import fmean, stdev
 
 from vitlab.studies.rows import Row, Value, identity
@@ -47,3 +47,31 @@ def by_seed(
         seed, value = missing[0]
         raise ValueError(f"there is no row that is done with seed {seed} and {setting}={value}")
     return values, [[found[seed, value] for value in values] for seed in seeds]
+
+
+def table(
+    results: Mapping[str, Iterable[Iterable[float]]], columns: Iterable, corner: str = "", digits: int = 1
+) -> str:
+    """Results of several runs to read, one row a name: each cell the mean and the sample deviation over runs.
+
+    `results` maps names to (runs, columns), as lists or tensors; of a single run there is no deviation.
+    `corner` stands above the names. Raises ValueError for rows that have not one number for each column.
+
+    >>> print(table({"fine-tuned": [[30, 36], [34, 38]], "probe": [[23, 25.5]]}, [5, 10], "labels"))
+    labels               5          10
+    fine-tuned  32.0 ± 2.8  37.0 ± 1.4
+    probe             23.0        25.5
+    """
+
+    def cell(numbers: list[float]) -> str:
+        spread = f" ± {stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
+        return f"{fmean(numbers):.{digits}f}{spread}"
+
+    lines = [[corner, *map(str, columns)]]
+    for name, runs in results.items():
+        found = list(zip(*(map(float, run) for run in runs), strict=True))
+        lines.append([str(name), *map(cell, found)])
+        if len(lines[-1]) != len(lines[0]):
+            raise ValueError(f"{len(lines[0]) - 1} columns take as many numbers; {name!r} has {len(found)}")
+    first, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
+    return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], widths)]) for line in lines)

@@ -26,10 +26,10 @@ RULES = {
     "resized, Hugging Face's rule": "hf",
     "repeated in reading order (wrong)": None,
 }
-PANEL, GAP, HEADER, SCALE = 296, 24, 26, 34  # sides of the panels, and what is between, above, below them
+PANEL, GAP, HEADER, SCALE = 276, 24, 26, 34  # sides of the panels, and what is between, above, below them
 STEP = PANEL + GAP
-WIDTH, HEIGHT = 960, 400
-MOSAIC, NAMES = 480, 92  # width of the images with few labels, and of the names beside them
+WIDTH, HEIGHT = 900, 400
+MOSAIC, NAMES = 450, 92  # width of the images with few labels, and of the names beside them
 SHOWN = 12  # images of one class beside each other, at most
 
 
@@ -146,13 +146,9 @@ class LabelsExplorer(Explorer):
         size = WIDTH - MOSAIC - GAP, HEIGHT
         drawn = figure(size)
         ax = drawn.subplots()
-        for name, table in self.results.items():
-            plots.series(self.per_class, 100 * table, name, "labels per class", "test accuracy (%)", ax=ax)
+        plots.by_labels(self.per_class, self.results, ax=ax)
         tables = [100 * table.double().numpy() for table in self.results.values()]
-        ax.set(xscale="log")
         ax.set_ylim(0.9 * np.nanmin(tables), 1.05 * np.nanmax(tables))  # every draw's ring is inside
-        ax.set_xticks(self.per_class, [str(count) for count in self.per_class])
-        ax.minorticks_off()
         picture = fit(drawn, size)
         points = [np.stack(np.broadcast_arrays(self.per_class, table), -1) for table in tables]
         found = [places(ax, each.reshape(-1, 2)).reshape(each.shape) for each in points]

@@ -72,7 +72,7 @@ class TrainingPanel(Explorer):
         drawing = figure((WIDTH, CURVES))
         drawing.set_layout_engine("none")  # the places are known, and finding the best ones takes long
         lefts = {"loss": 0.065, "accuracy": 0.57}
-        self._axes = {what: drawing.add_axes((left, 0.17, 0.42, 0.78)) for what, left in lefts.items()}
+        self._axes = {what: drawing.add_axes((left, 0.17, 0.4, 0.78)) for what, left in lefts.items()}
         self._buttons = {
             name: ipywidgets.Button(description=name, layout={"width": "auto"})
             for name in ("Start", "Pause", "Stop")

@@ -1,4 +1,4 @@
-"""Exercise 4.5, find the fault: Adam's step, whose first ones are ten times too long."""
+"""Exercise 4.3, find the fault: Adam's step, whose first ones are ten times too long."""
 
 import torch
 
@@ -71,7 +71,7 @@ def _times_step(gradient, mean, square, step):
 
 
 EXERCISE = FindTheFault(
-    id="4.5",
+    id="4.3",
     title="Adam's first steps",
     oracle=_right,
     cases=_cases,

@@ -1,4 +1,4 @@
-"""Exercise 4.4: the colour to predict."""
+"""Exercise 4.6: the colour to predict."""
 
 import torch
 
@@ -125,7 +125,7 @@ def _levels_only(patches):
 
 
 EXERCISE = Exercise(
-    "4.4",
+    "4.6",
     "the colour to predict",
     cases=_patch_cases,
     oracle=_colour_class,

@@ -1,4 +1,4 @@
-"""Exercise 4.3: debug this run."""
+"""Exercise 4.5: debug this run."""
 
 import math
 
@@ -141,7 +141,7 @@ def _heads_as_in_the_paper(losses, norm_scale, tokens, head_width):
 
 
 EXERCISE = Exercise(
-    "4.3",
+    "4.5",
     "debug this run",
     cases=_sick_runs,
     oracle=_diagnose,

@@ -1,4 +1,4 @@
-"""Exercise 4.6, an open task: the recipe that comes to 84 % with the fewest images."""
+"""Exercise 4.4, an open task: the recipe that comes to 84 % with the fewest images."""
 
 from collections.abc import Mapping
 
@@ -57,7 +57,7 @@ def _longer():
 
 
 EXERCISE = OpenTask(
-    id="4.6",
+    id="4.4",
     title="the shortest recipe",
     measure=measure,
     goal=20_000,
