@@ -14,7 +14,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from vitlab.widgets import Explorer, PatchExplorer, figure, tiles
-from vitlab.widgets.explorer import fit
+from vitlab.widgets.explorer import fit, png
 
 
 def decoded(explorer: Explorer) -> np.ndarray:
@@ -41,6 +41,16 @@ def explorer():
 def test_the_first_picture_is_there_before_anything_is_moved(explorer):
     np.testing.assert_array_equal(decoded(explorer), block(10)[0])
     assert (explorer.caption, explorer.state, explorer.error) == ("grey level 10", {"level": 10}, None)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (60, 40), (333, 7)])
+def test_what_is_sent_to_the_page_is_the_picture_to_the_pixel(size):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    sent = png(Image.fromarray(pixels))
+    read = Image.open(io.BytesIO(sent))
+    read.verify()  # the checksums
+    assert read.mode == "RGB"
+    np.testing.assert_array_equal(plt.imread(io.BytesIO(sent)), (pixels / 255).astype(np.float32))
 
 
 def test_a_moved_control_changes_picture_and_caption(explorer):

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -297,14 +298,28 @@ def fit(picture: Picture, size: tuple[int, int]) -> Image.Image:
 
 
 def png(image: Image.Image) -> bytes:
-    """`image` as PNG, compressed lightly: the picture travels to the browser at every move of a slider.
+    """An RGB `image` as PNG, compressed lightly: it travels to the browser at every move of a slider.
 
-    >>> png(Image.new("RGB", (4, 4)))[1:4]
-    b'PNG'
+    Of each row the difference to the one above is kept (filter 2 of the PNG specification, section 9). PIL
+    tries every filter on every row, and takes half as long again for a photo, and twice as long for a plot.
+
+    >>> picture = Image.new("RGB", (4, 3), "teal")
+    >>> Image.open(io.BytesIO(png(picture))).tobytes() == picture.tobytes()
+    True
     """
-    buffer = io.BytesIO()
-    image.save(buffer, format="png", compress_level=1, compress_type=zlib.Z_RLE)
-    return buffer.getvalue()
+    width, height = image.size
+    pixels = np.asarray(image).reshape(height, 3 * width)
+    rows = np.full((height, 1 + 3 * width), 2, np.uint8)  # each row begins with its filter
+    rows[0, 1:] = pixels[0]
+    np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])  # modulo 256
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits of red, green and blue
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*part) for part in parts)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    """A part of a PNG file: length, kind, content and checksum."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def _light(picture: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Lesson 03: a head to construct: W_q and W_k of few numbers on a sequence of nine tokens."""
 
 import math
+from functools import lru_cache
 
 import ipywidgets
 import torch
@@ -23,6 +24,7 @@ CLOSE = 0.05  # a map this close to the wanted one, in shares of its largest wei
 SIZE = (880, 380)
 CELL, TOP = 28, 78  # side of a cell of a map, and where the maps begin
 MAPS = (316, 614)  # where the two maps begin, from the left
+NAMES, ABOVE = 24, 48  # room of a map for its rows' names, and for title and columns' names
 ROW = 24  # height of a row of W_q and of W_k
 
 
@@ -87,6 +89,7 @@ class HeadConstructionExplorer(Explorer):
 
     def __init__(self, brightness: tuple[float, ...] = BRIGHTNESS):
         self.tokens = tiny_tokens(brightness)
+        self._wanted = lru_cache(self._wanted)  # a slider changes the other map only
 
         def slider(name: str, least: int, most: int) -> ipywidgets.IntSlider:
             return ipywidgets.IntSlider(0, least, most, description=name)
@@ -120,14 +123,20 @@ class HeadConstructionExplorer(Explorer):
     def draw(self, aim: str, **numbers: int) -> tuple[Image.Image, str]:
         """The sequence, the two matrices and the two maps; how far they are apart in words."""
         W_q, W_k = self.matrices(**numbers)
-        made, wanted = head_map(W_q, W_k, self.tokens), wanted_map(aim, self.tokens)
+        made, (wanted, wanted_panel) = head_map(W_q, W_k, self.tokens), self._wanted(aim)
         picture = Image.new("RGB", SIZE, "white")
         self._sequence(picture)
         for number, (name, matrix) in enumerate((("W_q", W_q), ("W_k", W_k))):
             _matrix(picture, (0, TOP + number * (len(FEATURES) + 1.2) * ROW), name, matrix)
-        self._map(picture, MAPS[0], "your head: rows ask, columns answer", made)
-        self._map(picture, MAPS[1], f"wanted: to {AIMS[aim]}", wanted)
+        panels = _map("your head: rows ask, columns answer", made), wanted_panel
+        for left, panel in zip(MAPS, panels, strict=True):
+            picture.paste(panel, (left - NAMES, TOP - ABOVE))
         return picture, f"{_numbers(**numbers)} {self._words(aim, made, wanted)}"
+
+    def _wanted(self, aim: str) -> tuple[Tensor, Image.Image]:
+        """The map that is wanted, (T, T), as numbers and as a picture."""
+        weights = wanted_map(aim, self.tokens)
+        return weights, _map(f"wanted: to {AIMS[aim]}", weights)
 
     def _words(self, aim: str, made: Tensor, wanted: Tensor) -> str:
         kept = (made * (wanted > 0)).sum(dim=1)[1:]  # what each patch gives to where it is wanted
@@ -155,23 +164,6 @@ class HeadConstructionExplorer(Explorer):
             place = left + CELL / 2, 26 + CELL / 2
             tiles.write(picture, place, _short(number), size=13, halo=bool(token[0] < 0), anchor="mm")
 
-    def _map(self, picture: Image.Image, left: int, title: str, weights: Tensor) -> None:
-        """Weights (T, T) from 0 to 1, in per cent; the class token's row is nobody's wish and pale."""
-        tiles.write(picture, (left, TOP - 44), title, size=13)
-        shades = tiles.colour(weights.numpy(), 0, 1)
-        for row in range(len(weights)):
-            middle = TOP + (row + 0.5) * CELL
-            tiles.write(picture, (left - 6, middle), _short(row), size=13, anchor="rm")
-            tiles.write(picture, (left + (row + 0.5) * CELL, TOP - 12), _short(row), size=13, anchor="mm")
-            for column in range(len(weights)):
-                x, y = left + column * CELL, TOP + row * CELL
-                shade = tuple(int(part) for part in shades[row, column]) if row else (225, 225, 225)
-                picture.paste(shade, (x, y, x + CELL - 1, y + CELL - 1))
-                if row and weights[row, column] >= 0.005:
-                    words = f"{100 * weights[row, column]:.0f}"
-                    place = x + CELL / 2, y + CELL / 2
-                    tiles.write(picture, place, words, size=11, halo=True, anchor="mm")
-
 
 def _numbers(q_brightness, q_one, q_place, turn, k_brightness, k_class, k_place) -> str:
     """The sliders' numbers in words.
@@ -181,6 +173,25 @@ def _numbers(q_brightness, q_one, q_place, turn, k_brightness, k_class, k_place)
     """
     query = f"brightness {q_brightness}, one {q_one}, place {q_place} turned by {turn}"
     return f"Query: {query}. Key: brightness {k_brightness}, class {k_class}, place {k_place}."
+
+
+def _map(title: str, weights: Tensor) -> Image.Image:
+    """Weights (T, T) from 0 to 1, in per cent; the class token's row is nobody's wish and pale."""
+    picture = Image.new("RGB", (NAMES + SIZE[0] - MAPS[1], ABOVE + len(weights) * CELL), "white")
+    tiles.write(picture, (NAMES, ABOVE - 44), title, size=13)
+    shades = tiles.colour(weights.numpy(), 0, 1).tolist()
+    for row, shares in enumerate(weights.tolist()):
+        middle = ABOVE + (row + 0.5) * CELL
+        tiles.write(picture, (NAMES - 6, middle), _short(row), size=13, anchor="rm")
+        tiles.write(picture, (NAMES + (row + 0.5) * CELL, ABOVE - 12), _short(row), size=13, anchor="mm")
+        for column, share in enumerate(shares):
+            x, y = NAMES + column * CELL, ABOVE + row * CELL
+            shade = tuple(shades[row][column]) if row else (225, 225, 225)
+            picture.paste(shade, (x, y, x + CELL - 1, y + CELL - 1))
+            if row and share >= 0.005:
+                place = x + CELL / 2, y + CELL / 2
+                tiles.write(picture, place, f"{100 * share:.0f}", size=11, halo=True, anchor="mm")
+    return picture
 
 
 def _matrix(picture: Image.Image, place: tuple[int, float], name: str, matrix: Tensor) -> None:

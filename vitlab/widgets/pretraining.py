@@ -167,10 +167,11 @@ class RecipeExplorer(Explorer):
 
 
 def _panel(ylabel: str, title: str) -> tuple[Figure, Axes]:
-    """Half of a picture with axes in a fixed place, as finding the best takes longer than all the rest."""
+    """Half of a picture; axes and title have fixed places, as finding the best ones takes long."""
     drawing = figure(PANEL)
     drawing.set_layout_engine("none")
-    ax = drawing.add_axes((0.17, 0.16, 0.8, 0.74), xlabel="step", ylabel=ylabel, title=title)
+    ax = drawing.add_axes((0.17, 0.16, 0.8, 0.74), xlabel="step", ylabel=ylabel)
+    ax.set_title(title, y=1)
     ax.grid(alpha=0.3)
     return drawing, ax
 
