@@ -1,6 +1,7 @@
 """The notebooks: how they are written, and that they run, as they are and with the exercises solved."""
 
 import ast
+import base64
 import copy
 import io
 import os
@@ -160,6 +161,37 @@ def test_cells_are_short(path):
         else:
             lines = [line for line in cell.source.splitlines() if line.strip()]
             assert len(lines) <= 25, f"{len(lines)} lines: {lines[0]}"
+
+
+LONG = {  # cells of lessons 04 to 05 with more than 12 lines, and why they may have them
+    "6ef3fee4": "what the lesson imports",
+    "b-setup": "what the lesson imports",
+    "0b59c3ee": "what the lesson imports",
+    "cd44d3bd": "a training loop to be read",
+    "1801b8b6": "a training loop to be read",
+    "7cc69a90": "a training loop to be read, and what it comes to",
+    "ways": "a line for each way to train",
+    "546e1909": "every wrong way to make a table, to be read",
+    "quiz03e0": "the numbers that the quiz asks about",
+}
+FOUR_AND_FIVE = [path for path in LESSONS if path.stem[:2] in ("04", "05")]
+
+
+def test_a_cell_of_more_than_12_lines_has_its_reason():
+    kept = {"exercise", "check", "solution", "colab", "parameters"}
+    cells = [
+        cell for path in FOUR_AND_FIVE for cell in code_cells(tools.read(path)) if not tools.tags(cell) & kept
+    ]
+    lines = {cell.id: len([line for line in cell.source.splitlines() if line.strip()]) for cell in cells}
+    assert {id for id, count in lines.items() if count > 12} == LONG.keys()
+
+
+@each(FOUR_AND_FIVE)
+def test_figures_are_no_wider_than_nine_inches(path):
+    """As they are stored, at 100 dots an inch: on a page, wider ones become too small to read."""
+    for picture in tools.pictures(*code_cells(tools.read(path))):
+        width, _ = Image.open(io.BytesIO(base64.b64decode(picture.data["image/png"]))).size
+        assert width <= 900 + 20, tools.alternative_text(picture)  # and a frame of 10 dots at each side
 
 
 @every_lesson
