@@ -523,3 +523,71 @@ def counted_as_a_tensor(*sizes):
 def test_other_styles_are_right(id, answer, seed):
     found = checks.verdict(id, answer, seed)
     assert found.status == "correct", found
+
+
+# --- the open task -----------------------------------------------------------------------------------------
+
+ALL_HEADS = [(block, head) for block in range(4) for head in range(4)]
+TEN = [(0, 0), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1), (2, 3), (3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (TEN, "correct. 10 heads; the goal is at most 10 heads."),
+        (torch.tensor(TEN), "correct. 10 heads"),
+        (set(TEN), "correct. 10 heads"),
+        ([torch.tensor(pair) for pair in TEN], "correct. 10 heads"),
+        (ALL_HEADS, "not yet. 16 heads; the goal is at most 10 heads."),
+        ([pair for pair in ALL_HEADS if pair not in TEN], "alone: return those that stay."),
+        ([], "with these heads alone (0 of 16) the model names 10"),
+        (ALL_HEADS[4:14], "with these heads alone (10 of 16) the model names"),
+        (range(10), "a head is a pair (block, head): each block counts its heads from 0 again."),
+        (3, "a list of pairs (block, head) is wanted"),
+        (None, "a list of pairs (block, head) is wanted"),
+        ([(4, 0)], "there are blocks 0 to 3 with heads 0 to 3, and no (4, 0)."),
+        ([(0, -1)], "and no (0, -1)."),
+        ([(0, [0, 1, 2, 3])], "block and head are whole numbers, one of each"),
+        ([(0.0, 1.0)], "block and head are whole numbers"),
+        ([(0, 1, 2)], "each head is a pair (block, head)"),
+        (torch.zeros(4, 4), "each head is a pair (block, head): is this a mask"),
+        ({0: [1]}, "a list of pairs (block, head) is wanted"),
+        ([*TEN, (0, 0)], "a head is kept once or not at all."),
+    ],
+    ids=str,
+)
+def test_heads_that_stay(made, words):
+    assert words in str(checks.verdict("3.6", lambda accuracy: made))
+
+
+def test_heads_are_measured_on_garments_that_nobody_was_asked_about():
+    """Removed here by zeros in the projection, which is what the intervention has to be like."""
+    import vitlab
+
+    model = vitlab.load_checkpoint(vitlab.checkpoints.bundled("fashion_mnist_vit")).requires_grad_(False)
+    for block, head in set(ALL_HEADS) - set(TEN):
+        model.blocks[block].attn.proj.weight[:, 24 * head : 24 * (head + 1)] = 0
+    test, found = vitlab.data.fashion_mnist("test"), []
+    right = [
+        (model(vitlab.data.normalise(test.images[a:b])).argmax(dim=1) == test.labels[a:b])
+        .float()
+        .mean()
+        .item()
+        for a, b in ((0, 300), (1000, 1300))
+    ]
+    assert right[1] >= 0.85
+    checks.verdict("3.6", lambda accuracy: found.append(accuracy(TEN)) or TEN)
+    assert found == pytest.approx(right[:1])
+
+
+def test_what_is_no_head_is_refused_where_it_is_asked_about():
+    assert "and no (0, 4)." in str(checks.verdict("3.6", lambda accuracy: accuracy([(0, 4)])))
+
+
+def test_one_count_of_all_heads_is_not_enough():
+    def ranked(accuracy):
+        """The ten whose removal, one at a time, costs most."""
+        left = {pair: accuracy([other for other in ALL_HEADS if other != pair]) for pair in ALL_HEADS}
+        return sorted(ALL_HEADS, key=left.get)[:10]
+
+    assert "and 85 % are wanted." in str(checks.verdict("3.6", ranked))
