@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from skimage.color import rgb2lab
 from torch import nn
 
 from vitlab import ViT, ViTConfig, data, record_attention, save_checkpoint, studies
@@ -126,3 +127,71 @@ def test_what_cannot_be_scored_is_refused(checkpoint, tmp_path, capsys):
         score("fashion_mnist_vit", tmp_path)
     assert "is not a ViT for colour images of 10 garments" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "camouflage_scores.csv").exists()
+
+
+# -------------------------------------------------------------------------------------- the table that ships
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """(checkpoint, camouflage, map) -> row."""
+    rows = studies.read_results("camouflage_scores")
+    return {(row["checkpoint"], row["camouflage"], row["map"]): row for row in rows}
+
+
+def test_every_model_has_every_map_and_rival(shipped):
+    names = [f"scenes_vit{end}" for end in ("", "_2", "_3")]
+    every = {*itertools.product(names, (False, True), [*maps.MAPS, *RIVALS])}
+    missing = every - shipped.keys()
+    assert shipped.keys() <= every
+    assert {name for _, _, name in missing} <= {"occlusion"}  # data/README.md says so
+    assert {row["images"] for row in shipped.values()} == {500}
+
+
+def test_what_the_table_that_ships_says(shipped):
+    """Garments in colours of their own are found by a rival as well; in their backgrounds', by maps alone."""
+    for (_, camouflage, name), row in shipped.items():
+        assert (row["accuracy"] < 0.7) if camouflage else (row["accuracy"] > 0.8)
+        if name == "class_attention" and not camouflage:
+            assert row["pointing_game_over_baseline_low"] < 0 < row["pointing_game_over_baseline_high"]
+            assert row["iou_over_baseline_high"] < -0.05
+        if name == "rollout" and not camouflage:
+            assert row["iou_over_baseline_low"] > 0.05
+            assert row["iou_half_over_baseline_low"] < 0 < row["iou_half_over_baseline_high"]
+        if name == "chroma":
+            assert (row["pointing_game_high"] < 0.25) if camouflage else (row["pointing_game_low"] > 0.8)
+        if name in ("rollout", "class_attention", "attention_gradient", "relevance") and camouflage:
+            assert row["pointing_game_best_baseline"] == "centred_gaussian"
+            assert row["pointing_game_over_baseline_low"] > 0.1
+            assert row["iou_over_baseline_low"] > 0.08
+
+
+@pytest.mark.parametrize("camouflage", [False, True])
+def test_rivals_that_ship_by_loops(camouflage, shipped):
+    scenes = data.scenes(500, 0, 48, split="test", camouflage=camouflage)
+    places = (np.arange(12) + 0.5) / 12 - 0.5
+    bell = np.exp(-(places[:, None] ** 2 + places**2) / (2 * 0.25**2))
+    away = []
+    for picture in scenes.images.permute(0, 2, 3, 1).numpy():
+        colours = rgb2lab(picture)[..., 1:]
+        distance = np.linalg.norm(colours - np.median(colours, axis=(0, 1)), axis=-1)
+        away.append(distance.reshape(12, 4, 12, 4).mean(axis=(1, 3)))
+    made = {"chroma": np.stack(away), "centred_chroma": np.stack(away) * bell}
+    made["centred_gaussian"] = np.broadcast_to(bell, (500, 12, 12))
+    for name, values in made.items():
+        each = loop_scores(values, scenes.masks)
+        for checkpoint in ("scenes_vit", "scenes_vit_2", "scenes_vit_3"):
+            row = shipped[checkpoint, camouflage, name]
+            assert {key: row[key] for key in SCORES} == pytest.approx(
+                {key: best(each[key]) for key in SCORES}, abs=4e-3
+            )
+
+
+def test_a_row_that_ships_is_made_again_within_its_spread(shipped, tmp_path):
+    row = shipped["scenes_vit_2", True, "rollout"]
+    main([*row["command"].split()[3:], "--folder", str(tmp_path)])
+    (again,) = studies.read_rows(tmp_path / "camouflage_scores.csv")
+    for key in (*SCORES, *(f"{score}_over_baseline" for score in SCORES)):
+        assert row[f"{key}_low"] <= again[key] <= row[f"{key}_high"]
+        assert again[key] == pytest.approx(row[key], abs=0.01)  # another machine sums in another order
+    assert again["weights"] == row["weights"]
