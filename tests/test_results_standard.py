@@ -74,12 +74,15 @@ def lines():
     ]
 
 
+EARLY = "f0ec78fc97e2"  # the commit of data_size.csv, the oldest of the results
+
+
 def has_history():
-    """Whether this is a checkout with all of its history."""
+    """Whether this is a checkout that has its history, and not the newest state alone."""
     if not (shutil.which("git") and (ROOT / ".git").exists()):
         return False
-    command = ["git", "-C", str(ROOT), "rev-parse", "--is-shallow-repository"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "false"
+    command = ["git", "-C", str(ROOT), "cat-file", "-e", f"{EARLY}^{{commit}}"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def not_in_history(path):
