@@ -83,6 +83,15 @@ def test_what_no_whole_patch_holds_is_left_out(pictures, name):
         BASELINES[name](pictures, (3, 16))
 
 
+def test_several_are_each_as_alone_and_another_is_refused(pictures):
+    made = baselines.compute(pictures, 4, ["chroma", "random"])
+    assert list(made) == ["chroma", "random"]
+    assert torch.equal(made["chroma"], baselines.chroma(pictures, 4))
+    assert torch.equal(made["random"], baselines.random(pictures, 4))
+    with pytest.raises(ValueError, match="the baselines are random, .*; got 'colour'"):
+        baselines.compute(pictures, 4, ["colour"])
+
+
 def test_those_of_maps_are_the_same(pictures):
     config = ViTConfig(image_size=(9, 15), patch_size=3, in_chans=3, embed_dim=12, num_heads=2, depth=1)
     images, model = pictures.float(), ViT(config)

@@ -78,3 +78,24 @@ def test_columns_that_a_window_does_not_hold_come_below():
         ["a", "4"],
         ["b", "8"],
     ]
+
+
+def test_scores_in_camouflage_are_means_over_models_beside_the_widest_of_their_intervals():
+    text, rows = (
+        shipped_tables.scored_in_camouflage(read_results("camouflage_scores")),
+        rows_of("camouflage_scores"),
+    )
+    blocks = dict(zip(("False", "True"), text.split("\n\n"), strict=True))
+    for name, hidden in {(row["map"], row["camouflage"]) for row in rows}:
+        own, cells = [row for row in rows if (row["map"], row["camouflage"]) == (name, hidden)], []
+        for score in ("pointing_game", "iou", "iou_half"):
+            cells.append(f"{statistics.mean(float(row[score]) for row in own):.2f}")
+            if any(row[f"{score}_best_baseline"] == name for row in own):
+                cells.append("best rival")
+            else:
+                bounds = [
+                    [float(row[f"{score}_over_baseline_{end}"]) for row in own] for end in ("low", "high")
+                ]
+                cells.append(f"[{min(bounds[0]):+.2f}, {max(bounds[1]):+.2f}]")
+        (line,) = re.findall(rf"^{name} .*$", blocks[hidden], flags=re.MULTILINE)
+        assert line.split() == " ".join([name, *cells]).split()

@@ -6,7 +6,7 @@ no whole patch holds is left out. All raise ValueError for other pictures, or wi
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from einops import rearrange
@@ -85,6 +85,20 @@ def centred_chroma(pictures: Tensor, patch_size: int | tuple[int, int]) -> Tenso
 BASELINES: dict[str, Baseline] = {
     each.__name__: each for each in (random, centred_gaussian, local_contrast, chroma, centred_chroma)
 }
+
+
+def compute(
+    pictures: Tensor, patch_size: int | tuple[int, int], names: Sequence[str] = tuple(BASELINES)
+) -> dict[str, Tensor]:
+    """Several of these maps: name -> (B, h, w). Raises ValueError for a name that `BASELINES` does not have.
+
+    >>> compute(torch.zeros(2, 3, 8, 12, dtype=torch.uint8), 4, ["chroma"])["chroma"].shape
+    torch.Size([2, 2, 3])
+    """
+    for name in names:
+        if name not in BASELINES:
+            raise ValueError(f"the baselines are {', '.join(BASELINES)}; got {name!r}")
+    return {name: BASELINES[name](pictures, patch_size) for name in names}
 
 
 def gaussian(grid: tuple[int, int]) -> Tensor:

@@ -1,12 +1,14 @@
 """The results of lesson 06 that ship, as text: a line for each map or head, and a column for each score."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from vitlab.attention.importances import IMPORTANCES, head_correlation
 from vitlab.studies import Row, summarise
 
 OF_MODELS = ("pointing_game", "energy_inside", "mean_iou", "deletion", "insertion", "other_class")
 OF_PICTURES = ("pointing_game", "energy_inside", "iou", "iou_half", "iou_over_baseline")
+OVER_RIVALS = ("pointing_game", "iou", "iou_half")  # each also less the best rival's
 TOGETHER = 3  # columns that a narrow window shows beside each other
 
 
@@ -43,6 +45,45 @@ def scored_on_scenes(rows: Sequence[Row]) -> str:
     maps = dict.fromkeys(row["map"] for row in rows)
     cells = {name: [cell(*found[column][name,]) for column in OF_MODELS] for name in maps}
     return "\n".join([f"{rows[0]['images']:,} scenes, models: {models}", *in_columns(cells, OF_MODELS, 16)])
+
+
+def scored_in_camouflage(rows: Sequence[Row]) -> str:
+    """What `python -m vitlab.attention score-camouflage` made: each map's scores, and less the best rival's.
+
+    Scores are means over the models. Beside them, from the lowest bound of a model's 95 % interval over
+    scenes to the highest, how much higher they are than those of the best map that asks no model.
+
+    >>> from vitlab.studies import read_results
+    >>> scored_in_camouflage(read_results("camouflage_scores")).splitlines()[0]
+    '500 scenes, 3 models, garments in colours of their own: they name 84% rightly'
+    """
+    blocks = []
+    for hidden, words in ((False, "colours of their own"), (True, "their background's colours")):
+        here = [row for row in rows if row["camouflage"] is hidden]
+        models = len({row["checkpoint"] for row in here})
+        right = fmean({row["checkpoint"]: row["accuracy"] for row in here}.values())
+        head = (
+            f"{here[0]['images']} scenes, {models} models, garments in {words}: they name {right:.0%} rightly"
+        )
+        cells = {
+            name: [over_rivals([row for row in here if row["map"] == name], score) for score in OVER_RIVALS]
+            for name in dict.fromkeys(row["map"] for row in here)
+        }
+        blocks.append("\n".join([head, *in_columns(cells, OVER_RIVALS, 21)]))
+    return "\n\n".join(blocks)
+
+
+def over_rivals(rows: Sequence[Row], score: str) -> str:
+    """A map's mean score over models, and its lead over the best rival: "0.98 [+0.02, +0.06]".
+
+    The best rival's own interval is none: it is "best".
+    """
+    mean = fmean(row[score] for row in rows)
+    if rows[0][f"{score}_best_baseline"] == rows[0]["map"]:
+        return f"{mean:.2f}  best rival   "
+    low = min(row[f"{score}_over_baseline_low"] for row in rows)
+    high = max(row[f"{score}_over_baseline_high"] for row in rows)
+    return f"{mean:.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def scored_on_real_vit(rows: Sequence[Row]) -> str:
