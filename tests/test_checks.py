@@ -381,6 +381,19 @@ def judge(monkeypatch):
     return lambda answer, id="0.1": str(checks.verdict(id, answer))
 
 
+def test_the_case_shown_is_one_that_the_cause_explains(judge):
+    def answer(x, y):
+        return x + y if len(x) == 3 else x.no_such_name
+
+    words = judge(answer)  # the error comes first, but the sum is what is recognised
+    assert "With x (3, 2) float64" in words
+    assert words.endswith("Likely cause: x is taken once.")
+    assert "no_such_name" not in words
+    error = judge(lambda x, y: x * y if len(x) == 3 else x.no_such_name)
+    assert re.search(r"With x \(2, 3\) float32.*no_such_name", error)
+    assert "cause" not in error
+
+
 def test_exact_close_and_nearly(judge):
     assert judge(lambda x, y: x + x + y) == "Exercise 0.1: correct (2 cases, exact)"
     assert re.fullmatch(r"Exercise 0.1: correct \(2 cases, largest difference \de-0\d\)", judge(_hair_off))

@@ -87,6 +87,7 @@ def in_some_order(model, optimizer, images, labels, clip_norm, *, slip=""):
     weights="gradient",
     per_image="image",
     loss_clamped="loss",
+    loss_clamped_and_returned="loss",
     divided="clips at 1",
     inverse="upside down",
     rated="above clip_norm",
@@ -94,7 +95,8 @@ def in_some_order(model, optimizer, images, labels, clip_norm, *, slip=""):
 def clipped(model, optimizer, images, labels, clip_norm, *, slip=""):
     optimizer.zero_grad()
     loss = F.cross_entropy(model(images), labels)
-    (loss.clamp(max=clip_norm) if slip == "loss_clamped" else loss).backward()
+    cut = loss.clamp(max=clip_norm)
+    (cut if slip.startswith("loss_clamped") else loss).backward()
     tensors = [p.grad for p in model.parameters()]
     if slip == "infinite":
         torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm, norm_type=math.inf)
@@ -127,7 +129,7 @@ def clipped(model, optimizer, images, labels, clip_norm, *, slip=""):
                 sum_ += p.grad / len(images)
         for p, sum_ in zip(model.parameters(), total, strict=True):
             p.grad = sum_
-    elif slip != "loss_clamped":
+    elif not slip.startswith("loss_clamped"):
         norm = torch.stack([g.norm() ** 2 for g in tensors]).sum()
         norm = norm if slip == "rootless" else norm.sqrt()
         if slip == "added":
@@ -144,7 +146,7 @@ def clipped(model, optimizer, images, labels, clip_norm, *, slip=""):
         for g in tensors:
             g.mul_(factor)
     optimizer.step()
-    return loss.item()
+    return cut if slip == "loss_clamped_and_returned" else loss.item()
 
 
 @slips(
@@ -247,13 +249,14 @@ def computed(model, optimizer, images, labels, clip_norm, *, slip=""):
     exponential="",
     root="",
     squared_cosine="squared",
+    not_subtracted="warmup_steps",
     both="cosine|warm-up",
     halved="half|peak",
 )
 def scheduled(step, steps, warmup_steps, peak, *, slip=""):
     w = warmup_steps
     rising = step <= w if slip == "too_long" and w else step < w
-    done = step if slip in ("all_steps", "both") else step - w
+    done = step if slip in ("all_steps", "both", "not_subtracted") else step - w
     left = steps if slip in ("all_steps", "all_left", "both") else steps - w
     done += (slip == "ahead") - (slip == "behind")
     left -= slip == "last_zero"
@@ -426,6 +429,23 @@ def coloured(patches, *, slip=""):
     if slip == "kept_axis":
         return joined.unsqueeze(-1)
     return joined.float() if slip == "floats" else joined.int() if slip == "small" else joined
+
+
+# --- 4.5: Adam's first steps -------------------------------------------------------------------------------
+
+
+@slips(
+    "4.5",
+    not_to_the_power="raised",
+    at_99="0.99;",
+    negative="sign",
+    rated="learning rate",
+)
+def adam(gradient, mean, square, step, *, slip=""):
+    mean = mean.lerp(gradient, 0.1) / (1 - 0.9**step)
+    square = square.mul(0.999).addcmul(gradient, gradient, value=0.001)
+    square = square / (1 - {"not_to_the_power": 0.999, "at_99": 0.99**step}.get(slip, 0.999**step))
+    return {"negative": -1, "rated": 1e-3}.get(slip, 1) * mean / square.sqrt()
 
 
 @pytest.mark.parametrize(("id", "answer", "words"), slips.answers, ids=slips.ids)

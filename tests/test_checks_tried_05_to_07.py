@@ -5,6 +5,8 @@ that a verdict on it may use. Whatever is switched on: it is refused, and the ca
 the slips made, or none. What is written in another style and right is accepted.
 """
 
+from fractions import Fraction
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -813,3 +815,110 @@ def test_what_the_lesson_has_already_does_not_reach_the_goal(id, entry):
     assert 0.1 < found.measured < engine.find(id).goal
     again = checks.verdict(id, entry, seed=1)
     assert again.measured == found.measured  # the number can be compared from one try to the next
+
+
+# --- slips whose cause is told ------------------------------------------------------------------------------
+
+
+def probe_of(change=lambda x: x, sign=1):
+    def fit_probe(x, y, k, penalty):
+        x = change(x)
+        a = x.T @ x + penalty * torch.eye(x.shape[1])
+        return sign * torch.linalg.solve(a, x.T @ (2.0 * F.one_hot(y, k) - 1))
+
+    return fit_probe
+
+
+def stretched_of(cut=1, axes=(0, 3, 1, 2), mode="bilinear"):
+    def stretched(table, old, new):
+        rows = table[:, cut:] if cut else table[:, :-1]
+        picture = rows.unflatten(1, old).permute(axes)
+        larger = F.interpolate(picture, size=new, mode=mode, align_corners=True)
+        return torch.cat([table[:, :1], larger.flatten(2).mT], dim=1)
+
+    return stretched
+
+
+def rolled(first, means, normalised=False):
+    """The rollout of one image, with another first layer."""
+    out = torch.eye(len(first))
+    for layer in (first, *means[1:]):
+        step = (layer + torch.eye(len(first))) / 2
+        out = (step / step.sum(-1, keepdim=True) if normalised else step) @ out
+    return out
+
+
+def counted_and_normalised(w):
+    means = w.mean(1)
+    patch = 1 + rolled(means[0], means)[0, 1:].argmax()
+    return torch.stack([rolled(means[0] - head / w.shape[1], means, True)[0, patch] for head in w[0]])
+
+
+def others(w):
+    """The mean of layer 1's heads without each of them."""
+    return [(w[0].sum(0) - head) / (w.shape[1] - 1) for head in w[0]]
+
+
+def of_the_last_layer(w):
+    means = w.mean(1)
+    patch = 1 + means[-1, 0, 1:].argmax()
+    return torch.stack([rolled(first, means)[0, patch] for first in others(w)])
+
+
+def of_all_tokens(w):
+    means = w.mean(1)
+    patch = 1 + rolled(means[0], means)[0, 1:].argmax()
+    return torch.stack([rolled(first, means)[:, patch].mean() for first in others(w)])
+
+
+def all_together(a):
+    step = (a + torch.eye(a.shape[-1])) / 2
+    return step / step.sum()
+
+
+def whole_places(index, old, new, corners):
+    return index * (old - 1) // (new - 1) if corners else (index + 0.5) * old // new - 0.5
+
+
+@pytest.mark.parametrize(
+    ("id", "answer", "words"),
+    [
+        ("5.1", lambda w: w.repeat(1, 3, 1, 1) * 3, "multiplied by 3"),
+        ("5.1", lambda w: w.repeat(1, 3, 1, 1) // 3, "`//` cuts"),
+        ("5.1", lambda w: w.mT.repeat(1, 3, 1, 1) / 3, "rows and columns"),
+        ("5.4", probe_of(sign=-1), "signs are swapped"),
+        ("5.4", probe_of(lambda x: (x - x.mean(0)) / x.std(0)), "deviation 1"),
+        ("5.4", probe_of(lambda x: torch.cat([x, x.new_ones(len(x), 1)], dim=1)), "a bias"),
+        ("5.5", whole_places, "`//` cuts"),
+        (
+            "5.5",
+            lambda i, old, new, c: i * (old - 1) // (new - 1) if c else (i + 0.5) * old / new - 0.5,
+            "`//`",
+        ),
+        ("5.6", stretched_of(cut=0), "class token's row is stretched"),
+        ("5.6", stretched_of(axes=(0, 3, 2, 1)), "(1, D, columns, rows)"),
+        ("5.6", stretched_of(mode="bicubic"), "this is bicubic"),
+        ("6.3", all_together, "all maps together"),
+        ("6.4", counted_and_normalised, "the identity weighs more"),
+        ("6.4", of_the_last_layer, "in the last layer's attention"),
+        ("6.4", of_all_tokens, "mean over all tokens' rows"),
+    ],
+)
+@pytest.mark.parametrize("seed", range(2))
+def test_the_cause_is_told(id, answer, words, seed):
+    exercise = engine.find(id)
+    given = (exercise.line, answer) if isinstance(exercise, engine.FindTheFault) else answer
+    found = checks.verdict(id, given, seed)
+    assert found.status == "not yet"
+    assert words in found.diagnosis
+
+
+def test_a_place_may_be_a_fraction():
+    def old_place(index, old, new, corners):
+        return (
+            Fraction(index * (old - 1), new - 1)
+            if corners
+            else Fraction((2 * index + 1) * old - new, 2 * new)
+        )
+
+    assert checks.verdict("5.5", old_place).status == "correct"

@@ -1,6 +1,7 @@
 """Compare what a function returned with what was wanted, and say the difference in words."""
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -104,6 +105,7 @@ def _compare_values(got, wanted, tolerance):
 def _compare_numbers(got, wanted, tolerance):
     if getattr(got, "ndim", None) == 0 and hasattr(got, "item"):  # a tensor or numpy array with one number
         got = got.item()
+    got = float(got) if isinstance(got, Fraction) else got
     if isinstance(got, bool) or not isinstance(got, (int, float)):
         return Comparison("wrong", f"the result is {_kind(got)}, wanted one number")
     if isinstance(wanted, int):

@@ -26,8 +26,8 @@ def judge(exercise: Exercise, answer, seed: int = 0) -> Verdict:
     if not failing:
         return Verdict(id, "correct", _praise(comparisons))
     off = [i for i in failing if _values(outcomes[i], wanted[i], exercise.tolerance).grade == "wrong"]
-    diagnosis = _recognise(exercise, [(cases[i], outcomes[i]) for i in off]) if off else ""
-    first = failing[0]
+    diagnosis, explained = _recognise(exercise, {i: (cases[i], outcomes[i]) for i in off})
+    first = (explained or failing)[0]  # the case that is shown is one that the cause explains
     words = comparisons[first].words
     if exercise.cases is None:  # telling the wanted value would give the answer away
         words = words.partition(", wanted")[0] + ", and that is not right"
@@ -73,16 +73,19 @@ def _values(outcome, wanted, tolerance) -> Comparison:
     return compare(outcome.value, wanted, tolerance)
 
 
-def _recognise(exercise, failures) -> str:
-    """The sentence of the known mistake that does what the learner's code does on most failing cases."""
-    returned = [(case, got) for case, got in failures if not got.error] or failures
-    best, most = "", (len(returned) - 1) // 2  # it must agree on at least half of them
+def _recognise(exercise, failures) -> tuple[str, list[int]]:
+    """The sentence of the known mistake that does what the learner's code does on most failing cases, and
+    the numbers of these cases."""
+    returned = {i: failure for i, failure in failures.items() if not failure[1].error} or failures
+    best, most = ("", []), (len(returned) - 1) // 2  # it must agree on at least half of them
     for wrong, sentence in exercise.mistakes:
-        agree = sum(
-            _agree(got, run(exercise, wrong, case, ours=True), exercise.tolerance) for case, got in returned
-        )
-        if agree > most:
-            best, most = sentence, agree
+        agree = [
+            i
+            for i, (case, got) in returned.items()
+            if _agree(got, run(exercise, wrong, case, ours=True), exercise.tolerance)
+        ]
+        if len(agree) > most:
+            best, most = (sentence, agree), len(agree)
     return best
 
 

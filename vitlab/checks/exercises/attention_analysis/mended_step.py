@@ -69,6 +69,11 @@ def _step_whole_map(fused):
     return step / step.sum(dim=(-2, -1), keepdim=True)
 
 
+def _step_whole_batch(fused):
+    step = halved(fused)
+    return step / step.sum()
+
+
 def _step_whole_attention(fused):
     return rows_to_one(fused + torch.eye(fused.shape[-1], dtype=fused.dtype) / 2)
 
@@ -149,6 +154,7 @@ EXERCISE = FindTheFault(
         (_step_by_mean, "each row is divided by its mean; divide it by its sum."),
         (_step_by_largest, "each row is divided by its largest entry; divide it by its sum."),
         (_step_whole_map, "the whole map sums to 1; each of its rows must."),
+        (_step_whole_batch, "all maps together sum to 1; each row of each must."),
         (_step_softmax, "a softmax changes the proportions; divide by the sum instead."),
     ],
 )

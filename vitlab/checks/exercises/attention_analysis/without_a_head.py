@@ -3,11 +3,12 @@
 import torch
 
 from vitlab.checks.engine import Exercise
-from vitlab.checks.exercises.attention_analysis._shared import halved, product, softmaxed
+from vitlab.checks.exercises.attention_analysis._shared import halved, product, rows_to_one, softmaxed
 
 
 def _one_image_cases(generator):
-    for layers, heads, tokens in ((3, 3, 6), (4, 2, 8), (2, 4, 5)):
+    # As many tokens that two patches, found in two ways, are seldom the same one.
+    for layers, heads, tokens in ((3, 3, 17), (4, 2, 21), (2, 4, 13)):
         weights = softmaxed(generator, layers, heads, tokens, tokens)
         head = int(torch.randint(heads, (), generator=generator))
         patch = int(torch.randint(1, tokens, (), generator=generator))
@@ -65,6 +66,24 @@ def _head_set_to_zero(weights):
         return [(first.sum(0) - head) / len(first) for head in first]
 
     return _shares_without(weights, zeroed, _brightest(weights))
+
+
+def _head_set_to_zero_then_normalised(weights):
+    patch, means, shares = _brightest(weights), weights.mean(1), []
+    for head in weights[0]:
+        mixing = halved(torch.cat([means[:1] - head / weights.shape[1], means[1:]]))
+        shares.append(product(rows_to_one(mixing))[0, patch])
+    return torch.stack(shares)
+
+
+def _sought_in_the_last_layer(weights):
+    return _shares_without(weights, _others, 1 + int(weights[-1].mean(0)[0, 1:].argmax()))
+
+
+def _of_all_tokens(weights):
+    means, patch = weights.mean(1), _brightest(weights)
+    changed = [torch.cat([fused[None], means[1:]]) for fused in _others(weights[0])]
+    return torch.stack([product(halved(each))[:, patch].mean() for each in changed])
 
 
 def _head_alone(weights):
@@ -155,6 +174,16 @@ EXERCISE = Exercise(
             _head_set_to_zero,
             "the head is set to zero and still counted; take the mean over those that remain.",
         ),
+        (
+            _head_set_to_zero_then_normalised,
+            "the head is set to zero and still counted, so the identity weighs more; take the mean over "
+            "those that remain.",
+        ),
+        (
+            _sought_in_the_last_layer,
+            "the patch is sought in the last layer's attention; the rollout's row names it.",
+        ),
+        (_of_all_tokens, "this is the mean over all tokens' rows; the class token's row is wanted."),
         (_head_alone, "each head of layer 1 stands alone here; leave it out and keep the others."),
         (_removed_everywhere, "the head is left out in every layer; leave it out in layer 1 alone."),
         (_removed_from_the_last, "the head is left out in the last layer; layer 1 is the first one."),

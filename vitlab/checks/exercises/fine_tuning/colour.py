@@ -44,6 +44,18 @@ def _luma(weight):
     return 3 * _to_colour(weight) * torch.tensor([0.299, 0.587, 0.114], dtype=weight.dtype)[:, None, None]
 
 
+def _multiplied(weight):
+    return 9 * _to_colour(weight)
+
+
+def _cut_to_whole(weight):
+    return (3 * _to_colour(weight)) // 3
+
+
+def _turned(weight):
+    return _to_colour(weight).transpose(2, 3)
+
+
 def _two_dimensions_lost(weight):
     return (weight / 3).expand(-1, 3, -1, -1).flatten(2)
 
@@ -74,6 +86,9 @@ EXERCISE = Exercise(
             "the channels have the eye's shares of red, green and blue; right for a grey image, too, but "
             "here each has a third.",
         ),
+        (_multiplied, "the weight is multiplied by 3; three channels add up, so divide by 3."),
+        (_cut_to_whole, "`//` cuts the weights to whole numbers; divide with `/`."),
+        (_turned, "the rows and columns of the patch are swapped."),
         (_two_dimensions_lost, "the patch's rows and columns are flattened; wanted is (D, 3, P, P)."),
     ],
     tolerance=1e-6,

@@ -55,6 +55,14 @@ def _rounded(index, old, new, corners):
     return float(round(_old_place(index, old, new, corners)))
 
 
+def _corners_in_whole_steps(index, old, new, corners):
+    return index * (old - 1) // (new - 1) if corners else _old_place(index, old, new, False)
+
+
+def _in_whole_steps(index, old, new, corners):
+    return index * (old - 1) // (new - 1) if corners else (index + 0.5) * old // new - 0.5
+
+
 def _half_not_added(index, old, new, corners):
     return _old_place(index, old, new, True) if corners else index * old / new - 0.5
 
@@ -99,6 +107,8 @@ EXERCISE = Exercise(
             "with corners=True the steps count, not the patches: old - 1 steps become new - 1.",
         ),
         (_other_direction, "this goes from the old grid to the new one; the other way is wanted."),
+        (_corners_in_whole_steps, "with corners=True `//` cuts the place to whole numbers; use `/`."),
+        (_in_whole_steps, "`//` cuts the places to whole steps; divide with `/`."),
         (_rounded, "the place is rounded; between two old patches is where most new ones lie."),
         (
             _half_not_added,

@@ -106,6 +106,18 @@ def _images_compared(features, labels, classes, penalty):
     return torch.linalg.solve(gram, _targets(features, labels, classes))
 
 
+def _signs_swapped(features, labels, classes, penalty):
+    return -_fit_probe(features, labels, classes, penalty)
+
+
+def _standardised(features, labels, classes, penalty):
+    return _stacked((features - features.mean(0)) / features.std(0), labels, classes, penalty)
+
+
+def _with_a_bias(features, labels, classes, penalty):
+    return _stacked(torch.cat([features, torch.ones_like(features[:, :1])], dim=1), labels, classes, penalty)
+
+
 EXERCISE = Exercise(
     "5.4",
     "a linear probe in closed form",
@@ -131,6 +143,9 @@ EXERCISE = Exercise(
         ),
         (_averaged_gram, "XᵀX is divided by the number of images, XᵀT is not; neither is wanted."),
         (_centred, "the features' mean is taken off; the formula has X as it is."),
+        (_standardised, "the features are brought to mean 0 and deviation 1; the formula has X as it is."),
+        (_signs_swapped, "the signs are swapped: 1 is for the right class, -1 for the others."),
+        (_with_a_bias, "a column of ones makes a weight more, a bias; the formula has X as it is."),
         (_penalty_subtracted, "the penalty is subtracted from the diagonal; it is added."),
         (_entries_inverted, "1 / A inverts entry by entry; the inverse of a matrix is another thing."),
         (

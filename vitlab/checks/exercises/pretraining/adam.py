@@ -70,6 +70,22 @@ def _times_step(gradient, mean, square, step):
     return (0.9 * mean + 0.1 * gradient) / (1 - 0.9**step) / square.sqrt()
 
 
+def _not_to_the_power(gradient, mean, square, step):
+    return _mended(gradient, mean, square, step, powers=(1, 0)) * (1 - 0.999) ** 0.5
+
+
+def _at_99(gradient, mean, square, step):
+    return _mended(gradient, mean, square, step, powers=(1, 0)) * (1 - 0.99**step) ** 0.5
+
+
+def _with_the_sign(gradient, mean, square, step):
+    return -_mended(gradient, mean, square, step)
+
+
+def _with_the_rate(gradient, mean, square, step):
+    return 1e-3 * _mended(gradient, mean, square, step)
+
+
 EXERCISE = FindTheFault(
     id="4.3",
     title="Adam's first steps",
@@ -93,5 +109,9 @@ EXERCISE = FindTheFault(
         (_one_step_on, "this counts a step too many: the first one has step = 1."),
         (_root_lost, "the root of line 5 is gone; it was right."),
         (_times_step, "0.999 is multiplied by the step; it is raised to it."),
+        (_not_to_the_power, "1 - 0.999 is right for the first step alone; 0.999 is raised to the step."),
+        (_at_99, "this takes 0.99; the mean square keeps 0.999."),
+        (_with_the_sign, "the sign has changed; the optimizer subtracts the step, line 5 only makes it."),
+        (_with_the_rate, "the step is multiplied by a learning rate, for which nobody asked here."),
     ],
 )

@@ -98,6 +98,12 @@ def _spread_over_all_steps(step, steps, warmup_steps, peak):
     return peak * (1 + math.cos(math.pi * (step - warmup_steps) / steps)) / 2
 
 
+def _warmup_not_subtracted(step, steps, warmup_steps, peak):
+    if step < warmup_steps:
+        return _learning_rate(step, steps, warmup_steps, peak)
+    return peak * (1 + math.cos(math.pi * step / (steps - warmup_steps))) / 2
+
+
 def _both_at_once(step, steps, warmup_steps, peak):
     rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     return rise * _learning_rate(step, steps, 0, peak)
@@ -135,6 +141,10 @@ EXERCISE = Exercise(
         (
             _cosine_from_step_zero,
             "the cosine counts from step 0; it starts after the warm-up and spans the steps left.",
+        ),
+        (
+            _warmup_not_subtracted,
+            "the cosine is `warmup_steps` ahead: what it has done is step - warmup_steps, not step.",
         ),
         (
             _both_at_once,

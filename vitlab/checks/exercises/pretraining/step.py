@@ -221,6 +221,8 @@ def _cut(logits, labels, clip_norm):
 
 
 _loss_clipped = _of_another_loss(_cut)
+# And as it was cut:
+_clipped_loss_returned = _of_another_loss(lambda x, y, limit: _cut(x, y, limit))
 _losses_added = _of_another_loss(lambda x, y, _: nn.functional.cross_entropy(x, y, reduction="sum"))
 _uphill = _of_another_loss(lambda x, y, _: -nn.functional.cross_entropy(x, y))
 _divided_again = _of_another_loss(lambda x, y, _: nn.functional.cross_entropy(x, y) / len(y))
@@ -280,6 +282,10 @@ EXERCISE = Exercise(
             "gradients that were there before the first step add up: clear them first, not last.",
         ),
         (_loss_clipped, "the loss is cut off, and then it has no gradient; it is the gradients to clip."),
+        (
+            _clipped_loss_returned,
+            "the loss is cut off at clip_norm, and returned so; it is the gradients to clip.",
+        ),
         (
             _no_step,
             "nothing is learnt: there is no optimiser's step, or the gradients were cleared before it.",
