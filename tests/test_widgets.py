@@ -222,6 +222,15 @@ def test_tiles_colour_agrees_with_matplotlib():
     ).all()  # a constant map has a colour
 
 
+def test_a_full_bar_ends_before_its_number():
+    canvas = Image.new("RGB", (340, 28), "white")
+    tiles.bars(canvas, (0, 0, 340, 28), {"Ankle boot": 1.0})
+    dark = (np.asarray(canvas)[:, :, 0] < 128).any(axis=0).nonzero()[0]
+    end = 340 - tiles.NUMBERS
+    assert dark[dark < end].max() == end - 1
+    assert dark[dark >= end].min() >= end + 4  # a line of 2 pixels at the end of the bar, and a gap
+
+
 def test_tiles_mosaic_places_every_tile():
     pictures = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 6, 3), np.uint8)
     whole = tiles.mosaic(pictures, columns=3, gap=2)

@@ -158,6 +158,17 @@ def test_the_caption_has_the_history_s_numbers():
     assert not np.array_equal(before, decoded(live.picture))
 
 
+def test_the_last_marker_is_whole():
+    live = LiveCurves(Recipe(steps=10))
+    live.history = History(rows=[row(10)], evaluations=[Evaluation(10, 1.5, 0.5)])
+    drawing, _ = live.draw()
+    for ax in drawing.axes:
+        marker = ax.get_lines()[-1]
+        middle = ax.transData.transform(marker.get_xydata()[-1])[0]
+        radius = marker.get_markersize() / 2 * drawing.dpi / 72
+        assert middle + radius <= ax.bbox.x1
+
+
 def test_it_draws_at_most_four_times_a_second_and_the_end_always(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("vitlab.widgets.live_curves.time.perf_counter", lambda: clock[0])

@@ -231,9 +231,9 @@ class InterventionExplorer(Explorer):
         box = (left, HEADER, SIZE[0], HEADER + PANEL)
         tiles.write(picture, (left, 4), "its classes now; lines: the whole model")
         tiles.bars(picture, box, dict(zip(self.classes, shares.tolist(), strict=True)))
-        pen, room, step = ImageDraw.Draw(picture), BARS - 128 - 50, PANEL / len(shares)
+        pen, room, step = ImageDraw.Draw(picture), BARS - tiles.NAMES - tiles.NUMBERS, PANEL / len(shares)
         for place, share in enumerate(whole.tolist()):
-            x, middle = left + 128 + room * share, HEADER + (place + 0.5) * step
+            x, middle = left + tiles.NAMES + room * share, HEADER + (place + 0.5) * step
             pen.line((x, middle - step / 3, x, middle + step / 3), fill="black", width=2)
         return picture
 

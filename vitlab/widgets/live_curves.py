@@ -79,7 +79,8 @@ class LiveCurves(Explorer):
         drawing = figure(SIZE)
         for ax, what in zip(drawing.subplots(1, 2), ("loss", "accuracy"), strict=True):
             plots.curves(self.history, what, ax=ax)
-            ax.set(xlim=(0, self.recipe.steps), ylim=(0, None) if what == "loss" else (0, 100))
+            end = 1.02 * self.recipe.steps  # room for the last marker
+            ax.set(xlim=(0, end), ylim=(0, None) if what == "loss" else (0, 100))
         return drawing, progress_in_words(self.history, self.recipe)
 
 

@@ -10,6 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 FINEST = 6  # patches shown smaller than this get no grid: the lines would hide what is between them
 SMALL = 10  # patches shown smaller than this are framed from outside: a frame inside would hide them
 NUMBERED = 32  # cells shown smaller than this carry no number: three digits would hide what is below
+NAMES, NUMBERS = (
+    128,
+    58,
+)  # widths of the columns beside bars: "100.0%" and a line at the end of its bar are apart
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -156,11 +160,10 @@ def bars(picture: Image.Image, box: tuple[int, int, int, int], shares: dict[str,
     ((64, 64, 64), (221, 221, 221))
     """
     left, top, right, bottom = box
-    names, numbers = 128, 50  # widths of the columns at both sides
-    room, step = right - left - names - numbers, (bottom - top) / len(shares)
+    room, step = right - left - NAMES - NUMBERS, (bottom - top) / len(shares)
     for i, (name, share) in enumerate(shares.items()):
         middle = top + (i + 0.5) * step
-        upper, lower, start = round(middle - step / 4), round(middle + step / 4), left + names
+        upper, lower, start = round(middle - step / 4), round(middle + step / 4), left + NAMES
         write(picture, (left, middle), name, size=13, anchor="lm")
         picture.paste("#dddddd", (start, upper, start + room, lower))
         picture.paste("#404040", (start, upper, start + round(room * share), lower))

@@ -246,7 +246,8 @@ class TrainingPanel(Explorer):
             plots.curves(history, what, ax=ax)
             shown = np.concatenate([[0.0], *(line.get_ydata() for line in ax.lines)])
             highest = shown[np.isfinite(shown)].max() or 1  # of a training that fails, too
-            ax.set(xlim=(0, steps), ylim=(0, 1.05 * highest if what == "loss" else 100))
+            end = 1.02 * steps  # room for the last marker
+            ax.set(xlim=(0, end), ylim=(0, 1.05 * highest if what == "loss" else 100))
         return fit(ax.figure, (WIDTH, CURVES))
 
     def _draw_samples(self, picture: Image.Image) -> None:
