@@ -30,6 +30,12 @@ STYLE = """
 .jp-RenderedMarkdown :is(td, th) { white-space: nowrap; }
 .jp-RenderedMarkdown :is(td, th).vitlab-prose { white-space: normal; min-width: 12em; }
 .jp-RenderedMarkdown mjx-container { max-width: 100%; overflow-x: auto; overflow-y: hidden; }
+
+/* A question's lines stand as close as those of the page's text. */
+.vitlab-question .widget-html-content { line-height: 1.5; }
+
+/* A long line of text, such as a verdict, breaks between words. */
+.jp-OutputArea-output.jp-RenderedText pre { word-break: normal; overflow-wrap: anywhere; }
 .jp-OutputArea-output pre.vitlab-columns { white-space: pre; overflow-x: auto; }
 """
 
@@ -79,8 +85,10 @@ SCRIPT = r"""
       if (text(cell).length > 32) cell.classList.add("vitlab-prose");
     }
     for (const printed of document.querySelectorAll(".jp-OutputArea-output pre")) {
-      const lines = printed.textContent.split("\n").filter(line => /\S {2,}\S/.test(line));
-      printed.classList.toggle("vitlab-columns", lines.length > 1);
+      const lines = printed.textContent.split("\n");
+      const columns = lines.filter(line => /\S {2,}\S/.test(line)).length > 1;
+      const sentences = lines.some(line => line.length > 130);  // such as a verdict: wrapped, not scrolled
+      printed.classList.toggle("vitlab-columns", columns && !sentences);
     }
   }
   const soon = () => { if (!asked) { asked = true; setTimeout(prepare, 50); } };

@@ -63,6 +63,13 @@ def test_tab_reaches_every_list(ran):
     assert set(page.locator(f"{lab.EXPLORERS} select").evaluate_all(options)) <= {"true"}
 
 
+def test_lists_show_their_choices_whole_and_lines_break_between_words(ran):
+    page, _ = ran
+    assert page.evaluate(CUT_CHOICES) == []
+    breaks = "all => all.map(printed => getComputedStyle(printed).wordBreak)"
+    assert set(page.locator(".jp-RenderedText pre").evaluate_all(breaks)) <= {"normal"}
+
+
 def test_a_narrow_window_wraps_no_row_and_cuts_no_formula(ran):
     page, _ = ran
     before = page.viewport_size
@@ -77,6 +84,7 @@ def test_a_narrow_window_wraps_no_row_and_cuts_no_formula(ran):
     )
     assert min(scales) >= 0.7 - 1e-3  # of letters of 9 points, 12.5 pixels: nearly nine are left
     assert page.evaluate(SCROLLED) == []
+    assert page.evaluate(SCROLLED_EXPLORERS) == []
     page.set_viewport_size(before)
 
 
@@ -94,6 +102,19 @@ SCROLLED = """() => [...document.querySelectorAll('.jp-RenderedImage')].filter(b
     && box.scrollWidth > box.clientWidth + 2
     && 0.7 * box.querySelector('img').naturalWidth < box.clientWidth - 20)
     .map(box => [box.clientWidth, box.querySelector('img').naturalWidth])"""
+
+# Explorers that are scrolled, though their pictures shrink.
+SCROLLED_EXPLORERS = """() => [...document.querySelectorAll('.vitlab-explorer')].filter(
+    explorer => explorer.offsetWidth && explorer.scrollWidth > explorer.clientWidth
+).map(explorer => [explorer.clientWidth, explorer.scrollWidth, explorer.innerText.slice(0, 60)])"""
+
+# Choices in lists that are cut where they are shown: an arrow and its margins take 24 pixels.
+CUT_CHOICES = """() => [...document.querySelectorAll('.vitlab-explorer select')].flatMap(list => {
+    const pen = document.createElement('canvas').getContext('2d');
+    pen.font = getComputedStyle(list).font;
+    return list.offsetWidth && !list.multiple ? [...list.options].map(option => option.text)
+        .filter(text => pen.measureText(text).width > list.clientWidth - 24) : [];
+})"""
 
 # Text and formulas that reach over the edge of what they are in, and cannot be scrolled to.
 CUT = """() => [...document.querySelectorAll(

@@ -225,7 +225,8 @@ class Explorer:
             format="png",
             width=width,
             height=height,
-            layout={"max_width": "100%", "object_fit": "contain", "flex": "0 0 auto"},
+            # 4 pixels are its margins: as wide as the page, it would be scrolled by them
+            layout={"max_width": "calc(100% - 4px)", "object_fit": "contain", "flex": "0 0 auto"},
         )
         text = ipywidgets.HTML(layout={"max_width": f"{width}px", "min_height": "4em"})
         controls = ipywidgets.Box(
@@ -273,6 +274,10 @@ def _prepare(name: str, control: ipywidgets.ValueWidget, fast: bool) -> None:
         raise ValueError(f"the control {name!r} has no visible name; give it a description, such as {name!r}")
     if hasattr(control.style, "description_width"):
         control.style.description_width = "initial"  # long names are shown whole
+    if isinstance(control, ipywidgets.Dropdown) and not control.layout.width:
+        names = [option[0] if isinstance(option, tuple) else option for option in control.options]
+        letters = len(control.description) + max(map(len, map(str, names)), default=0)
+        control.layout.width, control.layout.max_width = f"max(300px, {letters + 4}ch)", "100%"
     if hasattr(control, "continuous_update"):
         control.continuous_update = fast
 

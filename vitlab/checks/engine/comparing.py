@@ -57,7 +57,8 @@ def describe(value) -> str:
 
 def _compare_tensors(got, wanted, tolerance):
     if not isinstance(got, torch.Tensor):
-        return Comparison("wrong", f"the result is {_kind(got)}, wanted a tensor {describe(wanted)}")
+        words = f"the result is {_kind(got)}, wanted a tensor {describe(wanted)}"
+        return Comparison("wrong", words + _way_to_a_tensor(got))
     if got.shape != wanted.shape:
         return Comparison("wrong", f"the result is {describe(got)}, wanted {describe(wanted)}")
     tolerance = max(tolerance, SINGLE) if wanted.is_floating_point() else 0
@@ -66,6 +67,19 @@ def _compare_tensors(got, wanted, tolerance):
     values = _compare_values(got.double(), wanted.double(), tolerance)
     exact = values.grade == "exact" and got.dtype != wanted.dtype
     return values._replace(grade="close") if exact else values
+
+
+def _way_to_a_tensor(value) -> str:
+    if _is_array(value):
+        return ": `torch.from_numpy`?"
+    if isinstance(value, (list, tuple)) and value:
+        tensors = all(isinstance(item, torch.Tensor) for item in value)
+        return ": `torch.stack`?" if tensors else ": `torch.tensor`?"
+    return ""
+
+
+def _is_array(value) -> bool:
+    return type(value).__module__ == "numpy" and hasattr(value, "shape")
 
 
 def _as_good(dtype, wanted) -> bool:
@@ -161,5 +175,7 @@ def _kind(value):
     """The type and, where short, the value: "the int 7", "a tensor (2, 3) float32"."""
     if isinstance(value, torch.Tensor):
         return f"a tensor {describe(value)}"
+    if _is_array(value) and value.shape:
+        return f"a NumPy array {value.shape} {value.dtype}"
     text = repr(value)
     return f"the {type(value).__name__} {text}" if len(text) <= 40 else f"a {type(value).__name__}"

@@ -5,7 +5,7 @@ import inspect
 from vitlab.checks.engine.comparing import Comparison, compare, describe
 from vitlab.checks.engine.kinds import Exercise, Verdict
 from vitlab.checks.engine.running import draw_cases, parameter_names, run
-from vitlab.checks.engine.source import from_the_notebook, one_line
+from vitlab.checks.engine.source import from_the_notebook, no_power, one_line
 
 
 def judge(exercise: Exercise, answer, seed: int = 0) -> Verdict:
@@ -35,6 +35,7 @@ def judge(exercise: Exercise, answer, seed: int = 0) -> Verdict:
         _sentence(_case_words(exercise, cases[first]) + words),
         _cause(diagnosis or _constant(outcomes, wanted)),
         from_the_notebook(answer) if off and not diagnosis else "",
+        no_power(answer) if off and not diagnosis else "",
         "(What your code printed is not shown here.)" if outcomes[first].printed else "",
     ]
     return Verdict(id, "not yet", one_line(" ".join(sentences), limit=1000), diagnosis)

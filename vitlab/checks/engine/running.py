@@ -56,10 +56,10 @@ def attempt(use) -> Outcome:
 
     Torch's random state is the same in every call and is given back untouched.
     """
-    silence = _Silence()
+    silence = _Silence()  # of warnings, on stderr, nobody asks where they are
     with (
         contextlib.redirect_stdout(silence),
-        contextlib.redirect_stderr(silence),
+        contextlib.redirect_stderr(_Silence()),
         torch.random.fork_rng(devices=[]),
     ):
         torch.default_generator.manual_seed(0)

@@ -42,6 +42,8 @@ def error_words(error, line) -> str:
         words, hint = f"asked for {int(refused[1]) / 1e9:,.0f} GB of memory at once", ": is a size off?"
     elif isinstance(error, MemoryError):
         hint = ": is a size off?"
+    elif isinstance(error, RuntimeError) and re.search("same dtype|scalar type", str(error)):
+        hint = ": two dtypes meet; give a new tensor the `dtype` of an argument"
     elif isinstance(error, RecursionError):
         words, hint = "stopped with RecursionError", ": does a function call itself without end?"
     return words + f", in your line `{one_line(line, 60)}`" * bool(line) + hint
@@ -54,6 +56,13 @@ def from_the_notebook(answer) -> str:
     read = {step.argval for step in dis.get_instructions(answer) if step.opname == "LOAD_GLOBAL"}
     names = [f"`{name}`" for name in sorted(read) if _is_data(answer.__globals__.get(name))]
     return f"(Your code reads {', '.join(names)} from the notebook, not from its arguments.)" if names else ""
+
+
+def no_power(answer) -> str:
+    """Of a `^` in a function that reckons: in other languages it is a power."""
+    steps = dis.get_instructions(answer) if inspect.isfunction(answer) else ()
+    powers = any(step.opname == "BINARY_OP" and step.argrepr in ("^", "^=") for step in steps)
+    return "(In Python `^` is no power; that is `**`.)" if powers else ""
 
 
 def _is_data(value) -> bool:

@@ -63,6 +63,10 @@ def _sines_and_cosines_by_turns(rows, columns, width):
     return halves.transpose(2, 3).flatten(1)
 
 
+def _one_below_the_other(rows, columns, width):
+    return torch.cat(_right(rows, columns, width).tensor_split(4, dim=1))
+
+
 def _last_rate_too_fast(rows, columns, width):
     """Divided by width // 4, as for language, so that the slowest wave is a little faster."""
     rates = 10_000 ** (-torch.arange(width // 4) / (width // 4))
@@ -95,6 +99,10 @@ EXERCISE = FindTheFault(
         (
             _sines_and_cosines_by_turns,
             "sines and cosines alternate; line 4 put them in blocks, and was right.",
+        ),
+        (
+            _one_below_the_other,
+            "the four stand below each other; line 5 put them side by side, and was right.",
         ),
         (_last_rate_too_fast, "the rates are others; line 1 was right."),
     ],

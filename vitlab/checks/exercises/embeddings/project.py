@@ -92,6 +92,17 @@ def _size_from_the_width(images, weight, bias):
     return F.conv2d(images, weight, bias, stride=weight.shape[0]).flatten(2).transpose(1, 2)
 
 
+def _steps_of_four(images, weight, bias):
+    return F.conv2d(images, weight, bias, stride=4).flatten(2).transpose(1, 2)
+
+
+def _kernels_not_turned(images, weight, bias):
+    """(B, N, P²C) times (D, P²C), which do not fit."""
+    size = weight.shape[-1]
+    patches = F.unfold(images, size, stride=size).transpose(1, 2).contiguous()
+    return patches @ weight.flatten(1) + bias
+
+
 def _batch_joined(images, weight, bias):
     return _project(images, weight, bias).flatten(0, 1)
 
@@ -175,6 +186,8 @@ EXERCISE = Exercise(
             _size_from_the_width,
             "the step is `weight.shape[0]`, the width D; weight is (D, C, P, P), so P is its last side.",
         ),
+        (_steps_of_four, "the step is 4 whatever the kernel; weight is (D, C, P, P), so P is its last side."),
+        (_kernels_not_turned, "patches (B, N, P²C) meet kernels (D, P²C): turn these, weight.flatten(1).T."),
         (_batch_joined, "the tokens of all images are in one sequence; keep B as the first axis."),
         (
             _grid_of_tokens,

@@ -77,6 +77,12 @@ def _columns_normalised(pos_embed, grid, index):
     return (unit @ unit[index]).reshape(grid)
 
 
+def _whole_columns_normalised(pos_embed, grid, index):
+    """The same before the class token's row is dropped."""
+    unit = F.normalize(pos_embed)[0, 1:]
+    return (unit @ unit[index]).reshape(grid)
+
+
 def _one_length_for_all(pos_embed, grid, index):
     scaled = pos_embed[0, 1:] / pos_embed[0, 1:].norm()
     return (scaled @ scaled[index]).reshape(grid)
@@ -138,6 +144,15 @@ def _divided_by_the_square(pos_embed, grid, index):
     return _dot_product(pos_embed, grid, index) / (pos_embed[0, 1 + index] ** 2).sum()
 
 
+def _divided_by_the_others_square(pos_embed, grid, index):
+    return _dot_product(pos_embed, grid, index) / (pos_embed[0, 1:] ** 2).sum(dim=1).reshape(grid)
+
+
+def _taken_for_a_square(pos_embed, grid, index):
+    side = math.isqrt(math.prod(grid))
+    return _by_cosine(pos_embed[0, 1 + index], pos_embed[0, 1:]).view(side, side)
+
+
 def _batch_kept(pos_embed, grid, index):
     return _similarity(pos_embed, grid, index)[None]
 
@@ -181,6 +196,10 @@ EXERCISE = Exercise(
             "each column was brought to length 1, over the positions; it is each row: dim=-1.",
         ),
         (
+            _whole_columns_normalised,
+            "each column was brought to length 1, over the positions; it is each row: dim=-1.",
+        ),
+        (
             _one_length_for_all,
             "the whole table is divided by one length; each row has its own: dim=-1, keepdim=True.",
         ),
@@ -206,6 +225,11 @@ EXERCISE = Exercise(
             _divided_by_the_square,
             "this divides by the chosen row's length twice; divide by both lengths, once each.",
         ),
+        (
+            _divided_by_the_others_square,
+            "this divides by each other row's length twice; divide by both lengths, once each.",
+        ),
+        (_taken_for_a_square, "the grid is taken for a square; its sides are in `grid`."),
         (_batch_kept, "the first axis, 1, is still there; the map is (rows, columns)."),
         (_as_a_column, "the values are right, but in a column; bring them back onto the grid."),
         (_lengths_added, "this divides by the sum of the lengths; divide by their product."),

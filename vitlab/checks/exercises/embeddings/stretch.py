@@ -109,6 +109,29 @@ def _square_assumed(pos_embed, old_grid, new_grid):
     return _resize(pos_embed, (side, number // side), new_grid)
 
 
+def _square_of_whole_roots(pos_embed, old_grid, new_grid):
+    side = math.isqrt(pos_embed.shape[1] - 1)
+    return pos_embed[:, 1:].reshape(1, side, side, pos_embed.shape[-1])
+
+
+def _picture_on_its_side(pos_embed, old_grid, new_grid):
+    """(1, D, columns, rows) stretched to (rows, columns)."""
+    table = pos_embed[:, 1:].unflatten(1, old_grid).permute(0, 3, 2, 1)
+    table = F.interpolate(table, size=new_grid, mode="bilinear", align_corners=True)
+    return torch.cat([pos_embed[:, :1], table.flatten(2).transpose(1, 2)], dim=1)
+
+
+def _width_left_behind(pos_embed, old_grid, new_grid):
+    """(1, rows, columns, D) as it is: the rows are taken for channels, columns and D for the picture."""
+    table = pos_embed[:, 1:].unflatten(1, old_grid)
+    table = F.interpolate(table, size=new_grid, mode="bilinear", align_corners=True)
+    return torch.cat([pos_embed[:, :1], table.flatten(1, 2)], dim=1)
+
+
+def _smoothed_first(pos_embed, old_grid, new_grid):
+    return _interpolated(pos_embed, old_grid, new_grid, mode="bilinear", align_corners=True, antialias=True)
+
+
 def _columns_first_on_the_way_back(pos_embed, old_grid, new_grid):
     table = _resize(pos_embed, old_grid, new_grid)
     columns_first = table[:, 1:].unflatten(1, new_grid).transpose(1, 2).flatten(1, 2)
@@ -246,6 +269,16 @@ EXERCISE = Exercise(
             "D was never moved in front of the grid and back; reshape alone mixes places and widths.",
         ),
         (_square_assumed, "the old grid is taken for a square, or nearly; its rows are old_grid[0]."),
+        (_square_of_whole_roots, "the old grid is taken for a square; its sides are in `old_grid`."),
+        (
+            _picture_on_its_side,
+            "the picture lies on its side; `F.interpolate` takes (1, D, rows, columns), rows before columns.",
+        ),
+        (
+            _width_left_behind,
+            "`F.interpolate` takes (1, D, rows, columns), and D is still last: move it in front first.",
+        ),
+        (_smoothed_first, "this is antialiased; the task is plain bilinear."),
         (
             _columns_first_on_the_way_back,
             "on the way back the table runs down the columns; rows come first: (row column).",

@@ -154,6 +154,10 @@ def _subtracted(x, norm1, attention, norm2, mlp):
     return _block(x, norm1, lambda y: -attention(y), norm2, mlp)
 
 
+def _both_subtracted(x, norm1, attention, norm2, mlp):
+    return _block(x, norm1, lambda y: -attention(y), norm2, lambda y: -mlp(y))
+
+
 def _x_added_twice(x, norm1, attention, norm2, mlp):
     return _block(x, norm1, lambda y: x + attention(y), norm2, mlp)
 
@@ -213,6 +217,7 @@ EXERCISE = Exercise(
         (_without_mlp, "the mlp is missing: this is equation 2 alone; equation 3 follows."),
         (_attention_twice, "attention is used twice; the second layer is the mlp."),
         (_mlp_twice, "the mlp is used twice; the first layer is attention."),
+        (_both_subtracted, "what attention and mlp return is subtracted; it is added."),
         (_subtracted, "attention's output is subtracted; it is added."),
         (_x_added_twice, "x is added twice in the first line; add it once."),
         (_x_added_at_the_end, "x is added once more at the end; it is in the sum already."),

@@ -174,6 +174,11 @@ def _by_brightness(aim):
     return W_q, W_k
 
 
+def _soft_throughout(aim):
+    W_q, W_k = _right_heads(aim)
+    return W_q / 40, W_k
+
+
 def _zeros(aim):
     return torch.zeros(5, 2), torch.zeros(5, 2)
 
@@ -226,7 +231,8 @@ EXERCISE = Exercise(
         ),
         (
             _only_the_class_token_asks,
-            "with 'class', patches share evenly, and only the class token asks: W_q and W_k are swapped.",
+            "with 'class', patches share evenly: to them all keys are alike. The key reads the class token's "
+            "mark, the query the one that every token has; W_q and W_k may be swapped.",
         ),
         (
             _class_too_soft,
@@ -240,6 +246,10 @@ EXERCISE = Exercise(
             _by_brightness,
             "with 'class', dark patches turn away: their brightness is negative; the last number, 1, is "
             "the same in every token.",
+        ),
+        (
+            _soft_throughout,
+            "the directions are right, and the scores are too alike: make the numbers larger.",
         ),
         (
             _zeros,

@@ -137,6 +137,18 @@ EXERCISE = Exercise(
             "the bias of fc1, mlp_dim, is missing in every block.",
         ),
         (
+            _without(lambda n, p, c, depth, d, m: depth * (d - m)),
+            "the bias of fc2 is counted as mlp_dim numbers; it has D, one per output.",
+        ),
+        (
+            _without(lambda n, p, c, depth, d, m: -4 * depth * n * d),
+            "a block's norms are counted once for each token; all tokens share their two vectors.",
+        ),
+        (
+            _without(lambda n, p, c, depth, d, m: -n * d * c),
+            "the head reads all tokens; it reads one, and has D × classes weights.",
+        ),
+        (
             _without(lambda n, p, c, depth, d, m: depth * d),
             "D per block are missing: the bias of proj or of fc2, or half of a norm.",
         ),

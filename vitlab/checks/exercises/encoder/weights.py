@@ -107,6 +107,21 @@ def _weights_of_the_whole_table(queries, keys):
     return parts / parts.sum()
 
 
+def _weights_of_all_tables(queries, keys):
+    scores = _scores_only(queries, keys)
+    return scores.flatten().softmax(dim=0).view_as(scores)
+
+
+def _weights_of_clipped_scores(queries, keys):
+    return _softmax(_scores_only(queries, keys).clamp(max=80))
+
+
+def _weights_less_a_pair(queries, keys):
+    """`max` along an axis gives the largest and their places."""
+    scores = _scores_only(queries, keys)
+    return (scores - scores.max(dim=-1, keepdim=True)).exp()
+
+
 def _weights_less_the_largest_of_all(queries, keys):
     scores = _scores_only(queries, keys)
     parts = (scores - scores.max()).exp()
@@ -222,6 +237,18 @@ EXERCISE = Exercise(
         (
             _weights_of_each_table,
             "the softmax runs over the whole (T, T) table of an image; each row has a sum of its own.",
+        ),
+        (
+            _weights_of_all_tables,
+            "the softmax runs over all images' scores at once; each row has a sum of its own.",
+        ),
+        (
+            _weights_of_clipped_scores,
+            "large scores are cut off, which makes them equal; subtract the row's largest instead.",
+        ),
+        (
+            _weights_less_a_pair,
+            "`max` along an axis gives two things, the largest and their places: take `.values`, or `amax`.",
         ),
         (
             _weights_of_each_sum,

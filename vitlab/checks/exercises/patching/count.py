@@ -39,6 +39,11 @@ def _count_divided_once(image_size, patch_size, channels):
     return number, channels * patch_size**2, (number + 1) ** 2
 
 
+def _count_one_side_in_both(image_size, patch_size, channels):
+    number = image_size[0] * image_size[1] // patch_size
+    return number, patch_size * channels, (number + 1) ** 2
+
+
 def _count_as_square(image_size, patch_size, channels):
     number = (image_size[0] // patch_size) ** 2
     return number, channels * patch_size**2, (number + 1) ** 2
@@ -137,6 +142,10 @@ EXERCISE = Exercise(
         (_count_one_side, "this is P·C; a patch has P rows of P pixels, P²·C numbers."),
         (_count_without_channels, "the channels are forgotten: every pixel holds C numbers."),
         (_count_divided_once, "this divides by P once; both sides are cut, so N = (H / P)·(W / P)."),
+        (
+            _count_one_side_in_both,
+            "a patch is taken for P pixels, in N and in its length; it is P · P of them.",
+        ),
         (_count_as_square, "this takes the image for a square; the width has W // P patches of its own."),
         (_count_tokens, "this is T = N + 1, with the class token; N counts the patches alone."),
         (

@@ -52,6 +52,11 @@ def _by_pixels(images, index, patch_size):
     return _at(images, patch_size, row * patch_size, column * patch_size)
 
 
+def _by_channels(images, index, patch_size):
+    row, column = divmod(index, images.shape[1] // patch_size)
+    return _at(images, patch_size, row * patch_size, column * patch_size)
+
+
 def _sides_exchanged(images, index, patch_size):
     row, column = _place(images, index, patch_size)
     return _at(images, patch_size, column * patch_size, row * patch_size)
@@ -94,6 +99,7 @@ EXERCISE = FindTheFault(
         5: "the copy is what was painted on.",
     },
     mistakes=[
+        (_by_channels, "`shape[1]` are the channels: the axes are (B, C, H, W)."),
         (_faulty, "nothing has changed: a row of the grid is as long as it was."),
         (_by_pixels, "a row of the grid is now W patches long; W are its pixels."),
         (_sides_exchanged, "row and column are exchanged; divmod gives the row first."),

@@ -137,6 +137,17 @@ def _so_many_patches(images, patch_size):
     return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
+def _square_assumed(images, patch_size):
+    """The image's two sides split as if both were H."""
+    batch, channels, height, _ = images.shape
+    side = height // patch_size
+    return images.reshape(batch, channels, side, patch_size, side, patch_size)
+
+
+def _four_throughout(images, patch_size):
+    return _patchify(images, 4)
+
+
 def _scaled(images, patch_size):
     return _patchify(images, patch_size) / 255
 
@@ -215,6 +226,8 @@ EXERCISE = Exercise(
         (_one_long_row, "the patches of an image are joined into one long row; keep N as an axis."),
         (_image_transposed, "rows and columns are exchanged, of the grid and inside each patch."),
         (_so_many_patches, "this cuts each side into P parts; P is the side of a patch, in pixels."),
+        (_square_assumed, "the grid is taken for a square; it has H // P rows and W // P columns."),
+        (_four_throughout, "the patches are 4 × 4 whatever is asked for; their side is `patch_size`."),
         (_scaled, "the numbers are scaled; patchify only moves them."),
         (_patches_as_pictures, "each patch is still a picture, (C, P, P); flatten it into a vector."),
         (_last_left_out, "the last row and column of patches are missing: `range` stops before its end."),

@@ -80,6 +80,20 @@ def _folded_joined_the_wrong_way(patches, patch_size, image_size, channels):
     return _fold(patches, _grid(image_size, patch_size), inside, (0, 3, 4, 1, 5, 2), image_size, channels)
 
 
+def _folded_half_moved(patches, patch_size, image_size, channels):
+    """permute(0, 3, 1, 2, 4, 5): the channels in front, rows and columns of the grid not among the pixels."""
+    inside = (channels, patch_size, patch_size)
+    return _fold(patches, _grid(image_size, patch_size), inside, (0, 3, 1, 2, 4, 5), image_size, channels)
+
+
+def _fold_of_rows(patches, patch_size, image_size, channels):
+    return torch.nn.functional.fold(patches, image_size, patch_size, stride=patch_size)
+
+
+def _fold_overlapping(patches, patch_size, image_size, channels):
+    return torch.nn.functional.fold(patches.transpose(1, 2), image_size, patch_size)
+
+
 def _fold_of_bytes(patches, patch_size, image_size, channels):
     return torch.nn.functional.fold(patches.transpose(1, 2), image_size, patch_size, stride=patch_size)
 
@@ -150,6 +164,12 @@ EXERCISE = Exercise(
             _folded_joined_the_wrong_way,
             "each side is joined the wrong way round: rows of P pixels, (row p), not (p row).",
         ),
+        (
+            _folded_half_moved,
+            "a row of pixels goes through all patches of its row: the order is (row, P, column, P).",
+        ),
+        (_fold_of_rows, "`F.fold` wants the patches as (B, C·P·P, N): swap the last two axes first."),
+        (_fold_overlapping, "`F.fold` lays the patches one pixel apart, its default; `stride` is P."),
         (_fold_of_bytes, "`F.fold` takes floats alone, and pictures are bytes: `.float()` first."),
         (_folded_channels_at_the_end, "the channels are at the end; the image's axes are (B, C, H, W)."),
         (_folded_one_image_only, "only the first image is put together; do it for all B of them."),
