@@ -133,7 +133,7 @@ def test_the_class_tokens_view(explorer, model, measured):
         logits = model(normal(measured.images))
     loss = float(F.cross_entropy(logits, measured.labels))
     assert f"loss {loss:.3f}; by the whole model" in explorer.caption
-    assert "one patch 5 unseen by the class token: " in explorer.caption
+    assert "one, patch 5 unseen by the class token: " in explorer.caption
 
 
 CHANGES = [

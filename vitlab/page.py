@@ -34,6 +34,10 @@ STYLE = """
 /* A question's lines stand as close as those of the page's text. */
 .vitlab-question .widget-html-content { line-height: 1.5; }
 
+/* The one line that a folded cell shows is shortened, or the whole notebook would be scrolled sideways. */
+.jp-Placeholder-content, .jp-Placeholder-contentContainer { min-width: 0; }
+.jp-Placeholder-contentContainer, .jp-PlaceholderText { overflow: hidden; text-overflow: ellipsis; }
+
 /* A long line of text, such as a verdict, breaks between words. */
 .jp-OutputArea-output.jp-RenderedText pre { word-break: normal; overflow-wrap: anywhere; }
 .jp-OutputArea-output pre.vitlab-columns { white-space: pre; overflow-x: auto; }

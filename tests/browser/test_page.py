@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 
 NARROW = {"width": 900, "height": 1000}
 START = "import vitlab\nrun = vitlab.start(quick=True, device='cpu', precision='fp32')"
+NOTEBOOK = "document.querySelector('.jp-NotebookPanel .jp-WindowedPanel-outer')"
 FOCUSED = "document.activeElement.dataset.tabbed"
 
 
@@ -66,6 +67,10 @@ def test_tab_reaches_every_list(ran):
 def test_lists_show_their_choices_whole_and_lines_break_between_words(ran):
     page, _ = ran
     assert page.evaluate(CUT_CHOICES) == []
+    tracks = page.locator(".vitlab-explorer .noUi-target").evaluate_all(
+        "all => all.filter(track => track.offsetWidth).map(track => track.offsetWidth)"
+    )
+    assert min(tracks, default=60) >= 60  # pixels to drag a handle along
     breaks = "all => all.map(printed => getComputedStyle(printed).wordBreak)"
     assert set(page.locator(".jp-RenderedText pre").evaluate_all(breaks)) <= {"normal"}
 
@@ -85,6 +90,7 @@ def test_a_narrow_window_wraps_no_row_and_cuts_no_formula(ran):
     assert min(scales) >= 0.7 - 1e-3  # of letters of 9 points, 12.5 pixels: nearly nine are left
     assert page.evaluate(SCROLLED) == []
     assert page.evaluate(SCROLLED_EXPLORERS) == []
+    assert page.evaluate(f"{NOTEBOOK}.scrollWidth <= {NOTEBOOK}.clientWidth")
     page.set_viewport_size(before)
 
 

@@ -25,6 +25,7 @@ from vitlab.wording import shortened
 
 DPI = 100  # 9 pt letters are 12.5 pixels high
 REMEMBERED = 64  # pictures kept per explorer, so that going back to a state is immediate
+SLIDERS = (ipywidgets.IntSlider, ipywidgets.FloatSlider, ipywidgets.SelectionSlider)
 
 Picture = Figure | Image.Image | np.ndarray
 
@@ -269,15 +270,22 @@ class Explorer:
         return bundle, {"image/png": {"alt": shortened(self.caption)}}
 
 
+def _room(control: ipywidgets.ValueWidget) -> int:
+    """How many letters a list's longest choice and arrow take, or a slider's track and value."""
+    if not isinstance(control, ipywidgets.Dropdown):
+        return 20
+    names = [option[0] if isinstance(option, tuple) else option for option in control.options]
+    return 4 + max((len(str(name)) for name in names), default=0)
+
+
 def _prepare(name: str, control: ipywidgets.ValueWidget, fast: bool) -> None:
     if not getattr(control, "description", ""):
         raise ValueError(f"the control {name!r} has no visible name; give it a description, such as {name!r}")
     if hasattr(control.style, "description_width"):
         control.style.description_width = "initial"  # long names are shown whole
-    if isinstance(control, ipywidgets.Dropdown) and not control.layout.width:
-        names = [option[0] if isinstance(option, tuple) else option for option in control.options]
-        letters = len(control.description) + max(map(len, map(str, names)), default=0)
-        control.layout.width, control.layout.max_width = f"max(300px, {letters + 4}ch)", "100%"
+    if isinstance(control, (ipywidgets.Dropdown, *SLIDERS)) and not control.layout.width:
+        letters = len(control.description) + _room(control)
+        control.layout.width, control.layout.max_width = f"max(300px, {letters}ch)", "100%"
     if hasattr(control, "continuous_update"):
         control.continuous_update = fast
 

@@ -287,4 +287,5 @@ def in_words(away: Away) -> str:
     if away.donor:
         which = {None: "all tokens", (0,): "the class token"}.get(away.donor_tokens, "the patches")
         parts.append(f" with {which} of {away.donor} from block {away.donor_layer + 1} on")
-    return ";".join(parts)
+    words = ";".join(parts)
+    return words if words.startswith(" with") or not words else f",{words}"
