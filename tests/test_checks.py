@@ -422,8 +422,14 @@ def test_the_largest_difference_is_placed(judge):
         (lambda x, y: (2 * x + y).mT, "the result is (3, 2) float32, wanted (2, 3) float32."),
         (lambda x, y: (2 * x + y).half(), "close, but not within "),
         (lambda x, y: (2 * x + y).int(), "the result is (2, 3) int32, wanted (2, 3) float32."),
-        (lambda x, y: (2 * x + y).tolist(), "the result is a list, wanted a tensor (2, 3) float32."),
-        (lambda x, y: (2 * x + y).numpy(), "the result is a ndarray, wanted a tensor (2, 3) float32."),
+        (
+            lambda x, y: (2 * x + y).tolist(),
+            "the result is a list, wanted a tensor (2, 3) float32: `torch.tensor`?",
+        ),
+        (
+            lambda x, y: (2 * x + y).numpy(),
+            "the result is a NumPy array (2, 3) float32, wanted a tensor (2, 3) float32: `torch.from_numpy`?",
+        ),
         (lambda x, y: (2 * x + y).to("meta"), "your code stopped with NotImplementedError"),
         (lambda x, y: None, "the result is None: is a `return` missing?"),
         (lambda x, y: 7, "the result is the int 7, wanted a tensor (2, 3) float32."),

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import inspect
 import io
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -56,12 +57,14 @@ def attempt(use) -> Outcome:
 
     Torch's random state is the same in every call and is given back untouched.
     """
-    silence = _Silence()  # of warnings, on stderr, nobody asks where they are
+    silence = _Silence()
     with (
         contextlib.redirect_stdout(silence),
-        contextlib.redirect_stderr(_Silence()),
+        contextlib.redirect_stderr(silence),
+        warnings.catch_warnings(),  # nobody asks where those are that were not printed by hand
         torch.random.fork_rng(devices=[]),
     ):
+        warnings.simplefilter("ignore")
         torch.default_generator.manual_seed(0)
         try:
             return Outcome(use(), printed=silence.used)

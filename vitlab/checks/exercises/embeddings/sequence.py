@@ -70,11 +70,6 @@ def _joined_along_the_width(patches, cls_token, pos_embed):
     return torch.cat([cls_token.expand(len(patches), -1, -1), patches], dim=-1) + pos_embed
 
 
-def _joined_along_the_third(patches, cls_token, pos_embed):
-    """As above, but the axis is counted from the front, and PyTorch's words name it so."""
-    return torch.cat([cls_token.expand(len(patches), -1, -1), patches], dim=2) + pos_embed
-
-
 def _positions_before_the_class_token(patches, cls_token, pos_embed):
     return torch.cat([cls_token.expand(len(patches), -1, -1), patches + pos_embed], dim=1)
 
@@ -160,7 +155,6 @@ EXERCISE = Exercise(
             "`cat` joins along the batch, its default; tokens are the second axis: dim=1.",
         ),
         (_joined_along_the_width, "`cat` joins along the width; tokens are the second axis: dim=1."),
-        (_joined_along_the_third, "`cat` joins along the width; tokens are the second axis: dim=1."),
         (
             _positions_before_the_class_token,
             "the N patches have no use for N + 1 positions: put the class token in front, then add.",

@@ -197,7 +197,7 @@ EXERCISE = Exercise(
         ),
         (
             _whole_columns_normalised,
-            "each column was brought to length 1, over the positions; it is each row: dim=-1.",
+            "each column was brought to length 1, class token and all; it is each row: dim=-1.",
         ),
         (
             _one_length_for_all,
