@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import nn
 
 import vitlab
 from vitlab.data import Dataset
-from vitlab.pretraining import PostNormBlock, deep_vit, first_steps, text_layer
+from vitlab.pretraining import PostNormBlock, beside_bert, deep_vit, first_steps, text_layer
 
 
 def disturbed(kind) -> nn.Module:
@@ -50,3 +51,23 @@ def test_first_steps_report_gradients_and_losses():
     assert found.losses.shape == (3,)
     assert found.after.shape == (2,)
     assert (found.after - found.before).abs().min() > 0
+
+
+def test_bert_is_counted_as_transformers_counts_it():
+    with torch.device("meta"):
+        vit = vitlab.ViT(vitlab.ViTConfig.from_name("B/16"))
+        bert = transformers.BertModel(transformers.BertConfig())  # its defaults are BERT-Base's sizes
+    found, c = beside_bert(vit), bert.config
+    sizes = ("layers", "embed_dim", "mlp_dim", "num_heads")
+    wanted = (c.num_hidden_layers, c.hidden_size, c.intermediate_size, c.num_attention_heads)
+    assert tuple(found[key] for key in sizes) == tuple((number, number) for number in wanted)
+    assert found["all, counted"] == (bert.num_parameters(), 86_567_656)
+    assert found["12 blocks"][0] == sum(parameter.numel() for parameter in bert.encoder.parameters())
+    assert found["words, or patches, to D"][0] == bert.embeddings.word_embeddings.weight.numel()
+    assert found["words, or patches, to D"][1] == 16 * 16 * 3 * 768
+    assert found["millions, printed"] == (110, 86)
+
+
+def test_another_vit_than_base_is_not_set_beside_bert_base():
+    with pytest.raises(ValueError, match="ViT-Base has layers 12, .*; got layers 4, embed_dim 96"):
+        beside_bert(vitlab.ViT(vitlab.ViTConfig()))

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vitlab
 from vitlab import ViT, ViTConfig
-from vitlab.vit import attention_bytes, count_flops, multiply_adds
+from vitlab.vit import attention_bytes, costs_by_part, count_flops, multiply_adds
 
 SIZES = {"Ti/16": 5_717_416, "S/16": 22_050_664, "B/16": 86_567_656, "L/16": 304_326_632, "H/14": 632_045_800}
 
@@ -181,6 +181,42 @@ def test_flops_are_torchs_count(config):
         )
     assert count_flops(config) == counter.get_total_flops()
     assert sum(multiply_adds(config).values()) * 2 == count_flops(config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ViTConfig(pos_embed="sincos2d", num_registers=2, representation_size=24),
+        ViTConfig(pool="mean", head_dim=40, qkv_bias=False, patch_norm=True),
+        ViTConfig(image_size=(32, 16), patch_size=8, stem=(), stem_width=32),
+    ],
+)
+def test_the_parts_of_a_vit_are_all_of_it(config):
+    model = ViT(config).to("meta")
+    numbers, adds = zip(*costs_by_part(model).values(), strict=True)
+    assert (sum(numbers), 2 * sum(adds)) == (vitlab.count_parameters(model), count_flops(config))
+    norms = [m for m in [*model.blocks.modules(), model.norm] if isinstance(m, torch.nn.LayerNorm)]
+    found = costs_by_part(model)
+    assert found["norms"][0] == sum(norm.weight.numel() + norm.bias.numel() for norm in norms)
+    assert found["patch projection"][0] == sum(p.numel() for p in model.patch_embed.parameters())
+
+
+def test_the_parts_of_vit_base_by_its_shapes():
+    with torch.device("meta"):
+        model = ViT(ViTConfig.from_name("B/16"))
+    D, T = 768, 197
+    assert costs_by_part(model) == {
+        "patch projection": (769 * D, 196 * D * D),
+        "class token, positions": ((1 + T) * D, 0),
+        "attention: qkv, proj": (12 * 4 * (D + 1) * D, 12 * 4 * T * D * D),
+        "attention: scores, mixing": (0, 12 * 2 * T * T * D),
+        "MLP": (12 * (8 * D * D + 5 * D), 12 * T * 8 * D * D),
+        "norms": (25 * 2 * D, 0),
+        "head": (1000 * (D + 1), 1000 * D),
+    }
+    model.adapter = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"'adapter.weight' belongs to no part of a ViT"):
+        costs_by_part(model)
 
 
 def test_attention_bytes_are_those_of_a_recording():

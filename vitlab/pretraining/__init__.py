@@ -1,6 +1,6 @@
 """Pre-training without labels (masked patches), and the studies of lesson 04."""
 
-from vitlab.pretraining.bert import PostNormBlock, deep_vit, first_steps, text_layer
+from vitlab.pretraining.bert import PostNormBlock, beside_bert, deep_vit, first_steps, text_layer
 from vitlab.pretraining.by_class import learnt_by_class
 from vitlab.pretraining.costs import training_flops
 from vitlab.pretraining.masked import (
@@ -22,6 +22,7 @@ from vitlab.pretraining.studies import (
     pooling,
     position_embeddings,
 )
+from vitlab.pretraining.unscaled import through_softmax
 
 __all__ = [
     "MATCHED_RESNET",
@@ -29,6 +30,7 @@ __all__ = [
     "Corruption",
     "MaskedPatchViT",
     "PostNormBlock",
+    "beside_bert",
     "class_colours",
     "data_size",
     "deep_vit",
@@ -46,5 +48,6 @@ __all__ = [
     "seen_and_guessed",
     "take_pytorch_norms",
     "text_layer",
+    "through_softmax",
     "training_flops",
 ]

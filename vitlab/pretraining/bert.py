@@ -1,4 +1,4 @@
-"""ViT's encoder beside BERT's: the same layer, with the norm before it or after the sum (lesson 03)."""
+"""ViT's encoder beside BERT's: the same numbers, the norm before a layer or after the sum (lesson 03)."""
 
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vitlab.data import Dataset, normalise
 from vitlab.encoder import Block
+from vitlab.paper import BERT_BASE, TABLE_1
 from vitlab.runtime import Run, here
 from vitlab.training import Recipe, train
 from vitlab.vit import ViT, ViTConfig
@@ -27,6 +28,39 @@ class Beginning(NamedTuple):
     before: Tensor
     losses: Tensor
     after: Tensor
+
+
+def beside_bert(vit: ViT) -> dict[str, tuple[int, int]]:
+    """What the papers print of BERT-Base and ViT-Base, then parameters counted: name -> BERT's, ViT's.
+
+    `vit` is a ViT-B, on the meta device if there is no need of its weights; BERT's parameters are counted
+    from its shapes, and its blocks have those of a ViT's. Raises ValueError for a ViT of other sizes.
+
+    >>> with torch.device("meta"):
+    ...     beside_bert(ViT(ViTConfig.from_name("B/16")))["words, or patches, to D"]
+    (23440896, 589824)
+    """
+    bert, printed, D = BERT_BASE, TABLE_1["ViT-Base"], BERT_BASE["embed_dim"]
+    sizes = {"layers": vit.config.depth} | {
+        key: getattr(vit.config, key) for key in ("embed_dim", "mlp_dim", "num_heads")
+    }
+    if any(size != bert[key] for key, size in sizes.items()):
+        wanted = ", ".join(f"{key} {bert[key]}" for key in sizes)
+        raise ValueError(f"ViT-Base has {wanted}; got {', '.join(f'{k} {n}' for k, n in sizes.items())}")
+    blocks, words = number_in(vit.blocks), bert["vocabulary"] * D
+    in_front = words + (bert["positions"] + bert["segments"] + 2) * D  # a row each; the last two are a norm's
+    pooler = (D + 1) * D
+    return {
+        **{key: (bert[key], printed[key]) for key in sizes},
+        "millions, printed": (bert["parameters"], printed["parameters"]),
+        "all, counted": (in_front + blocks + pooler, number_in(vit)),
+        f"{bert['layers']} blocks": (blocks, blocks),
+        "words, or patches, to D": (words, vit.patch_embed.proj.weight.numel()),
+    }
+
+
+def number_in(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def text_layer(block: Block, norm_first: bool = True) -> nn.TransformerEncoderLayer:

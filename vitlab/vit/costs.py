@@ -4,6 +4,17 @@ from torch import nn
 
 from vitlab.resnet import stem_multiply_adds
 from vitlab.vit.config import ViTConfig
+from vitlab.vit.model import ViT
+
+PARTS = {  # what the names of a part's parameters contain; the first part that fits has it
+    "patch projection": ("patch_embed.",),
+    "class token, positions": ("cls_token", "pos_embed", "reg_token"),
+    "attention: qkv, proj": (".attn.",),
+    "attention: scores, mixing": (),
+    "MLP": (".mlp.",),
+    "norms": ("norm",),
+    "head": ("head.", "pre_logits."),
+}
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -44,6 +55,30 @@ def multiply_adds(config: ViTConfig) -> dict[str, int]:
         "mlp": c.depth * 2 * t * d * c.mlp_dim,
         "head": pooled * c.num_classes + (d * pooled if c.representation_size else 0),
     }
+
+
+def costs_by_part(model: ViT) -> dict[str, tuple[int, int]]:
+    """Parameters and multiply-adds of one image, part by part: name -> both; together they are the model's.
+
+    Raises ValueError for a parameter that no ViT has. On the meta device no memory is needed.
+
+    >>> costs_by_part(ViT(ViTConfig()))["attention: scores, mixing"]
+    (0, 1920000)
+    """
+    numbers, work = dict.fromkeys(PARTS, 0), multiply_adds(model.config)
+    for name, parameter in model.named_parameters():
+        part = next((part for part, keys in PARTS.items() if any(key in name for key in keys)), None)
+        if part is None:
+            raise ValueError(f"{name!r} belongs to no part of a ViT; the parts are {', '.join(PARTS)}")
+        numbers[part] += parameter.numel()
+    adds = {
+        "patch projection": work["patch_embed"],
+        "attention: qkv, proj": work["qkv"] + work["proj"],
+        "attention: scores, mixing": work["scores"] + work["values"],
+        "MLP": work["mlp"],
+        "head": work["head"],
+    }
+    return {part: (number, adds.get(part, 0)) for part, number in numbers.items()}
 
 
 def attention_bytes(config: ViTConfig, batch_size: int = 1) -> int:
