@@ -431,11 +431,11 @@ def coloured(patches, *, slip=""):
     return joined.float() if slip == "floats" else joined.int() if slip == "small" else joined
 
 
-# --- 4.5: Adam's first steps -------------------------------------------------------------------------------
+# --- 4.3: Adam's first steps -------------------------------------------------------------------------------
 
 
 @slips(
-    "4.5",
+    "4.3",
     not_to_the_power="raised",
     at_99="0.99;",
     negative="sign",

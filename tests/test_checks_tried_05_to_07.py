@@ -896,7 +896,7 @@ def whole_places(index, old, new, corners):
             "`//`",
         ),
         ("5.6", stretched_of(cut=0), "class token's row is stretched"),
-        ("5.6", stretched_of(axes=(0, 3, 2, 1)), "(1, D, columns, rows)"),
+        ("5.6", stretched_of(axes=(0, 3, 2, 1)), "rows and columns change places"),
         ("5.6", stretched_of(mode="bicubic"), "this is bicubic"),
         ("6.3", all_together, "all maps together"),
         ("6.4", counted_and_normalised, "the identity weighs more"),

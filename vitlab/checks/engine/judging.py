@@ -78,7 +78,7 @@ def _recognise(exercise, failures) -> tuple[str, list[int]]:
     """The sentence of the known mistake that does what the learner's code does on most failing cases, and
     the numbers of these cases."""
     returned = {i: failure for i, failure in failures.items() if not failure[1].error} or failures
-    best, most = ("", []), (len(returned) - 1) // 2  # it must agree on at least half of them
+    best, most = ("", []), max(0, (len(returned) - 1) // 2)  # it must agree on at least half of them
     for wrong, sentence in exercise.mistakes:
         agree = [
             i

@@ -76,12 +76,6 @@ def _class_row_stretched(pos_embed, old_grid, new_grid):
     return _stretched(torch.cat([pos_embed[:, :1], pos_embed[:, :-1]], dim=1), old_grid, new_grid)
 
 
-def _turned_around(pos_embed, old_grid, new_grid):
-    picture = pos_embed[:, 1:].unflatten(1, old_grid).permute(0, 3, 2, 1)
-    larger = F.interpolate(picture, size=new_grid, mode="bilinear", align_corners=True)
-    return torch.cat([pos_embed[:, :1], larger.flatten(2).transpose(1, 2)], dim=1)
-
-
 def _bicubic(pos_embed, old_grid, new_grid):
     return _stretched(pos_embed, old_grid, new_grid, mode="bicubic")
 
@@ -131,7 +125,6 @@ EXERCISE = FindTheFault(
             _class_row_stretched,
             "the class token's row is stretched with the others; the last one is cut off.",
         ),
-        (_turned_around, "the picture is (1, D, columns, rows); `interpolate` takes (1, D, rows, columns)."),
         (_bicubic, "bilinear was not the fault; this is bicubic."),
         (_as_a_line, "the table is stretched as one line; it has rows and columns."),
         (_rows_reshaped, "line 4 is reshaped, too: it was right, channels have to become the last axis."),
