@@ -64,9 +64,7 @@ class ResolutionExplorer(Explorer):
                 value=native if native in pairs else pairs[0],
                 description="resolution (pixels)",
             ),
-            "table": ipywidgets.Dropdown(
-                options=list(RULES), description="position embeddings", layout={"width": "360px"}
-            ),
+            "table": ipywidgets.Dropdown(options=list(RULES), description="position embeddings"),
         }
         super().__init__(self.draw, controls, size=(WIDTH, HEADER + PANEL + SCALE))
 
