@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sphinx.errors import SphinxWarning
 
-from vitlab.widgets.explorer import png
+from vitlab.widgets.pictures import png
 
 pytestmark = pytest.mark.slow
 

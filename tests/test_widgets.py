@@ -14,7 +14,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from vitlab.widgets import Explorer, PatchExplorer, figure, tiles
-from vitlab.widgets.explorer import fit, png
+from vitlab.widgets.pictures import fit, png
 
 
 def decoded(explorer: Explorer) -> np.ndarray:

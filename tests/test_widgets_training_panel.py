@@ -14,7 +14,7 @@ import vitlab
 from vitlab import Recipe, ViT, ViTConfig
 from vitlab.data import Dataset
 from vitlab.widgets import TrainingPanel
-from vitlab.widgets.explorer import fit, png
+from vitlab.widgets.pictures import fit, png
 
 CPU = vitlab.start(device="cpu", precision="fp32")
 FOR_LONG = 2000  # steps: more than any test waits for

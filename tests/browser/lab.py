@@ -201,7 +201,7 @@ def kernel_value(page: Page, expression: str, code: str = ""):
 DRAWN_ANEW = """
 def _drawn_anew(name):
     import gc, hashlib
-    from vitlab.widgets.explorer import fit, png
+    from vitlab.widgets.pictures import fit, png
 
     states = []
     for explorer in [thing for thing in gc.get_objects() if type(thing).__name__ == name]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import ipywidgets
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from vitlab.attention import record_attention
@@ -282,10 +282,10 @@ class AttentionStepExplorer(Explorer):
             y = HEADER + number * 46
             words = f"{name}: {width} numbers" + f", black −{limit:.1f} … white +{limit:.1f}" * (number == 0)
             tiles.write(picture, (RIGHT, y - 20), words, size=13)
-            picture.paste(_strip(values, limit, cell, 22), (RIGHT, y))
+            picture.paste(tiles.strip(values, limit, cell, 22), (RIGHT, y))
         products, top = step.products.numpy(), HEADER + 92
         tiles.write(picture, (RIGHT, top - 20), "each pair's product", size=13)
-        _bars(picture, (RIGHT, top, cell * width, 76), products, "#404040", cell)
+        tiles.columns(picture, (RIGHT, top, cell * width, 76), products, "#404040", cell)
         score, end = float(step.scores[asked]), ""
         if temperature != 1:
             end = f" ÷ temperature {temperature:g}"
@@ -302,7 +302,7 @@ class AttentionStepExplorer(Explorer):
         first = "class token first; " if self.prefix else ""
         tiles.write(picture, (0, top), f"{title} ({first}from {low} to {high}; black: the key)", size=13)
         box = (0, top + 18, round(bar * len(values)), BARS)
-        _bars(picture, box, values, "#a8a8a8", bar, marked=asked)
+        tiles.columns(picture, box, values, "#a8a8a8", bar, marked=asked)
 
     def _sums(self, picture, step: Step, value: Tensor, asked: int) -> None:
         """Left the weighted sum of the values, right what the residual adds up, each with its length."""
@@ -330,29 +330,5 @@ class AttentionStepExplorer(Explorer):
                 y = SUM + 22 + number * LINE
                 tiles.write(picture, (left, y + 3), words, size=13)
                 shown = values[:room].numpy()
-                picture.paste(_strip(shown, limit, max(1, room // size), LINE - 5), (left + LABEL, y))
+                picture.paste(tiles.strip(shown, limit, max(1, room // size), LINE - 5), (left + LABEL, y))
                 tiles.write(picture, (right - 4, y + 3), f"{values.norm():.2f}", size=13, anchor="ra")
-
-
-def _strip(values: np.ndarray, limit: float, cell: int, height: int) -> Image.Image:
-    """Numbers as cells, from black (-limit) to white (+limit), in a thin frame: white is seen on white."""
-    shades = tiles.colour(values[None], -limit, limit, cmap="gray")
-    strip = Image.fromarray(tiles.resize(shades, height, cell * len(values)))
-    ImageDraw.Draw(strip).rectangle((0, 0, strip.width - 1, strip.height - 1), outline="#808080")
-    return strip
-
-
-def _bars(
-    picture: Image.Image, box: tuple, values: np.ndarray, ink: str, bar: float, marked: int | None = None
-) -> None:
-    """Numbers as bars from a line at 0, in the box (left, top, width, height); the one marked is black."""
-    left, top, width, height = box
-    low, high = min(values.min(), 0.0), max(values.max(), 0.0)
-    scale = (height - 1) / max(high - low, 1e-12)
-    zero, pen = top + high * scale, ImageDraw.Draw(picture)
-    for i, value in enumerate(values.tolist()):
-        ends = sorted((zero, zero - value * scale))
-        right = max(left + i * bar, left + (i + 1) * bar - (2 if bar >= 4 else 0) - 1)
-        fill = "black" if i == marked else ink
-        pen.rectangle((left + i * bar, ends[0], right, max(ends[1], ends[0] + 1)), fill=fill)
-    pen.line((left, round(zero), left + width - 1, round(zero)), fill="black")

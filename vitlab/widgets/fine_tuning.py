@@ -18,7 +18,8 @@ from vitlab.fine_tuning import adapt, at_resolution, few_per_class
 from vitlab.training import as_the_model_knows
 from vitlab.vit import ViT
 from vitlab.widgets import tiles
-from vitlab.widgets.explorer import Explorer, figure, fit, places
+from vitlab.widgets.explorer import Explorer, figure, places
+from vitlab.widgets.pictures import fit
 
 RULES = {
     "resized, Google's rule": "jax",

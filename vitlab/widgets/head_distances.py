@@ -16,7 +16,8 @@ from vitlab.plots import attention_distance
 from vitlab.vit import ViT, ViTConfig
 from vitlab.widgets import tiles, tokens
 from vitlab.widgets.clicks import Area
-from vitlab.widgets.explorer import Explorer, figure, fit, places
+from vitlab.widgets.explorer import Explorer, figure, places
+from vitlab.widgets.pictures import fit
 
 GAP = 20
 HEADER = 26

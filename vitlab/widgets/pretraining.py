@@ -25,7 +25,8 @@ from vitlab.training import (
     train,
 )
 from vitlab.vit import ViT, ViTConfig
-from vitlab.widgets.explorer import Explorer, figure, fit
+from vitlab.widgets.explorer import Explorer, figure
+from vitlab.widgets.pictures import fit
 from vitlab.widgets.turns import in_turn
 
 SIZE = (880, 330)

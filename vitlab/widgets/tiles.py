@@ -180,3 +180,39 @@ def _table(cmap: str) -> np.ndarray:
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """The font that matplotlib ships and writes with, so that all pictures look alike on every machine."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def strip(values: np.ndarray, limit: float, cell: int, height: int) -> Image.Image:
+    """Numbers as cells, from black (-limit) to white (+limit), in a thin frame: white is seen on white.
+
+    >>> strip(np.array([-1.0, 0.0, 1.0]), 1.0, 10, 22).size
+    (30, 22)
+    """
+    shades = colour(values[None], -limit, limit, cmap="gray")
+    strip = Image.fromarray(resize(shades, height, cell * len(values)))
+    ImageDraw.Draw(strip).rectangle((0, 0, strip.width - 1, strip.height - 1), outline="#808080")
+    return strip
+
+
+def columns(
+    picture: Image.Image, box: tuple, values: np.ndarray, ink: str, bar: float, marked: int | None = None
+) -> None:
+    """Numbers as bars from a line at 0, in the box (left, top, width, height); the one marked is black.
+
+    Each takes `bar` pixels of the width.
+
+    >>> picture = Image.new("RGB", (40, 20), "white")
+    >>> columns(picture, (0, 0, 40, 20), np.array([1.0, 2.0]), "#a8a8a8", 20, marked=1)
+    >>> picture.getpixel((5, 15)), picture.getpixel((25, 15))
+    ((168, 168, 168), (0, 0, 0))
+    """
+    left, top, width, height = box
+    low, high = min(values.min(), 0.0), max(values.max(), 0.0)
+    scale = (height - 1) / max(high - low, 1e-12)
+    zero, pen = top + high * scale, ImageDraw.Draw(picture)
+    for i, value in enumerate(values.tolist()):
+        ends = sorted((zero, zero - value * scale))
+        right = max(left + i * bar, left + (i + 1) * bar - (2 if bar >= 4 else 0) - 1)
+        fill = "black" if i == marked else ink
+        pen.rectangle((left + i * bar, ends[0], right, max(ends[1], ends[0] + 1)), fill=fill)
+    pen.line((left, round(zero), left + width - 1, round(zero)), fill="black")

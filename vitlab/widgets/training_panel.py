@@ -15,8 +15,9 @@ from vitlab.runtime import Run, here, seeded
 from vitlab.training import History, Recipe, train
 from vitlab.vit import ViT, ViTConfig, evaluating
 from vitlab.widgets import tiles
-from vitlab.widgets.explorer import Explorer, figure, fit
+from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.live_curves import Pace, progress_in_words
+from vitlab.widgets.pictures import fit
 
 WIDTH, CURVES, ROW = 880, 300, 136  # of the picture, its curves and its sample images, in pixels
 SAMPLES = 10  # test images that are shown, one of each class

@@ -131,16 +131,6 @@ def _always_scaled(model, optimizer, images, labels, clip_norm):
     return loss
 
 
-def _norms_added(model, optimizer, images, labels, clip_norm):
-    optimizer.zero_grad()
-    loss = _backward(model, images, labels)
-    norm = sum(parameter.grad.norm() for parameter in model.parameters())
-    for parameter in model.parameters():
-        parameter.grad *= min(1.0, clip_norm / norm)
-    optimizer.step()
-    return loss
-
-
 def _scaled(factor, norm=lambda gradients: torch.cat(gradients).norm()):
     """A training step that scales all gradients by `factor(norm, clip_norm)`; `norm` takes them flat."""
 
@@ -162,6 +152,7 @@ def _clip(norm, clip_norm):
 
 _largest_number = _scaled(_clip, lambda gradients: torch.cat(gradients).abs().max())
 _sum_of_sizes = _scaled(_clip, lambda gradients: torch.cat(gradients).abs().sum())
+_norms_added = _scaled(_clip, lambda gradients: sum(gradient.norm() for gradient in gradients))
 _without_root = _scaled(_clip, lambda gradients: (torch.cat(gradients) ** 2).sum())
 _upside_down = _scaled(lambda norm, clip_norm: min(1.0, norm / clip_norm))
 _limit_squared = _scaled(lambda norm, clip_norm: _clip(norm, clip_norm**2))
