@@ -40,6 +40,16 @@ def test_without_a_head_the_layer_lacks_what_the_head_adds(model, head):
     torch.testing.assert_close(whole - without, added[head], atol=1e-5, rtol=1e-4)
 
 
+def test_a_model_in_training_is_asked_without_its_dropout():
+    model = ViT(
+        ViTConfig(image_size=8, patch_size=4, embed_dim=12, depth=1, num_heads=2, dropout=0.5)
+    ).train()
+    images = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(head_outputs(model, images, 0), head_outputs(model.eval(), images, 0))
+    assert head_outputs(model.train(), images, 0) is not None
+    assert model.training
+
+
 def test_another_model_is_refused():
     with pytest.raises(ValueError, match="got a Linear"):
         head_outputs(torch.nn.Linear(2, 2), torch.zeros(1, 1, 8, 8), 0)

@@ -7,6 +7,7 @@ the slips made, or none. What is written in another style and right is accepted.
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -538,6 +539,8 @@ TEN = [(0, 0), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1), (2, 3), (
         (torch.tensor(TEN), "correct. 10 heads"),
         (set(TEN), "correct. 10 heads"),
         ([torch.tensor(pair) for pair in TEN], "correct. 10 heads"),
+        ([tuple(torch.tensor(pair)) for pair in TEN], "correct. 10 heads"),
+        ([tuple(np.array(pair)) for pair in TEN], "correct. 10 heads"),
         (ALL_HEADS, "not yet. 16 heads; the goal is at most 10 heads."),
         ([pair for pair in ALL_HEADS if pair not in TEN], "alone: return those that stay."),
         ([], "with these heads alone (0 of 16) the model names 10"),

@@ -280,10 +280,11 @@ def test_a_vit_that_has_a_head_keeps_it():
 
 def test_what_the_model_sees_and_guesses_pixel_by_pixel():
     """Patch by patch, from the draw of the same seed."""
-    model, images = tiny(), pictures(2, 3, 12, 20)
+    model, images = tiny().train(), pictures(2, 3, 12, 20)
     side, number = model.config.patch_size, model.config.num_patches
     columns = 20 // side
     seen, guessed, true = pretraining.seen_and_guessed(model, images, seed=3)
+    assert model.training, "left as it was"
     hidden = draw_corruption(2, number, torch.Generator().manual_seed(3))
     with torch.no_grad():
         logits, _ = model.eval()(images, hidden)

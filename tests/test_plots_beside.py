@@ -117,3 +117,16 @@ def test_a_photograph_that_is_shown_smaller_is_smoothed_and_pixels_are_not():
     ):
         how = {artist.get_array().ndim: artist.get_interpolation() for artist in ax.get_images()}
         assert how == {3: "antialiased", 2: "nearest"} or how == {3: "auto", 2: "nearest"}
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        lambda: plots.maps_below([], {"map": []}),
+        lambda: plots.by_labels([5], {}),
+        lambda: plots.first_component({}),
+    ],
+)
+def test_nothing_is_refused(drawn):
+    with pytest.raises(ValueError, match="nothing to show"):
+        drawn()

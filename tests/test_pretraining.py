@@ -202,6 +202,10 @@ def test_learnt_by_class_is_what_trainings_of_that_length_come_to():
                 mine = said[some.labels == label] == label
                 assert found[i, j, label] == pytest.approx(mine.float().mean().item())
 
+    none_of_c = some._replace(labels=torch.arange(60) % 2)
+    with pytest.raises(ValueError, match="test_data has no image of c: how many are right cannot be said"):
+        learnt_by_class(config, some, none_of_c, recipe, [2], [0], CPU)
+
 
 @pytest.mark.parametrize("moments", [[], [0, 1], [3, 2], [2, 2], [7]])
 def test_moments_that_a_training_does_not_come_to_are_refused(moments):

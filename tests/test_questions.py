@@ -103,6 +103,16 @@ def test_numbers_of_the_run_that_do_not_do_are_refused_by_name(tmp_path, old, ne
     assert words in str(refused.value)
 
 
+def test_numbers_that_the_notebook_gives_and_that_do_not_do_are_no_fault_of_the_file(tmp_path):
+    path = tmp_path / "09_made_up.toml"
+    path.write_text(GOOD, encoding="utf-8")
+    questions = read(path, lambda power: derive(power) | dict(inverse=1 / power)).questions
+    with pytest.raises(
+        ValueError, match=r"^the numbers given for 09_made_up\.toml: nothing follows from power"
+    ):
+        questions(dict(power=0))
+
+
 def test_a_number_that_only_a_text_names_needs_no_derive(sheet):
     (question,) = sheet(
         GOOD.replace("power = 2.0", "power = 2.0\nsides = 3").replace("of {power:.2f}", "of {sides}")

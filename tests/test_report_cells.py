@@ -273,8 +273,14 @@ def deep(depth: int) -> str:
 
 @pytest.mark.parametrize(
     "written",
-    [deep(20_000), 'check("1.1", ' * 20_000, f'check("1.1", {"-" * 20_000}1)', '# check("1.1", f\n' * 20_000],
-    ids=["brackets", "checks", "signs", "comments"],
+    [
+        deep(20_000),
+        'check("1.1", ' * 20_000,
+        f'check("1.1", {"-" * 20_000}1)',
+        '# check("1.1", f\n' * 20_000,
+        'check("1.1", """' + '\\"""\n' * 20_000,
+    ],
+    ids=["brackets", "checks", "signs", "comments", "quotes"],
 )
 def test_what_python_cannot_read_takes_no_time_and_counts_unless_it_is_written_right(tmp_path, written):
     path = tmp_path / "ada.ipynb"

@@ -99,3 +99,9 @@ def test_scores_in_camouflage_are_means_over_models_beside_the_widest_of_their_i
                 cells.append(f"[{min(bounds[0]):+.2f}, {max(bounds[1]):+.2f}]")
         (line,) = re.findall(rf"^{name} .*$", blocks[hidden], flags=re.MULTILINE)
         assert line.split() == " ".join([name, *cells]).split()
+
+
+def test_with_garments_of_one_kind_alone_there_is_one_table():
+    rows = [row for row in read_results("camouflage_scores") if row["camouflage"]]
+    whole = shipped_tables.scored_in_camouflage(read_results("camouflage_scores"))
+    assert shipped_tables.scored_in_camouflage(rows) == whole.split("\n\n")[1]

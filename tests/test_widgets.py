@@ -424,3 +424,12 @@ def test_explorers_use_neither_pyplot_nor_what_ipywidgets_7_lacks():
         code = file.read_text(encoding="utf-8")
         words = absent[1:] if file.name == "overview.py" else absent  # a cell's figure, and no explorer
         assert not [word for word in words if word in code], file.name
+
+
+@pytest.mark.parametrize(("own", "later"), [(None, "max(300px, 80ch)"), ("200px", "200px")])
+def test_a_list_makes_room_for_choices_that_come_later(own, later):
+    layout = {} if own is None else {"width": own}
+    control = ipywidgets.Dropdown(options=["a", "b"], description="picture", layout=layout)
+    explorer = Explorer(lambda name: (np.zeros((8, 8, 3), np.uint8), name), {"name": control})
+    explorer.offer("name", ["a", "b" * 69], "a")
+    assert control.layout.width == later

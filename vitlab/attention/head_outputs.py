@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vitlab.attention.recording import record_attention
-from vitlab.vit import ViT
+from vitlab.vit import ViT, evaluating
 
 
 @torch.no_grad()
@@ -21,7 +21,7 @@ def head_outputs(model: ViT, images: Tensor, layer: int) -> Tensor:
     """
     if not isinstance(model, ViT):
         raise ValueError(f"heads are taken apart in a vitlab.ViT; got a {type(model).__name__}")
-    with record_attention(model, layers=[layer], also=["values"]) as record:
+    with evaluating(model), record_attention(model, layers=[layer], also=["values"]) as record:
         model(images)
     brought = record.weights[0] @ record["values"][0].float()  # (B, heads, T, D / heads)
     projection = model.blocks[layer].attn.proj.weight.float()

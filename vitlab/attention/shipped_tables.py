@@ -60,6 +60,8 @@ def scored_in_camouflage(rows: Sequence[Row]) -> str:
     blocks = []
     for hidden, words in ((False, "colours of their own"), (True, "their background's colours")):
         here = [row for row in rows if row["camouflage"] is hidden]
+        if not here:
+            continue  # `--only` made the others
         models = len({row["checkpoint"] for row in here})
         right = fmean({row["checkpoint"]: row["accuracy"] for row in here}.values())
         head = (

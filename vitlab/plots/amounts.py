@@ -132,6 +132,8 @@ def first_component(
     >>> [shown.get_array().shape for shown in ax.get_images()]
     [(2, 2), (4, 4)]
     """
+    if not tables:
+        raise ValueError("nothing to show; give a dict name -> (h, w, D)")
     arrays = [as_array(table).astype(np.float64) for table in tables.values()]
     vectors = arrays[0].reshape(-1, arrays[0].shape[-1])
     direction = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)[2][0]  # (D,)

@@ -37,7 +37,7 @@ def maps_below(
     for name, each in [*values.items(), *([] if titles is None else [("titles", titles)])]:
         if len(each) != len(images):
             raise ValueError(f"{counted(len(images), 'image')} take as many {name}; got {len(each)}")
-    if not values:
+    if not values or not images:
         raise ValueError("nothing to show below the images; give a dict name -> maps with at least one name")
     inch = min(1.05, WIDE / len(images))
     above = 0 if titles is None else 0.2 * max(str(name).count("\n") + 1 for name in titles) / inch
@@ -50,7 +50,7 @@ def maps_below(
         ax.text((left + right) / 2, top - 0.03, name, ha="center", va="bottom", fontsize=10)
     ax.set_ylim(top=ax.get_ylim()[1] - above)  # y grows downwards
     for row, name in enumerate(values, 1):
-        words = fill(name, max(int(11 * inch), 8))  # so many letters are as long as a map is tall
+        words = fill(str(name), max(int(11 * inch), 8))  # so many letters are as long as a map is tall
         style = dict(rotation=90, ha="right", va="center", fontsize=10)
         ax.text(-GAP - 0.03, row * (1 + GAP) + 0.5, words, **style)
     coloured(ax, shown[len(images) :], flat, value_label, own_scale=True)

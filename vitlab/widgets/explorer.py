@@ -147,6 +147,8 @@ class Explorer:
         self._render.cache_clear()
         with self.hold():
             self.controls[control].options = list(options)
+            if self.controls[control].layout.width.startswith("max("):  # it was chosen here
+                _make_room(self.controls[control])
             self.controls[control].value = value
 
     @contextmanager
@@ -272,13 +274,17 @@ def _room(control: ipywidgets.ValueWidget) -> int:
     return 4 + max((len(str(name)) for name in names), default=0)
 
 
+def _make_room(control: ipywidgets.ValueWidget) -> None:
+    letters = len(control.description) + _room(control)
+    control.layout.width, control.layout.max_width = f"max(300px, {letters}ch)", "100%"
+
+
 def _prepare(name: str, control: ipywidgets.ValueWidget, fast: bool) -> None:
     if not getattr(control, "description", ""):
         raise ValueError(f"the control {name!r} has no visible name; give it a description, such as {name!r}")
     if hasattr(control.style, "description_width"):
         control.style.description_width = "initial"  # long names are shown whole
     if isinstance(control, (ipywidgets.Dropdown, *SLIDERS)) and not control.layout.width:
-        letters = len(control.description) + _room(control)
-        control.layout.width, control.layout.max_width = f"max(300px, {letters}ch)", "100%"
+        _make_room(control)
     if hasattr(control, "continuous_update"):
         control.continuous_update = fast

@@ -56,7 +56,9 @@ class Sheet:
             return self.derive(**{name: values[name] for name in needed})
         except (TypeError, ValueError, ArithmeticError) as error:  # of a text for a number, of a 0
             numbers = ", ".join(f"{name} = {values[name]!r}" for name in needed)
-            raise ValueError(f"{self.name}, [run]: nothing follows from {numbers}: {error}") from error
+            own = all(values[name] == self.run.get(name) for name in needed)
+            where = f"{self.name}, [run]" if own else f"the numbers given for {self.name}"
+            raise ValueError(f"{where}: nothing follows from {numbers}: {error}") from error
 
     def _fill(self, kind, item, values):
         """One question; raises ValueError that names the file, the question and what is wrong."""

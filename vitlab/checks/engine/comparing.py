@@ -71,7 +71,7 @@ def _compare_tensors(got, wanted, tolerance):
 
 def _way_to_a_tensor(value) -> str:
     if _is_array(value):
-        return ": `torch.from_numpy`?"
+        return ": `torch.from_numpy`?" if value.ndim else ": `torch.tensor`?"
     if isinstance(value, (list, tuple)) and value:
         tensors = all(isinstance(item, torch.Tensor) for item in value)
         return ": `torch.stack`?" if tensors else ": `torch.tensor`?"

@@ -15,7 +15,7 @@ from vitlab.checks.reports.kernel import NoKernel, Result, fresh_kernel
 CALL = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["']\s*,""")  # how it begins
 # Brackets, and comments and strings, in which they do not count.
 PIECES = re.compile(
-    r"""\(|\)|\[|\]|\{|\}|#[^\n]*|\"\"\"(?:\\.|[^\\])*?\"\"\"|'''(?:\\.|[^\\])*?'''"""
+    r"""\(|\)|\[|\]|\{|\}|#[^\n]*|\"\"\"(?:\\.|[^\\])*?(?:\"\"\"|\Z)|'''(?:\\.|[^\\])*?(?:'''|\Z)"""
     r"""|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""",
     re.DOTALL,
 )

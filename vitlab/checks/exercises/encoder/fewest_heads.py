@@ -46,7 +46,7 @@ def _pairs(made, heads) -> list[tuple[int, int]]:
         raise Refused("a head is a pair (block, head): each block counts its heads from 0 again.")
     if any(isinstance(each, str) or not hasattr(each, "__len__") or len(each) != 2 for each in pairs):
         raise Refused("each head is a pair (block, head): is this a mask, or are these names?")
-    pairs = [tuple(each.tolist() if hasattr(each, "tolist") else each) for each in pairs]
+    pairs = [tuple(map(_plain, each)) for each in pairs]
     if not all(_whole(number) for pair in pairs for number in pair):
         raise Refused("block and head are whole numbers, one of each: a head is chosen by its own pair.")
     for pair in pairs:
@@ -56,6 +56,11 @@ def _pairs(made, heads) -> list[tuple[int, int]]:
     if len(set(pairs)) < len(pairs):
         raise Refused("a head is kept once or not at all.")
     return pairs
+
+
+def _plain(number):
+    """A number of PyTorch's or NumPy's as one of Python's."""
+    return number.item() if getattr(number, "ndim", None) == 0 else number
 
 
 def _whole(number) -> bool:
