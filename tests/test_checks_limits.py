@@ -422,3 +422,13 @@ def test_code_that_takes_our_interrupt_for_the_learners_is_ended_as_any_other():
     before = signal.getsignal(signal.SIGINT)
     assert "your code did not end within 1 seconds" in str(checks.verdict("1.1", trains))
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@linux
+@pytest.mark.parametrize("id", ["1.6", "2.6", "3.6", "4.4", "5.7", "6.6"])
+def test_an_open_task_leaves_memory_to_its_entry(id):
+    """Its own share of the limit is less than half, in a new process, which has nothing to fill again."""
+    code = "from vitlab.checks import verdict\nfrom vitlab.checks.engine import find, limits\n"
+    code += f"limits.GIGABYTES = 0.5\nprint(verdict('{id}', find('{id}').best).status)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "correct"
