@@ -59,7 +59,7 @@ SIZES = {
     "crossing_rates": dict(images=[100], tasks=["same"], sizes=["small"], learning_rates=[1e-3])
     | dict(validation_images=20),
 }
-SEEDS = dict.fromkeys(STUDIES, 3) | dict(norm_gradients=5, crossing_rates=2)
+SEEDS = dict.fromkeys(STUDIES, 3) | dict(norm_gradients=5)
 
 
 def tiny(name: str) -> studies.Study:
