@@ -104,7 +104,7 @@ LEARNING_RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 
 
 def crossing_rates(
-    images: Sequence[int] = (30_000,),
+    images: Sequence[int] = (100_000,),
     seeds: Iterable[int] = range(3),
     tasks: Sequence[str] = tuple(TASKS),
     sizes: Sequence[str] = ("small", "large"),
