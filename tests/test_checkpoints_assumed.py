@@ -386,9 +386,9 @@ HUGE = 10**9
 
 def quickly_refused(path, *words: str, **fields) -> None:
     """Refused by these words in a second; memory for what is claimed is not to be had on any machine."""
-    started = time.perf_counter()
+    started = time.process_time()
     refused(path, *words, **fields)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("number", [HUGE, 2, "9" * 5000, "٣"])

@@ -18,10 +18,10 @@ SIZES = {"Ti/16": 5_717_416, "S/16": 22_050_664, "B/16": 86_567_656, "L/16": 304
 def test_parameter_counts_are_googles():
     with torch.device("meta"):
         ViT(ViTConfig())  # the first model also pays for what PyTorch loads lazily
-        begin = time.perf_counter()
+        begin = time.process_time()  # other programs add nothing to it
         counts = {name: vitlab.count_parameters(ViT(ViTConfig.from_name(name))) for name in SIZES}
     assert counts == SIZES
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 @pytest.mark.parametrize(("image_size", "patch_size", "classes"), [((32, 32), 8, 10), ((32, 48), 16, 3)])
