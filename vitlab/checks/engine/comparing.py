@@ -37,8 +37,16 @@ def compare(got, wanted, tolerance: float = 1e-5) -> Comparison:
         return _compare_mappings(got, wanted, tolerance)
     if isinstance(wanted, (int, float)) and not isinstance(wanted, bool):
         return _compare_numbers(got, wanted, tolerance)
-    same = type(got) is type(wanted) and repr(got) == repr(wanted)
-    return Comparison("exact") if same else Comparison("wrong", f"the result is {got!r}, wanted {wanted!r}")
+    if type(got) is type(wanted) and repr(got) == repr(wanted):
+        return Comparison("exact")
+    if isinstance(wanted, str) and not isinstance(got, str):
+        return Comparison("wrong", f"the result is {_kind(got)}, wanted the text {wanted!r}")
+    spelling = ": mind the spelling" if isinstance(wanted, str) and _letters(got) == _letters(wanted) else ""
+    return Comparison("wrong", f"the result is {got!r}, wanted {wanted!r}{spelling}")
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
 def describe(value) -> str:
@@ -165,7 +173,9 @@ def _worst(named_pairs, tolerance):
     for name, (got, wanted) in named_pairs.items():
         one = compare(got, wanted, tolerance)
         if one.grade == "wrong":
-            return one._replace(words=f"in {name}, {one.words.removeprefix('in ')}")
+            if one.words.startswith("in item "):  # of a sequence in a sequence
+                return one._replace(words=one.words.replace(", ", f" of {name}, ", 1))
+            return one._replace(words=f"in {name}, {one.words}")
         if one.grade == "close" and one.largest >= worst.largest:
             worst = one
     return worst

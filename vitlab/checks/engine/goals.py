@@ -36,10 +36,19 @@ def judge_entry(task: OpenTask, answer, seed: int = 0) -> Verdict:
 def _measure(task, answer, seed) -> tuple[float, str]:
     """The number and "", or the reason why there is none."""
     try:
-        measured = float(task.measure(answer, torch.Generator().manual_seed(seed)))
+        entry = partial(_called, answer) if callable(answer) else answer
+        measured = float(task.measure(entry, torch.Generator().manual_seed(seed)))
     except Refused as error:
         return math.nan, str(error)
     return measured, "" if math.isfinite(measured) else f"what it measures is {measured}, no finite number."
+
+
+def _called(answer, *arguments):
+    """What an entry gives; it has to give something."""
+    given = answer(*arguments)
+    if given is None:
+        raise Refused("your code gives None: is a `return` missing?")
+    return given
 
 
 def best_words(task: OpenTask, best: float) -> str:

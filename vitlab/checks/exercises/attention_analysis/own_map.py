@@ -28,7 +28,7 @@ def measure(entry, generator) -> float:
 
 def _a_map(made):
     if not isinstance(made, torch.Tensor):
-        raise Refused("a map is a tensor, one number a patch: (B, 12, 12).")
+        raise Refused("maps are one tensor, (B, 12, 12): `torch.stack` or `torch.as_tensor`?")
     if made.shape != (BATCH, *GRID):
         raise Refused(f"maps of {BATCH} scenes are ({BATCH}, 12, 12); these are {tuple(made.shape)}.")
     if not made.is_floating_point() or not made.isfinite().all():
@@ -80,7 +80,7 @@ EXERCISE = OpenTask(
     goal=0.83,
     best=_both,
     refused=[
-        (_no_tensor, "a map is a tensor, one number a patch: (B, 12, 12)."),
+        (_no_tensor, "maps are one tensor, (B, 12, 12): `torch.stack` or `torch.as_tensor`?"),
         (_of_pixels, "maps of 50 scenes are (50, 12, 12); these are (50, 48, 48)."),
         (_whole_numbers, "a map has float numbers, all of them finite."),
     ],

@@ -20,7 +20,9 @@ def measure(entry, generator) -> float:
         draw = few_per_class(pool, 10, seed=seed)
         named = entry(draw.images.clone(), draw.labels.clone(), test.images.clone())
         if not isinstance(named, torch.Tensor):
-            raise Refused("a tensor is wanted, one class for each new image.")
+            raise Refused("a tensor is wanted, one class for each new image: `torch.as_tensor`?")
+        if named.shape == (ASKED, 10):
+            raise Refused("each new image has ten numbers; one class is wanted: is an argmax missing?")
         if named.shape != (ASKED,):
             raise Refused(f"one class for each of {ASKED} new images is wanted; this is {(*named.shape,)}.")
         if named.dtype.is_floating_point or named.dtype == torch.bool:
@@ -55,6 +57,10 @@ def _of_the_labelled(images, labels, new_images):
     return labels
 
 
+def _ten_scores(images, labels, new_images):
+    return torch.zeros(len(new_images), 10)
+
+
 def _scores(images, labels, new_images):
     return torch.zeros(len(new_images))
 
@@ -66,7 +72,8 @@ EXERCISE = OpenTask(
     goal=0.36,
     best=_by_edges,
     refused=[
-        (_as_a_list, "a tensor is wanted, one class for each new image."),
+        (_as_a_list, "a tensor is wanted, one class for each new image: `torch.as_tensor`?"),
+        (_ten_scores, "each new image has ten numbers; one class is wanted: is an argmax missing?"),
         (_of_the_labelled, "one class for each of 500 new images is wanted; this is (100,)."),
         (_scores, "classes are whole numbers, as labels are: is an argmax missing?"),
     ],

@@ -80,6 +80,30 @@ def _range_not_moved(patches):
     return _joined((_means(patches) * 4).trunc().clamp(0, 7))
 
 
+def _negative_levels(patches):
+    return _joined((_means(patches) * 4).trunc().clamp(max=7))
+
+
+def _one_added_late(patches):
+    return _joined((_means(patches) * 4 + 1).trunc().clamp(max=7))
+
+
+def _brackets_missing(patches):
+    return _joined((_means(patches) + 4).trunc().clamp(max=7))
+
+
+def _divided_by_255(patches):
+    return _joined(_levels(_means(patches) / 255))
+
+
+def _white_is_zero(patches):
+    return _joined(((_means(patches) + 1) * 4).floor() % 8)
+
+
+def _lifted(patches):
+    return _joined(((_means(patches) + 1) * 4).floor().clamp(min=7))
+
+
 def _rounded_up(patches):
     return _joined(((_means(patches) + 1) * 4).ceil().clamp(0, 7))
 
@@ -100,12 +124,41 @@ def _weights_shifted(patches):
     return _joined(_levels(_means(patches)), (8, 64, 512))
 
 
+def _sixteen(patches):
+    return _joined(_levels(_means(patches)), (1, 8, 16))
+
+
+def _sevens(patches):
+    return _joined(_levels(_means(patches)), (1, 7, 49))
+
+
+def _blue_too_large(patches):
+    return _joined(_levels(_means(patches)), (1, 8, 512))
+
+
 def _levels_from_one(patches):
     return _joined(_levels(_means(patches)) + 1)
 
 
 def _pixels_added(patches):
     return _joined(_levels(_means(patches) * (patches.shape[-1] // 3)))
+
+
+def _pixels_added_below_zero(patches):
+    return _joined(((_means(patches) * (patches.shape[-1] // 3) + 1) * 4).trunc().clamp(max=7))
+
+
+def _mean_over_colours(patches):
+    return _joined(_levels(patches.unflatten(-1, (3, -1)).mean(dim=2)))
+
+
+def _mean_of_levels(patches):
+    return _joined(_means(((patches + 1) * 4).floor().clamp(0, 7)))
+
+
+def _colours_before_patches(patches):
+    batch, number, _ = patches.shape
+    return _joined(_levels(patches.reshape(batch, 3, number, -1).mean(dim=-1).mT))
 
 
 def _brightest_pixel(patches):
@@ -147,13 +200,32 @@ EXERCISE = Exercise(
         (_rounded_up, "the level is rounded up; it is the whole part of (mean + 1) · 4."),
         (_cut_towards_zero, "below zero, whole parts are cut upwards; add 1 to the mean before."),
         (_range_not_moved, "means run from -1 to 1, and those below zero get level 0; add 1 first."),
+        (_negative_levels, "means run from -1 to 1, and those below zero get levels below 0; add 1 first."),
+        (_one_added_late, "the 1 is added after multiplying; it is (mean + 1) · 4, with brackets."),
+        (_brackets_missing, "`mean + 1 * 4` is mean + 4; put brackets around mean + 1."),
+        (_divided_by_255, "this divides by 255; the patches are in [-1, 1] already."),
+        (_white_is_zero, "pure white gets level 0, as if it went round; cut 8 to 7 with a clamp."),
+        (_lifted, "`min=7` lifts every level to 7; 7 is the largest: clamp(max=7)."),
         (_one_mean_for_all, "one mean is taken for all three colours; each has its own."),
         (_levels_added, "the levels are added as they are; weigh them with 1, 8 and 64."),
         (_grey, "this is the level of the grey mean; each of the three colours has its own."),
         (_tens, "the levels are written as digits of ten; there are eight levels, so weigh with 1, 8, 64."),
         (_weights_shifted, "each weight is 8 times too large: the first is 1, then 8, then 64."),
+        (_sixteen, "blue is weighed with 16; there are 8 · 8 classes of red and green: 64."),
+        (_sevens, "the weights are 7 and 49; levels 0 to 7 are eight, so they are 8 and 64."),
+        (_blue_too_large, "blue is weighed with 8 · 64 = 512; its weight is 64."),
         (_levels_from_one, "levels are counted from 1; the lowest is 0."),
         (_pixels_added, "the pixels are added; take their mean."),
+        (_pixels_added_below_zero, "the pixels are added, and levels go below 0; take their mean."),
+        (_mean_over_colours, "the mean is over the colours; take it over the pixels, the axis after them."),
+        (
+            _mean_of_levels,
+            "this is the mean of the pixels' levels; take the pixels' mean first, and then its level.",
+        ),
+        (
+            _colours_before_patches,
+            "the colours are laid before the patches, which mixes these; a patch has (3, P · P) numbers.",
+        ),
         (_brightest_pixel, "this is the level of the largest number; take the mean."),
         (_median, "this is the level of the median; take the mean."),
         (_in_bytes, "a byte ends at 255, and classes go to 511; use int64 before you weigh the levels."),

@@ -123,6 +123,14 @@ def _only_one_number(losses, norm_scale, tokens, head_width):
     return _told_apart(losses, norm_scale, tokens, head_width, width=2)
 
 
+def _only_two_numbers(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, 8 if head_width == 1 else head_width)
+
+
+def _any_norms(losses, norm_scale, tokens, head_width):
+    return _told_apart(losses, norm_scale, tokens, head_width, scale=1.5)
+
+
 def _names_exchanged(losses, norm_scale, tokens, head_width):
     told = _diagnose(losses, norm_scale, tokens, head_width)
     return {NO_WARMUP: TOO_HIGH, TOO_HIGH: NO_WARMUP}.get(told, told)
@@ -179,6 +187,8 @@ EXERCISE = Exercise(
         ),
         (_any_other_number_of_tokens, "50 or 197 tokens are no fault: only too few are."),
         (_only_one_number, "heads of 2 numbers pass unseen; they make poor keys, as those of 1 do."),
+        (_only_two_numbers, "heads of 1 number pass unseen; they make poor keys, as those of 2 do."),
+        (_any_norms, "healthy norms are called decayed; theirs start at 1 and stay near it."),
         (_names_exchanged, '"no warm-up" and "rate too high" have changed places.'),
         (_tokens_not_asked, "2 tokens pass unseen; they are one patch and the class token."),
         (_heads_not_asked, "thin heads pass unseen; 1 or 2 numbers make poor keys."),

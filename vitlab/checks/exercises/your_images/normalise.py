@@ -106,6 +106,67 @@ def _norm_scaled_as_well(images, mean, std):
     return (images.float() / 255 - 255 * _column(mean)) / (255 * _column(std))
 
 
+def _norm_first_axis(images, mean, std):
+    return (images.float() / 255 - _column(mean)[:, None]) / _column(std)[:, None]
+
+
+def _norm_rows(images, mean, std):
+    return (images.float() / 255 - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None]
+
+
+def _norm_root(images, mean, std):
+    return (images.float() / 255 - _column(mean)) / _column(std).sqrt()
+
+
+def _norm_own_of_channels(images, mean, std):
+    pixels = images.float()
+    return (pixels - pixels.mean((0, 2, 3), True)) / pixels.std((0, 2, 3), keepdim=True)
+
+
+def _norm_own_of_all(images, mean, std):
+    return (images.float() - images.float().mean()) / images.float().std()
+
+
+def _norm_first_for_all(images, mean, std):
+    return (images.float() / 255 - mean[0]) / std[0]
+
+
+def _norm_stretched(images, mean, std):
+    return _normalised(images, mean, std) * 2 - 1
+
+
+def _norm_cut(images, mean, std):
+    return _normalised(images, mean, std).clamp(0, 1)
+
+
+def _norm_images_turned(images, mean, std):
+    return _normalised(images.flip(1), mean, std)
+
+
+def _norm_times_255(images, mean, std):
+    return _normalised(images, mean, std) * 255
+
+
+def _norm_first_image(images, mean, std):
+    return _normalised(images, mean, std)[0]
+
+
+def _norm_by_the_largest(images, mean, std):
+    return (images.float() / images.max() - _column(mean)) / _column(std)
+
+
+def _norm_channel_for_image(images, mean, std):
+    result = images.float() / 255
+    for c in range(len(mean)):
+        result[c] = (result[c] - mean[c]) / std[c]
+    return result
+
+
+def _norm_imagenets(images, mean, std):
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    return (images.float() / 255 - _column(mean)) / _column(std)
+
+
 def _norm_of_lists(images, mean, std):
     return (images / 255 - mean) / std
 
@@ -144,6 +205,23 @@ EXERCISE = Exercise(
             _norm_scaled_as_well,
             "pixels are in [0, 1], mean and std were made 255 times as large: one or the other.",
         ),
+        (
+            _norm_first_axis,
+            "mean and std meet the first axis, the images; shape them (C, 1, 1) to meet the channels.",
+        ),
+        (_norm_rows, "mean and std meet the rows; shape them (C, 1, 1) to meet the channels."),
+        (_norm_root, "this divides by the root of std; std is a deviation already."),
+        (_norm_own_of_channels, "each channel's own mean and deviation are used; use the ones given."),
+        (_norm_own_of_all, "the mean and deviation of all these pixels are used; use the ones given."),
+        (_norm_first_for_all, "the first channel's mean and std serve all; each channel has its own."),
+        (_norm_stretched, "this is brought to another range afterwards; (x - mean) / std is all."),
+        (_norm_cut, "the result is cut to [0, 1]; it goes below 0 and above 1."),
+        (_norm_images_turned, "the images' channels are in reverse order; keep it."),
+        (_norm_times_255, "the result is multiplied by 255; (x - mean) / std is all."),
+        (_norm_first_image, "only the first image is left."),
+        (_norm_by_the_largest, "this divides by the largest of these pixels; the largest byte is 255."),
+        (_norm_channel_for_image, "`images[c]` is image c; channel c of all images is images[:, c]."),
+        (_norm_imagenets, "this is ImageNet's mean and std, whatever is given."),
         (_norm_of_lists, "mean and std are lists; make tensors of them, (C, 1, 1)."),
     ],
 )
