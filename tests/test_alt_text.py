@@ -247,6 +247,25 @@ def test_every_panel_is_said_and_colour_bars_are_not():
     assert len(text) <= LIMIT
 
 
+def test_lines_that_have_no_room_for_words_are_counted_in_whole_sentences():
+    titles = ("how far the weights spread", "what comes back through the softmax", "and what it costs")
+    figure = Figure()
+    for ax, title in zip(figure.subplots(1, 3), titles, strict=True):
+        for i in range(6):
+            plots.series([1, 2], [float(i), 2.0 * i], f"a rather long name of line {'abcdef'[i]}", ax=ax)
+        ax.set(title=title, xlabel="head width d", ylabel="gradient length, median query")
+    assert alt_text(figure) == (
+        "How far the weights spread: 6 lines from 0 to 10. What comes back through the softmax: 6 lines from "
+        "0 to 10. And what it costs: 6 lines from 0 to 10."
+    )
+
+
+def test_of_few_values_each_turn_counts():
+    ax = axes()
+    ax.plot([1, 2, 3], [73.4, 81.3, 80.7], label="B/32")  # the paper's table 5
+    assert alt_text(ax.figure).endswith("B/32 rising from 73.4 to 80.7, with a peak of 81.3.")
+
+
 def test_of_many_panels_the_first_is_said():
     figure = Figure()
     for ax in figure.subplots(8, 8).flat:

@@ -132,7 +132,8 @@ SLIPS = [  # (exercise, what is changed, into what, words of the cause)
     (
         "7.3",
         "x = maps[:, None]",
-        'return F.interpolate(maps.reshape(B, 1, w, h), (h * patch_size, w * patch_size), mode="bilinear")[:, 0]',
+        "size = h * patch_size, w * patch_size\n"
+        '        return F.interpolate(maps.reshape(B, 1, w, h), size, mode="bilinear")[:, 0]',
         r"map is read as \(w, h\)",
     ),
     ("7.3", "scale_factor=patch_size", "size=h * patch_size", "one size"),
@@ -250,3 +251,10 @@ def test_an_entry_that_does_not_count_is_told_why(id, body, words):
     found = verdict(id, body)
     assert found.status == "not yet"
     assert re.search(words, found.message), found
+
+
+def test_a_place_in_a_place_is_said_inside_out():
+    def step(weights, gradients, velocities, learning_rate, clip_norm):
+        return [w + 1 for w in weights], velocities
+
+    assert ": in item 0 of item 0, 12 of 12 values" in checks.verdict("5.3", step).message

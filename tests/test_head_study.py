@@ -49,7 +49,7 @@ def test_importances_by_loops(model, images, monkeypatch):
             for head in range(2):
                 positive = products[layer][head].clamp(min=0)
                 sums["attention_gradient"][layer, head] += positive.sum()
-                sums["head_gradient"][layer, head] += products[layer][head].sum().abs()
+                sums["head_slope"][layer, head] += products[layer][head].sum().abs()
                 sums["relevance"][layer, head] += (r @ positive).sum() / 2
                 added += r @ positive / 2
             r = r + added
@@ -144,10 +144,10 @@ def test_what_ships_is_whole_and_answers():
         mine = [row for row in rows if row["seed"] == seed]
         places = [
             {id(row): place for place, row in enumerate(sorted(mine, key=lambda row: row[name]))}
-            for name in ("head_gradient", "loss_increase")
+            for name in ("head_slope", "loss_increase")
         ]
         squares = sum((places[0][id(row)] - places[1][id(row)]) ** 2 for row in mine)
         own.append(1 - 6 * squares / (len(mine) * (len(mine) ** 2 - 1)))
-    found = head_correlation(rows, "head_gradient", permutations=100)
+    found = head_correlation(rows, "head_slope", permutations=100)
     assert found.mean == pytest.approx(fmean(own), abs=1e-3)
     assert (found.lowest, found.highest) == pytest.approx((min(own), max(own)), abs=1e-3)

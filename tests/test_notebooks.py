@@ -165,6 +165,7 @@ def test_cells_are_short(path):
 
 LONG = {  # cells with more than 12 lines, and why they may have them
     # 01 to 03
+    "7e99fb20": "what was measured, as a table, as two panels, and as powers",
     "8570e0cc": "the same mistake, made in every way that the lesson has built",
     "6d358d50": "the sines and cosines of both tables, to be read",
     "f9da7543": "a line for each library's rule, and the next prediction",
@@ -196,7 +197,6 @@ LONG = {  # cells with more than 12 lines, and why they may have them
     "dbc27908": "the published recipe, step by step, beside the mended one",
     "f5896a96": "an experiment with each head in turn, to be read",
     "3e203703": "two ways to measure a distance, a made-up head and the recorded ones",
-    "41e3d972": "receptive fields: the known case, then a slow loop over networks, new and trained",
     "7f8934eb": "a slow loop over all maps, three untrained models and chance",
     "f66504a0": "a slow loop over all maps of two garments, to be read",
     "c6e66bba": "what the lesson imports",

@@ -105,7 +105,7 @@ def test_without_axes_opens_one_figure_that_can_be_read(name):
 def test_every_plot_of_the_module_is_tested_here():
     public = {name for name in plots.__all__ if callable(getattr(plots, name))}
     panels = {"panels", "scores_and_weights"}  # in test_plots_panels.py
-    assert public == CALLS.keys() | panels | {"describe", "level", "pixels"}
+    assert public == CALLS.keys() | panels | {"describe", "legend_below", "level", "pixels"}
 
 
 def test_pixels_are_the_same_from_bytes_and_from_normalised_floats(picture):

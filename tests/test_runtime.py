@@ -154,3 +154,14 @@ def test_a_device_that_nobody_has_heard_of():
 def test_other_devices_are_refused(device):
     with pytest.raises(ValueError, match="device is 'cpu', 'cuda' or 'mps'"):
         vitlab.runtime.here(device, "fp32")
+
+
+def test_one_thread_is_one():
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert "CPU, 1 thread, fp32" in repr(vitlab.start(device="cpu", precision="fp32"))
+        torch.set_num_threads(2)
+        assert "CPU, 2 threads, fp32" in repr(vitlab.start(device="cpu", precision="fp32"))
+    finally:
+        torch.set_num_threads(threads)

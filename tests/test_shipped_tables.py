@@ -55,7 +55,7 @@ def test_scores_on_the_real_vit_are_those_of_the_file_with_their_intervals():
         assert re.findall(r"-?\d\.\d\d", " ".join(lines)) == numbers
 
 
-@pytest.mark.parametrize("name", ["head_gradient", "relevance", "layer"])
+@pytest.mark.parametrize("name", ["head_slope", "relevance", "layer"])
 def test_heads_are_ordered_as_scipy_orders_them(name):
     text, rows = shipped_tables.heads_removed(read_results("head_removal")), rows_of("head_removal")
     found = []

@@ -11,8 +11,9 @@ from vitlab.pretraining import through_softmax
 @pytest.mark.parametrize(("width", "scale", "seed"), [(4, 0.5, 0), (16, 1.0, 1), (64, 1.0, 2)])
 def test_tokens_and_gradient_are_those_of_loops(width, scale, seed):
     count = 9
-    q, k = torch.randn(2, count, width, generator=torch.Generator().manual_seed(seed))
-    above = torch.randn(count, count, generator=torch.Generator().manual_seed(seed)).tolist()
+    generator = torch.Generator().manual_seed(seed)
+    q, k = torch.randn(2, count, width, generator=generator)
+    above = torch.randn(count, count, generator=generator).tolist()
     entropies, lengths = [], []
     for i in range(count):
         exps = [

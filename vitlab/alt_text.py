@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # matplotlib is loaded by whoever draws
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FEW, MANY = 6, 10  # bars that are named one by one; panels that are not all described
+FEW, MANY = 6, 10  # bars named, and values weighed, one by one; panels that are not all described
 FLAT, CLEAR = 0.05, 0.2  # a line in less of the height is level; a turn is named that is more of the line's
 
 _said: WeakKeyDictionary = WeakKeyDictionary()  # an Axes or a Figure -> its words, and what it held then
@@ -59,8 +59,8 @@ def alt_text(figure: "Figure") -> str:
         return shortened(sentence(own))
     shown = [ax for ax in figure.axes if ax.get_visible() and ax.get_label() != "<colorbar>"]
     title = one_line(figure.get_suptitle())
-    panels = [(title, title), *((of_axes(ax), of_axes(ax, brief=True)) for ax in shown)]
-    panels = [(sentence(full), sentence(brief)) for full, brief in panels if full]
+    panels = [[title], *([of_axes(ax, detail) for detail in (3, 2, 1, 0)] for ax in shown)]
+    panels = [[sentence(text) for text in texts] for texts in panels if texts[0]]
     if len(panels) > MANY:
         return shortened(f"{counted(len(panels), 'panel')}, the first: {panels[0][0]}")
     return " ".join(shares(panels, LIMIT)) or "Empty axes."
@@ -85,10 +85,14 @@ def _metadata(figure: "Figure") -> tuple[dict, dict]:
 # --- one Axes -----------------------------------------------------------------------------------------------
 
 
-def of_axes(ax: "Axes", brief: bool = False) -> str:
-    """The title of an Axes and what it shows, or "" for nothing; `brief`: lines without their numbers."""
+def of_axes(ax: "Axes", detail: int = 3) -> str:
+    """The title of an Axes and what it shows, or "" for nothing.
+
+    Lines are told with their numbers (`detail` 3), or by how they run (2), under a title also without what
+    they run over (1), or are counted (0).
+    """
     title = one_line(ax.get_title())
-    body = said(ax) or "; ".join([*_pictures(ax), *_curves(ax, brief)]) or _labels(ax)
+    body = said(ax) or "; ".join([*_pictures(ax), *_curves(ax, detail)]) or _labels(ax)
     return f"{title}: {body}" if title and body else title or body
 
 
@@ -143,7 +147,7 @@ def _labels(ax: "Axes") -> str:
     return f"a drawing labelled {names}" if names else "a drawing without words" if _content(ax) else ""
 
 
-def _curves(ax: "Axes", brief: bool) -> list[str]:
+def _curves(ax: "Axes", detail: int) -> list[str]:
     """Bars, lines and dots, after what they show over what."""
     from matplotlib.container import BarContainer
 
@@ -155,15 +159,22 @@ def _curves(ax: "Axes", brief: bool) -> list[str]:
     together: dict[str, list[str]] = {}  # how lines run -> their names; in brief, many run alike
     nameless = [points for name, points in lines if not name]
     say = _spoken(ax, ax.yaxis)
+    if detail == 0:
+        many = {"line": len(lines), "dot": sum(len(points) for _, points in dots)}
+        drawn = [counted(count, thing) for thing, count in many.items() if count]
+        up = between(np.concatenate([points[:, 1] for _, points in lines + dots]), say)
+        where = "" if ax.get_title() else f"{one_line(ax.get_ylabel()) or 'values'}: "
+        return [*bars, f"{where}{' and '.join(drawn)} {up}"]
     for (name, points), heights in zip(lines, _heights(ax, lines), strict=True):
         if name or len(nameless) <= FEW:
-            together.setdefault(course(points[:, 1], heights, brief, say), []).append(name)
+            together.setdefault(course(points[:, 1], heights, detail < 3, say), []).append(name)
         else:  # such as the parts of a box plot
             together[f"{len(nameless)} lines {between(np.concatenate(nameless)[:, 1], say)}"] = []
     words = [f"{listed(names)} {way}".strip() for way, names in together.items()]
     words += [_dots(name, points[:, 1], say) for name, points in dots]
     across = np.concatenate([points[:, 0] for _, points in lines + dots])
-    return [*bars, f"{_over(ax, across, brief)}: " + "; ".join(words + levels)]
+    over = "" if detail == 1 and ax.get_title() else f"{_over(ax, across, detail < 3)}: "
+    return [*bars, over + "; ".join(words + levels)]
 
 
 def _drawn(ax: "Axes") -> tuple[list, list, list[str]]:
@@ -206,7 +217,8 @@ def course(
     if seen < FLAT:
         return f"staying {'at' if np.ptp(values) == 0 else 'near'} {say(values.mean())}"
     direction, ends = "rising" if values[-1] > values[0] else "falling", heights[[0, -1]]
-    peak, bottom = heights.max() > ends.max() + CLEAR * seen, heights.min() < ends.min() - CLEAR * seen
+    clear = seen * (FLAT if len(values) <= FEW else CLEAR)  # each of few values counts, of many some is noise
+    peak, bottom = heights.max() > ends.max() + clear, heights.min() < ends.min() - clear
     if brief:
         return "up and down" if peak else "down and up" if bottom else direction
     turn = f", with a {'peak' if peak else 'low'} of {say(values.max() if peak else values.min())}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from vitlab import alt_text, page
+from vitlab.wording import counted
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's numbers, from malloc.h
 MADV_HUGEPAGE = 14  # Linux's, from mman.h
@@ -51,7 +52,7 @@ class Run:
             if self.device.type == "cuda"
             else self.device.type.upper()
         )
-        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        threads = f", {counted(torch.get_num_threads(), 'thread')}" if self.device.type == "cpu" else ""
         mode = "quick mode" if self.quick else "full mode"
         return f"{name}{threads}, {self.precision}, seed {self.seed}, {mode}, torch {torch.__version__}"
 

@@ -122,16 +122,15 @@ def shortened(text: str, limit: int = LIMIT) -> str:
     return text[: limit - 1] + "…"
 
 
-def shares(texts: list[tuple[str, str]], limit: int) -> list[str]:
-    """Texts, each as (full, brief), made to fit together: what the short ones leave is the long ones' to use.
+def shares(texts: list[list[str]], limit: int) -> list[str]:
+    """Texts, each in shorter and shorter words, made to fit together: the long ones use what the short leave.
 
-    >>> shares([("A boot.", "A boot."), ("Loss falls from 2.3 to 0.4 over 300 steps.", "Loss falls.")], 40)
+    >>> shares([["A boot."], ["Loss falls from 2.3 to 0.4 over 300 steps.", "Loss falls."]], 40)
     ['A boot.', 'Loss falls.']
     """
     room, fitted = limit - len(texts), {}
     for left, i in enumerate(sorted(range(len(texts)), key=lambda i: len(texts[i][0]))):
-        full, brief = texts[i]
         share = room // (len(texts) - left)
-        fitted[i] = full if len(full) <= share else shortened(brief, share)
+        fitted[i] = next((text for text in texts[i] if len(text) <= share), shortened(texts[i][-1], share))
         room -= len(fitted[i])
     return [fitted[i] for i in range(len(texts))]

@@ -15,7 +15,13 @@ from vitlab.attention.importances import head_correlation, head_importance, spea
 from vitlab.attention.intervening import intervene
 from vitlab.attention.lens import logit_lens
 from vitlab.attention.patch_features import alike, patch_features, principal_colours
-from vitlab.attention.receptive_field import effective_receptive_field, field_radius
+from vitlab.attention.receptive_field import (
+    box_filters,
+    effective_receptive_field,
+    field_radius,
+    field_table,
+    fields_new_and_trained,
+)
 from vitlab.attention.recording import AttentionRecord, record_attention, recording_bytes
 from vitlab.attention.rollout import attention_rollout, class_map, discard_smallest, row_difference
 from vitlab.attention.view import View, attach
@@ -28,11 +34,14 @@ __all__ = [
     "attention_rollout",
     "baselines",
     "best_of",
+    "box_filters",
     "class_map",
     "class_token_share",
     "discard_smallest",
     "effective_receptive_field",
     "field_radius",
+    "field_table",
+    "fields_new_and_trained",
     "head_correlation",
     "head_importance",
     "head_outputs",

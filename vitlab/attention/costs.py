@@ -33,6 +33,22 @@ def patch_costs(image: Tensor, patch_sizes: Sequence[int], embed_dim: int = 96) 
     return dict(zip(names, torch.tensor(rows, dtype=torch.float64).T, strict=True))
 
 
+def ratios(measured: dict[str, Tensor], patch_sizes: Sequence[int]) -> str:
+    """What `patch_costs` measured as multiples of what the first patch size took, a line a size.
+
+    >>> image, sizes = torch.zeros(1, 3, 8, 8), [4, 2]
+    >>> ratios(patch_costs(image, sizes), sizes).splitlines()[-1].split()[-4:]
+    ['16', '×', '4', '×']
+    """
+    lines = ["   P       N   attention: time   linear layers: time   attention: weights     tokens"]
+    count, *columns = measured.values()
+    shares = (column / column[0] for column in columns)
+    for size, n, attention, linear, weights, tokens in zip(patch_sizes, count, *shares, strict=True):
+        times = f"{size:>4} {n:>7,.0f} {attention:>15,.1f} × {linear:>19,.1f} ×"
+        lines.append(f"{times} {weights:>18,.0f} × {tokens:>8,.0f} ×")
+    return "\n".join(lines)
+
+
 def power(x: Tensor, y: Tensor, above: float = 0) -> float:
     """The power of `x` with which `y` grows where x > `above`: the slope of a line through their logarithms.
 

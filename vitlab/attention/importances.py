@@ -56,7 +56,7 @@ def attention_distance(model: ViT, weights: Tensor) -> Tensor:
 OF_WEIGHTS: dict[str, Callable[[ViT, Tensor], Tensor]] = {
     each.__name__: each for each in (class_attention, rollout, attention_distance)
 }
-OF_GRADIENTS = ("attention_gradient", "relevance", "head_gradient")
+OF_GRADIENTS = ("attention_gradient", "relevance", "head_slope")
 IMPORTANCES = (*OF_WEIGHTS, *OF_GRADIENTS)
 
 
@@ -64,7 +64,7 @@ def of_gradients(model: ViT, images: Tensor) -> dict[str, Tensor]:
     """What the gradient of the predicted class's logit y says of each head, means over images: (L, heads).
 
     `attention_gradient` is Σ (A ⊙ ∂y/∂A)⁺; `relevance` what the head adds at its layer to the class token's
-    row of R (Chefer et al. 2021); `head_gradient` |Σ A ⊙ ∂y/∂A|, the slope of y when the head is turned down
+    row of R (Chefer et al. 2021); `head_slope` |Σ A ⊙ ∂y/∂A|, the slope of y when the head is turned down
     (Michel et al. 2019, arXiv 1905.10650, equation 2, for y in the place of the loss).
     """
     with looking_at(model, images) as view:
@@ -77,7 +77,7 @@ def of_gradients(model: ViT, images: Tensor) -> dict[str, Tensor]:
             positive = product.clamp(min=0)  # (B, heads, T, T)
             added = (rows[which, None, None] @ positive)[:, :, 0] / product.shape[1]  # (B, heads, T)
             found["attention_gradient"][layer, which] = positive.sum(dim=(2, 3)).cpu()
-            found["head_gradient"][layer, which] = product.sum(dim=(2, 3)).abs().cpu()
+            found["head_slope"][layer, which] = product.sum(dim=(2, 3)).abs().cpu()
             found["relevance"][layer, which] = added.sum(dim=-1).cpu()
             rows[which] += added.sum(dim=1)
 

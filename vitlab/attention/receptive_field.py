@@ -9,7 +9,9 @@ from vitlab.attention.gradient_maps import differentiable
 from vitlab.attention.reading import looking_at, view_of
 from vitlab.attention.view import View
 from vitlab.attention.watching import Hook
+from vitlab.data import normalise
 from vitlab.resnet import ResNet
+from vitlab.runtime import Run
 from vitlab.vit import ViT, evaluating
 
 
@@ -41,6 +43,40 @@ def effective_receptive_field(model: nn.Module | View, images: Tensor) -> Tensor
                 raise ValueError(f"no pixel changes the unit at depth {len(fields)}, counted from 0")
             fields.append((field / total).mean(dim=0))
     return torch.stack(fields)
+
+
+def box_filters(depth: int) -> nn.Sequential:
+    """Convolutions of 3 × 3 that take means, stacked: what such a stack can see is known.
+
+    >>> round(box_filters(2)(torch.ones(1, 1, 5, 5))[0, 0, 2, 2].item(), 6)
+    1.0
+    """
+    boxes = nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1, bias=False) for _ in range(depth)))
+    for box in boxes:
+        nn.init.constant_(box.weight, 1 / 9)
+    return boxes
+
+
+def fields_new_and_trained(network: ViT | ResNet, images: Tensor, run: Run) -> dict[str, Tensor]:
+    """Effective receptive fields by depth for uint8 images: of a network, and of one like it, new."""
+    torch.manual_seed(run.seed)
+    both = {"new": type(network)(network.config), "trained": network}
+    inputs = normalise(images.to(run.device))
+    return {kind: effective_receptive_field(each.to(run.device), inputs).cpu() for kind, each in both.items()}
+
+
+def field_table(fields: dict[str, dict[str, Tensor]]) -> str:
+    """Of each network, name -> kind -> (depths, H, W), how far its units see, by depth, in pixels.
+
+    >>> print(field_table({"ViT": {"new": torch.ones(2, 1, 2), "trained": torch.ones(2, 1, 4)}}))
+    ViT    new      0.5  0.5
+    ViT    trained  1.0  1.0
+    """
+    return "\n".join(
+        f"{name:<6} {kind:<7} " + " ".join(f"{radius:4.1f}" for radius in field_radius(found).tolist())
+        for name, of_both in fields.items()
+        for kind, found in of_both.items()
+    )
 
 
 def field_radius(fields: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ shows is also said in words, the alternative text of its picture; `describe` doe
 from vitlab.alt_text import describe
 from vitlab.plots.amounts import filters, first_component, maps, matrix, overlay, position_similarity
 from vitlab.plots.beside import maps_below, maps_beside
-from vitlab.plots.drawing import COLOURS, DASHES, MARKERS, pixels
+from vitlab.plots.drawing import COLOURS, DASHES, MARKERS, legend_below, pixels
 from vitlab.plots.panels import panels, scores_and_weights
 from vitlab.plots.pictures import image, images, patch_grid, patch_sequence, patch_vector
 from vitlab.plots.results import (
@@ -42,6 +42,7 @@ __all__ = [
     "first_component",
     "image",
     "images",
+    "legend_below",
     "level",
     "lines",
     "maps",

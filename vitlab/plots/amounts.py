@@ -109,7 +109,9 @@ def maps(
     return described_as_many(ax, "map", len(values), titles, f", {amounts}")
 
 
-def coloured(ax: Axes, shown: list, values: list[np.ndarray], value_label: str, own_scale: bool) -> None:
+def coloured(
+    ax: Axes, shown: list, values: list[np.ndarray], value_label: str, own_scale: bool = False
+) -> None:
     """Maps that were drawn get their colours, all on one scale or each on its own, and one bar for all."""
     together = min(each.min() for each in values), max(each.max() for each in values)
     for artist, each in zip(shown, values, strict=True):
@@ -140,9 +142,7 @@ def first_component(
     seen = [array @ direction for array in arrays]
     every = np.concatenate([array.reshape(-1) for array in seen])
     ax, shown = mosaic(seen, list(tables), columns, title, ax)
-    for artist in shown:
-        artist.set(cmap="viridis", clim=(every.min(), every.max()))
-    colour_bar(ax, shown[0], "first component")
+    coloured(ax, shown, seen, "first component")
     return described_as_many(ax, "map", len(seen), tables, f", first component {between(every)}")
 
 

@@ -60,6 +60,19 @@ def titled(ax: Axes, title: str | None, pad: float | None = None) -> Axes:
     return ax
 
 
+def legend_below(ax: Axes) -> Axes:
+    """Move the legend below the axes, where lines leave no corner free.
+
+    >>> ax = axes(None, (4, 3))
+    >>> _ = ax.plot([1, 2], label="loss")
+    >>> legend_below(ax).get_legend().get_texts()[0].get_text()
+    'loss'
+    """
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+    return ax
+
+
 def with_legend(ax: Axes) -> Axes:
     if ax.get_legend_handles_labels()[1]:
         ax.legend(fontsize=9)

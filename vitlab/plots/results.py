@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from vitlab.alt_text import describe
-from vitlab.plots.drawing import COLOURS, MARKERS, as_array, axes, style, titled, with_legend
+from vitlab.plots.drawing import COLOURS, MARKERS, as_array, axes, legend_below, style, titled, with_legend
 from vitlab.wording import between, counted, listed, number
 
 CURVES = {
@@ -144,7 +144,7 @@ def by_labels(per_class, results: dict, title: str | None = None, ax: Axes | Non
     ax.set_xscale("log")
     ax.set_xticks(per_class, [str(count) for count in per_class])
     ax.minorticks_off()
-    return titled(ax, title)
+    return titled(legend_below(ax), title)
 
 
 def spread(values, x_label="value", title: str | None = None, ax: Axes | None = None) -> Axes:
@@ -208,11 +208,14 @@ def runs(values: dict, y_label="", title: str | None = None, ax: Axes | None = N
         results, (colour, _, marker) = as_array(results).astype(np.float64), style(i)
         ax.scatter(np.full(len(results), i), results, s=36, color=colour, marker=marker, alpha=0.7)
         ax.hlines(results.mean(), i - 0.25, i + 0.25, color=colour, linewidth=2)
-    ax.set(xlim=(-0.6, len(values) - 0.4), xlabel="a dot per run, a bar at the mean", ylabel=y_label)
+    alone = all(len(results) == 1 for results in values.values())  # as a paper prints them
+    words = "one number each" if alone else "a dot per run, a bar at the mean"
+    ax.set(xlim=(-0.6, len(values) - 0.4), xlabel=words, ylabel=y_label)
     ax.set_xticks(range(len(values)), list(values))
     ax.grid(axis="y", alpha=0.3)
     means = listed(f"{name} {number(as_array(found).mean(dtype=float))}" for name, found in values.items())
-    describe(ax, lambda ax: f"mean {ax.get_ylabel() or 'of the runs'}: {means}")
+    mean = "" if alone else "mean "
+    describe(ax, lambda ax: f"{mean}{ax.get_ylabel() or 'of the runs'}: {means}")
     return titled(ax, title)
 
 

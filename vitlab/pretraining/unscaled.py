@@ -22,10 +22,11 @@ def through_softmax(width: int, scale: float, seed: int = 0, tokens: int = 197) 
     >>> round(through_softmax(width=8, scale=0.0, tokens=5).tokens, 6)  # all scores alike: an even share
     5.0
     """
-    q, k = torch.randn(2, tokens, width, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    q, k = torch.randn(2, tokens, width, generator=generator)
     scores = (scale * q @ k.T).double().requires_grad_()  # (T, T)
     weights = scores.softmax(dim=-1)
     entropy = torch.special.entr(weights).sum(dim=-1).mean()
-    above = torch.randn(tokens, tokens, generator=torch.Generator().manual_seed(seed)).double()
+    above = torch.randn(tokens, tokens, generator=generator).double()
     (gradient,) = torch.autograd.grad(weights, scores, above)
     return Passage(entropy.exp().item(), gradient.norm(dim=-1).median().item())
