@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import timm
 import torch
 import torchvision
 import transformers
@@ -55,6 +56,7 @@ class Kind(NamedTuple):
     tried: str
     build: Callable[[], tuple[Path, Tensor, Tensor]]
     given: dict = {}  # the keywords without which the file does not load, or not as this model
+    at: dict = {}  # the sizes at which the model is then asked, if they are not its own
 
     @property
     def id(self) -> str:
@@ -147,9 +149,23 @@ def of_timm() -> Iterator[Kind]:
         ("ViT with layer scale, mean", "vit_medium_patch16_gap_240", {}),
     ):
         yield kind(what, heads | given, small_timm, name=name)
+    for patch_size, image_size in ((4, 32), (16, 48)):
+        sizes = dict(patch_size=patch_size, image_size=image_size, method="timm")
+        name = f"FlexiViT, 32 px / 8 asked at {image_size} px / {patch_size}"
+        build = partial(at_another_size, "flexivit_small", patch_size, image_size)
+        given = heads | dict(image_size=32)
+        yield Kind("timm", name, "flexivit_small, made small", build, given, sizes)
     for blocks, size, patch, name in HYBRIDS:
         make = partial(stirred_hybrid, blocks, size, patch)
         yield Kind("timm", name, hybrid_size(blocks, size), by_itself(make, (size, size)), dict(num_heads=3))
+
+
+def at_another_size(name: str, patch_size: int, image_size: int):
+    """timm makes a model of the other size, and resizes the weights as it loads them."""
+    weights, images = small_timm(name).state_dict(), pictures((image_size, image_size))
+    other = small_timm(name, patch_size=patch_size, img_size=image_size)
+    other.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(weights, other))
+    return as_safetensors(weights), images, other(images)
 
 
 def stirred_hybrid(blocks: tuple[int, ...], size: int, patch: int) -> nn.Module:

@@ -200,7 +200,7 @@ def test_jax_resize_is_googles():
 def test_tables_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"\(1, 17, D\); got \(1, 16, 8\)"):
         vitlab.resize_pos_embed(torch.zeros(1, 16, 8), (4, 4), (6, 6))
-    with pytest.raises(ValueError, match="'jax', 'timm', 'hf', 'torchvision'; got 'nearest'"):
+    with pytest.raises(ValueError, match="'jax', 'timm', 'hf', 'torchvision', 'flexivit'; got 'nearest'"):
         vitlab.resize_pos_embed(torch.zeros(1, 17, 8), (4, 4), (6, 6), method="nearest")
 
 

@@ -39,7 +39,8 @@ def difference(name: str) -> float:
         path, images, wanted = kind.build()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a lone file leaves things open, other tests hold
-            logits = vitlab.load_checkpoint(path, **kind.given)(images)
+            model = vitlab.load_checkpoint(path, **kind.given)
+        logits = (model.at(**kind.at) if kind.at else model)(images)
     assert logits.shape == wanted.shape
     assert wanted.abs().max() > 0.1  # else they would be close whatever was loaded
     return float((logits.double() - wanted.double()).abs().max())

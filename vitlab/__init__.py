@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 # Loaded when first used, so that `python -m vitlab.training` runs a module that nothing has imported yet.
 _NAMES = {
     "patches": ["patchify", "unpatchify"],
-    "embeddings": ["PatchEmbed", "resize_pos_embed"],
+    "embeddings": ["PatchEmbed", "resize_patch_kernel", "resize_pos_embed"],
     "encoder": ["MLP", "Attention", "Block", "Encoder"],
     "vit": ["ViT", "ViTConfig", "count_parameters"],
     "attention": ["attach", "attention_rollout", "mean_attention_distance", "record_attention"],

@@ -34,7 +34,7 @@ def adapt(
     """
     config = model.config
     if image_size is not None:
-        config = replace(config, image_size=image_size)
+        config = replace(config, image_size=image_size, pos_grid=None)
     if num_classes is not None:
         config = replace(config, num_classes=num_classes, representation_size=None)
     if in_chans is not None:
@@ -54,7 +54,7 @@ def adapt(
         weights = {name: w for name, w in weights.items() if not name.startswith(("head.", "pre_logits."))}
     if config.pos_embed == "learned":
         weights["pos_embed"] = resize_pos_embed(
-            weights["pos_embed"], model.config.grid_size, config.grid_size, config.num_class_tokens, method
+            weights["pos_embed"], model.config.kept_grid, config.kept_grid, config.num_class_tokens, method
         )
     elif config.pos_embed == "sincos2d":
         weights.pop("pos_embed")  # the formula gives the new grid's table

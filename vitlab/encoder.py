@@ -1,19 +1,13 @@
 """The Transformer encoder (section 3.1, equations 2 and 3; appendix A): BERT's, with the norm in front."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
 from torch import Tensor, nn
 
-from vitlab.norms import Affine, LayerNorm, fold, is_rounded
-
-
-def full_precision(device: torch.device):
-    """A context in which autocast is off, for what must not be rounded: logits and recorded attention."""
-    return torch.autocast(device.type, enabled=False) if device.type != "meta" else nullcontext()
+from vitlab.norms import Affine, LayerNorm, fold, full_precision, is_rounded
 
 
 def attention_scores(queries: Tensor, keys: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ of the layer's input: in bf16, which has 8 binary digits, a sum of ones stays at
 the norm in fp32, the CPU's does not.
 """
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LOW = (torch.bfloat16, torch.float16)
+
+
+def full_precision(device: torch.device):
+    """A context in which autocast is off, for what must not be rounded: logits and recorded attention."""
+    return torch.autocast(device.type, enabled=False) if device.type != "meta" else nullcontext()
 
 
 def is_rounded(x: Tensor) -> bool:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.embeddings import PatchEmbed
-from vitlab.encoder import full_precision
+from vitlab.norms import full_precision
 from vitlab.patches import as_pair
 
 

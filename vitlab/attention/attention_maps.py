@@ -21,7 +21,7 @@ from vitlab.attention.rollout import check_fusion, mixing, row_difference
 from vitlab.attention.tracing import at_once
 from vitlab.attention.view import View
 from vitlab.attention.watching import watching
-from vitlab.encoder import full_precision
+from vitlab.norms import full_precision
 from vitlab.vit import ViT
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from vitlab.attention.reading import looking_at
 from vitlab.attention.recording import record_attention
-from vitlab.encoder import full_precision
+from vitlab.norms import full_precision
 from vitlab.vit import ViT
 
 

@@ -14,7 +14,7 @@ from vitlab.attention.libraries import describe
 from vitlab.attention.probing import POOLING
 from vitlab.attention.recording import AttentionRecord
 from vitlab.attention.view import View
-from vitlab.encoder import full_precision
+from vitlab.norms import full_precision
 from vitlab.patches import as_pair
 from vitlab.vit import ViT, evaluating
 

@@ -4,7 +4,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vitlab.encoder import full_precision
+from vitlab.norms import full_precision
 
 
 def attention_rollout(weights: Tensor, head_fusion: str = "mean", discard_ratio: float = 0.0) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 from torch.utils.weak import WeakIdKeyDictionary
 
-from vitlab.encoder import full_precision
+from vitlab.norms import full_precision
 
 
 @dataclass

@@ -17,7 +17,7 @@ from vitlab.attention.refusing import heads_of
 from vitlab.attention.seeing import Seeing, Seen, open_weights, unmade
 from vitlab.attention.view import View
 from vitlab.attention.watching import Watch, under
-from vitlab.encoder import full_precision
+from vitlab.norms import full_precision
 
 Taker = Callable[[slice, Tensor], None]  # of which images, and A ⊙ ∂y/∂A of theirs, (B, heads, queries, keys)
 AT_ONCE = {"cpu": 64_000_000}  # bytes of weights and what is made of them; few enough for a processor's cache

@@ -106,13 +106,14 @@ def timm_arguments(config: ViTConfig) -> dict:
     """The arguments that make timm's `VisionTransformer` the model of a config (timm 1.0).
 
     Raises ValueError for what timm's does not have: a hidden layer in the head, norms around the patch
-    projection, heads of another width than D / heads, a hybrid's ResNet, which is a model of its own there.
+    projection, heads of another width than D / heads, weights kept for another patch size or grid, a hybrid's
+    ResNet, which is a model of its own there.
 
     >>> from vitlab import ViTConfig
     >>> timm_arguments(ViTConfig(pool="mean"))["global_pool"]
     'avg'
     """
-    for name in ("representation_size", "patch_norm", "head_dim", "stem"):
+    for name in ("representation_size", "patch_norm", "head_dim", "stem", "kernel_size", "pos_grid"):
         if (value := getattr(config, name)) not in (None, False):
             raise ValueError(
                 f"timm's VisionTransformer has no {name}, and this model's is {value!r}; only "

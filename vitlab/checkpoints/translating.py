@@ -69,6 +69,8 @@ def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
         num_registers=file.sizes.get("g", 0),
         norm_after_pool=table["norm.weight"].names == ("fc_norm.weight",),
         pos_embed="learned",
+        kernel_size=None,
+        pos_grid=None,
         **stem(file),
         **patch(file, claims),
         **heads(file, claims),

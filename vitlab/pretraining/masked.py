@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitlab.encoder import full_precision
+from vitlab.norms import full_precision
 from vitlab.patches import as_pair, patchify, unpatchify
 from vitlab.training import Outcome
 from vitlab.vit import ViT, ViTConfig, evaluating

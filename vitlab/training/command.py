@@ -34,6 +34,9 @@ NONE = {  # what None means, as a default
     "stem": "none; the bottlenecks in each stage of a hybrid's ResNet, such as 3 4 9",
     "representation_size": "no hidden layer in the head",
     "head_dim": "embed_dim / num_heads",
+    "patch_sizes": "the model's own alone",
+    "kernel_size": "patch_size",
+    "pos_grid": "that of patch_size; rows and columns, such as 7 7",
 }
 SCENES = 20_000, 4_000  # training scenes unless --images says otherwise, and test scenes
 
@@ -170,7 +173,8 @@ def balanced_or_number(text: str) -> str | float:
     return text if text == "balanced" else float(text)
 
 
-SEVERAL = {"class_weights": balanced_or_number, "stem": int}  # None by default, else a row of these
+# None by default, else a row of these
+SEVERAL = {"class_weights": balanced_or_number, "stem": int, "patch_sizes": int, "pos_grid": int}
 
 
 def unknown_option(unknown: list[str], parser: argparse.ArgumentParser) -> str:

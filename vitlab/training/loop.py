@@ -15,7 +15,7 @@ from vitlab.runtime import Run, here
 from vitlab.training.evaluation import check_data, evaluate, known_names, outputs_of
 from vitlab.training.fingerprint import fingerprint, refuse_change
 from vitlab.training.history import Evaluation, History, Meter, summary
-from vitlab.training.recipe import Recipe, learning_rate_at
+from vitlab.training.recipe import Recipe, learning_rate_at, patch_size_at
 from vitlab.training.resume import Keeper, identity, measured
 from vitlab.training.stepper import Stepper
 from vitlab.training.stopping import NonFiniteLossError, StopButton, likely_causes, out_of_memory
@@ -56,6 +56,9 @@ def train(
 
     Where `torchrun` or `accelerate launch` started several processes, they share every batch. The first one
     alone shows the progress, calls `on_step`, evaluates and writes.
+
+    With the recipe's `patch_sizes` the model itself is measured, at its own size; another is measured by
+    `evaluate(model.at(patch_size=7), …)`.
 
     Raises ValueError for labels that the model has no class for, a class's name that stands twice, classes of
     `test_data` that `train_data` does not have, a model with nothing to train, a checkpoint of another
@@ -205,7 +208,8 @@ class Training:
             while self.step < total and not self.history.interrupted:
                 images, labels = next(self.batches)
                 learning_rate = learning_rate_at(self.step, self.recipe)
-                self.meter.add(self.stepper.step(images, labels, learning_rate), len(labels))
+                size = patch_size_at(self.step, self.recipe)
+                self.meter.add(self.stepper.step(images, labels, learning_rate, size), len(labels))
                 self.step += 1
                 if self.step == 1 or self.step == total or self.step % self.rows_every == 0:
                     means = self.meter.read(self.processes.total)

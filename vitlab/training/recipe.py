@@ -1,6 +1,7 @@
 """How to train: the numbers of tables 3 and 4, the schedule, and the optimizer."""
 
 import math
+import random
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -19,7 +20,9 @@ class Recipe:
     paper and learns more from each image (`vitlab.training.muon`). `augment` shifts and flips images.
     `clip_norm` is the largest gradient norm (0: no clipping). `class_weights` is for classes of unequal size:
     how much an image of each class counts in the loss, one number a class in the order of the data's, or
-    "balanced", inversely to how many images a class has. Raises ValueError for values out of range.
+    "balanced", inversely to how many images a class has. With `patch_sizes` every batch is learnt at one of
+    them, drawn evenly, so that one `ViT` serves them all (FlexiViT, arXiv 2212.08013; `ViT.at`). Raises
+    ValueError for values out of range.
 
     >>> Recipe(steps=200).warmup_steps
     20
@@ -35,6 +38,7 @@ class Recipe:
     class_weights: str | tuple[float, ...] | None = None  # None: all alike
     optimizer: str = "adamw"
     augment: bool = True
+    patch_sizes: tuple[int, ...] | None = None  # None: the model's own alone
     seed: int = 0
 
     def __post_init__(self):
@@ -55,6 +59,8 @@ class Recipe:
             raise ValueError(f"label_smoothing is below 1; got {self.label_smoothing}")
         if self.class_weights is not None and not is_balanced(self.class_weights):
             object.__setattr__(self, "class_weights", checked_weights(self.class_weights))
+        if self.patch_sizes is not None:
+            object.__setattr__(self, "patch_sizes", checked_sizes(self.patch_sizes))
         if self.optimizer not in ("adamw", "muon", "sgd"):
             raise ValueError(f"optimizer is 'adamw', 'muon' or 'sgd'; got {self.optimizer!r}")
 
@@ -76,6 +82,30 @@ def checked_weights(class_weights: Sequence[float]) -> tuple[float, ...]:
             f"class_weights is None, 'balanced', or a number above 0 for each class; got {class_weights!r}"
         )
     return weights
+
+
+def checked_sizes(patch_sizes: Sequence[int]) -> tuple[int, ...]:
+    """The sizes as a tuple. Raises ValueError unless they are different whole numbers above 0."""
+    sizes = tuple(patch_sizes) if isinstance(patch_sizes, tuple | list | range) else ()
+    if not sizes or not all(type(p) is int and p > 0 for p in sizes) or len({*sizes}) < len(sizes):
+        raise ValueError(
+            f"patch_sizes is None, or different whole numbers of pixels, as (2, 4, 7); got {patch_sizes!r}"
+        )
+    return sizes
+
+
+def patch_size_at(step: int, recipe: Recipe) -> int | None:
+    """The patch size of step 0, 1, …, drawn evenly; None where the recipe has none.
+
+    It hangs on seed and step alone, so that whoever goes on with a training, or shares it, draws alike, and
+    the images of a batch are the same with it and without.
+
+    >>> [patch_size_at(step, Recipe(patch_sizes=(2, 4, 7))) for step in range(8)]
+    [2, 4, 7, 7, 2, 4, 2, 4]
+    """
+    if recipe.patch_sizes is None:
+        return None
+    return random.Random(f"patch size of step {step}, seed {recipe.seed}").choice(recipe.patch_sizes)
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:

@@ -5,11 +5,12 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from vitlab.encoder import full_precision
+from vitlab.norms import full_precision
 from vitlab.runtime import Run
 from vitlab.training.processes import Processes
 from vitlab.training.recipe import Recipe, make_optimizer
 from vitlab.training.tasks import Outcome, Task, classification
+from vitlab.vit import ViT
 
 
 class Stepper:
@@ -17,7 +18,8 @@ class Stepper:
 
     In several processes all begin with the first one's weights, and gradients are averaged over them. Each
     draws random numbers of its own. `task` is what `by_recipe` made of the recipe for a data set; None is
-    `classification` with the recipe's label smoothing. Raises ValueError for class weights without a task.
+    `classification` with the recipe's label smoothing. Raises ValueError for class weights without a task,
+    and for patch sizes that the model cannot have.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, run: Run, task: Task | None = None):
@@ -31,22 +33,24 @@ class Stepper:
         self.model = model.to(run.device).train()
         self.parameters = list(self.model.parameters())  # looked up once: it takes longer than to clip them
         self.optimizer = make_optimizer(self.model, recipe)
-        self.learner = self.processes.share(Learner(self.model, task))
+        self.learner = self.processes.share(Learner(self.model, task, recipe.patch_sizes))
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.precision == "fp16")
 
-    def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Outcome:
-        """One step on one batch; returns the task's outcome, detached."""
+    def step(
+        self, images: Tensor, labels: Tensor, learning_rate: float, patch_size: int | None = None
+    ) -> Outcome:
+        """One step on one batch, at one of the recipe's patch sizes; returns the task's outcome, detached."""
         if not self.model.training:  # after an evaluation
             self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         with full_precision(self.run.device):  # whoever calls this may have an autocast of their own
-            return self.move(images, labels)
+            return self.move(images, labels, patch_size)
 
-    def move(self, images: Tensor, labels: Tensor) -> Outcome:
+    def move(self, images: Tensor, labels: Tensor, patch_size: int | None = None) -> Outcome:
         """The step at the learning rate that is set."""
         with self.run.autocast():
-            outcome = self.learner(images, labels)
+            outcome = self.learner(images, labels, patch_size)
         if not torch.is_grad_enabled():
             raise ValueError("gradients are off here: leave torch.no_grad and its like before training")
         if not outcome.loss.requires_grad:
@@ -78,11 +82,21 @@ class Stepper:
 
 
 class Learner(nn.Module):
-    """A model and its task as one module: gradients are shared, whatever the task does with the model."""
+    """A model and its task as one module: gradients are shared, whatever the task does with the model.
 
-    def __init__(self, model: nn.Module, task: Task):
+    At each of `patch_sizes` the model is one of the same parameters. Raises ValueError where it cannot be.
+    """
+
+    def __init__(self, model: nn.Module, task: Task, patch_sizes: tuple[int, ...] | None = None):
         super().__init__()
         self.model, self.task = model, task
+        if patch_sizes and not isinstance(model, ViT):
+            raise ValueError(
+                f"patch_sizes are for a ViT, and this model is a {type(model).__name__}: leave them out"
+            )
+        self.at = {None: model}
+        for size in patch_sizes or ():
+            self.at[size] = model if size == model.config.patch_size else model.at(patch_size=size)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Outcome:
-        return self.task(self.model, images, labels)
+    def forward(self, images: Tensor, labels: Tensor, patch_size: int | None = None) -> Outcome:
+        return self.task(self.at[patch_size], images, labels)

@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from vitlab.embeddings import KERNEL_METHODS
 from vitlab.patches import as_pair, grid_size
 from vitlab.resnet import STEM_EPS, STEM_GROUPS, stem_channels, stem_stride
 
@@ -22,6 +23,7 @@ CHOICES = {
     "pos_embed": ("learned", "sincos2d", "none"),
     "gelu": ("erf", "tanh"),
     "stem_rule": tuple(STEM_EPS),
+    "resize_method": tuple(KERNEL_METHODS),
 }
 
 
@@ -38,7 +40,12 @@ class ViTConfig:
     is "jax" or, for timm's own weights, "timm": in which of two ways norms avoid a division by zero.
     `num_registers` learnable tokens stand between the class token and the patches, without positions, and
     nothing reads them (arXiv 2309.16588).
-    The last five are for weights of other libraries: `qkv_bias` False (vit-pytorch); `head_dim` other than
+    `kernel_size` and `pos_grid` are for weights that serve several patch sizes (FlexiViT, arXiv 2212.08013):
+    the side of the patch projection's kernel and the (rows, columns) of the position embeddings, as they are
+    kept; None: those of `patch_size`. What is needed is made of them by `resize_method`, "flexivit" or "timm"
+    (`resize_patch_kernel`, `resize_pos_embed`); the table of "sincos2d" is made for the places that patches
+    have on the kept grid. `ViT.at` sets them.
+    Five are for weights of other libraries: `qkv_bias` False (vit-pytorch); `head_dim` other than
     D / heads; `patch_norm`, a LayerNorm before and after the patch projection (vit-pytorch);
     `norm_after_pool`, where the mean is normalised and not what it is taken of, and `unread_class_token`, one
     that is there although the mean over patches is read (both timm's average pooling).
@@ -71,6 +78,9 @@ class ViTConfig:
     norm_after_pool: bool = False
     unread_class_token: bool = False
     num_registers: int = 0
+    kernel_size: int | None = None
+    pos_grid: tuple[int, int] | None = None
+    resize_method: str = "flexivit"
 
     def __post_init__(self):
         if not isinstance(self.image_size, int):
@@ -79,6 +89,7 @@ class ViTConfig:
             )  # a list from JSON becomes a tuple
         grid_size(self.image_size, self.patch_size)
         self.check_stem()
+        self.check_kept_sizes()
         for field, least in dict(
             in_chans=1, num_classes=0, embed_dim=1, depth=1, num_heads=1, mlp_dim=1, num_registers=0
         ).items():
@@ -99,7 +110,7 @@ class ViTConfig:
             raise ValueError(
                 f"sincos2d position embeddings need embed_dim divisible by 4; got {self.embed_dim}"
             )
-        for field in ("representation_size", "head_dim"):
+        for field in ("representation_size", "head_dim", "kernel_size"):
             value = getattr(self, field)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{field} is None or a whole number of at least 1; got {value!r}")
@@ -132,6 +143,30 @@ class ViTConfig:
             )
         if self.patch_norm:
             raise ValueError("patch_norm is for patches of pixels, and with a stem there are none")
+
+    def check_kept_sizes(self) -> None:
+        """Raise ValueError where weights are kept at a size from which none of this model's can be made."""
+        if self.kernel_size is not None and self.kernel_size == self.patch_size:
+            object.__setattr__(self, "kernel_size", None)
+        if self.kernel_size is not None and (self.patch_norm or self.stem is not None):
+            what = "patch_norm has a scale and a shift for each of a patch's P²C numbers"
+            if self.stem is not None:
+                what = "a hybrid cuts its patches from a ResNet's features"
+            raise ValueError(
+                f"{what}, so its weights are for one patch size; got kernel_size {self.kernel_size} and "
+                f"patch_size {self.patch_size}: make them equal"
+            )
+        if self.pos_grid is None:
+            return
+        if not isinstance(self.pos_grid, tuple | list):
+            raise ValueError(f"pos_grid is None or (rows, columns); got {self.pos_grid!r}")
+        object.__setattr__(self, "pos_grid", as_pair(self.pos_grid))
+        if self.pos_embed == "none":
+            raise ValueError(
+                f"pos_embed='none' has no position embeddings to keep; got pos_grid {self.pos_grid}"
+            )
+        if self.pos_grid == self.grid_size:
+            object.__setattr__(self, "pos_grid", None)
 
     @classmethod
     def from_name(cls, name: str, image_size: int | tuple[int, int] = 224, num_classes: int = 1000, **fields):
@@ -179,9 +214,18 @@ class ViTConfig:
         return self.num_class_tokens + self.num_registers
 
     @property
+    def kept_grid(self) -> tuple[int, int]:
+        """Rows and columns of the position embeddings, as they are kept."""
+        return self.pos_grid or self.grid_size
+
+    @property
     def num_positions(self) -> int:
-        """Tokens that have a position embedding: the class token, where there is one, and the patches."""
-        return self.num_class_tokens + self.num_patches
+        """Position embeddings that are kept: the class token's, where there is one, and the patches'.
+
+        Those of "sincos2d" are made anew for every grid.
+        """
+        learned = self.pos_embed == "learned"
+        return self.num_class_tokens + (math.prod(self.kept_grid) if learned else self.num_patches)
 
     @property
     def num_tokens(self) -> int:

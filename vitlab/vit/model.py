@@ -1,11 +1,14 @@
 """The Vision Transformer (figure 1, equations 1 to 4)."""
 
+import copy
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
-from vitlab.embeddings import PatchEmbed, sincos2d
-from vitlab.encoder import Encoder, full_precision, is_hooked, is_untouched
-from vitlab.norms import LayerNorm
+from vitlab.embeddings import PatchEmbed, resize_pos_embed, sincos2d
+from vitlab.encoder import Encoder, is_hooked, is_untouched
+from vitlab.norms import LayerNorm, full_precision
 from vitlab.patches import as_pair
 from vitlab.resnet import Bottleneck, HybridEmbed, StemConv2d
 from vitlab.vit.config import ViTConfig
@@ -29,7 +32,8 @@ class ViT(nn.Module):
         self.config = c = config
         patches = c.patch_size, c.in_chans, c.embed_dim
         if c.stem is None:
-            self.patch_embed = PatchEmbed(*patches, c.patch_norm, c.norm_eps)
+            sizes = c.kernel_size, c.resize_method
+            self.patch_embed = PatchEmbed(*patches, c.patch_norm, c.norm_eps, *sizes)
         else:
             self.patch_embed = HybridEmbed(*patches, c.stem, c.stem_width, c.stem_rule)
         if c.num_class_tokens:
@@ -39,11 +43,7 @@ class ViT(nn.Module):
         if c.pos_embed == "learned":
             self.pos_embed = nn.Parameter(torch.empty(1, c.num_positions, c.embed_dim))
         elif c.pos_embed == "sincos2d":
-            table = torch.zeros(
-                1, c.num_positions, c.embed_dim
-            )  # the class token has no place: its row stays zero
-            table[:, c.num_class_tokens :] = sincos2d(c.grid_size, c.embed_dim)
-            self.register_buffer("pos_embed", table)
+            self.register_buffer("pos_embed", fixed_positions(c))
         self.dropout = nn.Dropout(c.dropout)
         block = dict(embed_dim=c.embed_dim, num_heads=c.num_heads, mlp_dim=c.mlp_dim, gelu=c.gelu)
         block |= dict(norm_eps=c.norm_eps, dropout=c.dropout, qkv_bias=c.qkv_bias, head_dim=c.head_dim)
@@ -123,11 +123,60 @@ class ViT(nn.Module):
         if c.num_class_tokens:
             x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)  # (B, N+1, D)
         if c.pos_embed != "none":
-            x = x + self.pos_embed.to(x.dtype)
+            x = x + self.positions().to(x.dtype)
         if c.num_registers:
             registers = self.reg_token.to(x.dtype).expand(x.shape[0], -1, -1)
             x = torch.cat([x[:, : c.num_class_tokens], registers, x[:, c.num_class_tokens :]], dim=1)
         return self.dropout(x)
+
+    def positions(self) -> Tensor:
+        """Position embeddings of class token and patches, (1, class tokens + N, D), made of those kept."""
+        c = self.config
+        if c.pos_embed == "sincos2d":
+            return self.pos_embed
+        return resize_pos_embed(self.pos_embed, c.kept_grid, c.grid_size, c.num_class_tokens, c.resize_method)
+
+    def at(
+        self,
+        patch_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        method: str | None = None,
+    ) -> "ViT":
+        """This model at another patch size or image size: a ViT of these very parameters, not of copies.
+
+        FlexiViT (arXiv 2212.08013, section 3): what depends on the size, the kernel and the position
+        embeddings, is made in each call of those kept here, to which gradients flow; `state_dict` is this
+        model's. Modules and modes are its own, and hooks as in a copy, so make it anew where a part of this
+        model is replaced. By `method` "flexivit" (default) or "timm" sizes are changed; "sincos2d" positions
+        are computed for the places that patches have on this model's grid. `fine_tuning.adapt` makes a copy.
+        Raises ValueError for a size that does not divide the image, for an unknown method, and for another
+        patch size of a hybrid, of a model with `patch_norm`, or of one whose projection was replaced.
+
+        >>> model = ViT(ViTConfig())
+        >>> finer = model.at(patch_size=2)
+        >>> finer.config.num_tokens, finer.head.weight is model.head.weight
+        (197, True)
+        """
+        c = self.config
+        model = copy.deepcopy(self, {id(p): p for p in self.parameters()})
+        model.config = new = replace(
+            c,
+            patch_size=c.patch_size if patch_size is None else patch_size,
+            image_size=c.image_size if image_size is None else image_size,
+            kernel_size=c.kernel_size or c.patch_size,
+            pos_grid=None if c.pos_embed == "none" else c.kept_grid,
+            resize_method=method or c.resize_method,
+        )
+        if new.patch_size != c.patch_size and type(self.patch_embed) is not PatchEmbed:
+            raise ValueError(
+                f"this model's patches are embedded by a {type(self.patch_embed).__name__} that came in the "
+                f"place of its own, for patches of {c.patch_size} pixels; leave patch_size at that"
+            )
+        if new.stem is None:
+            model.patch_embed.patch_size, model.patch_embed.method = new.patch_size, new.resize_method
+        if new.pos_embed == "sincos2d":
+            model.pos_embed = fixed_positions(new).to(self.pos_embed)
+        return model
 
     def forward_features(self, images: Tensor) -> Tensor:
         """All tokens after the final norm: (B, C, H, W) -> (B, T, D) (equation 4's LN, on every token).
@@ -167,6 +216,15 @@ class ViT(nn.Module):
             x = self.pre_logits(x)
         with full_precision(x.device):
             return self.head(x.to(self.norm.weight.dtype))
+
+
+def fixed_positions(config: ViTConfig) -> Tensor:
+    """The table of "sincos2d", (1, T, D) without registers; the class token has no place, and a zero row."""
+    table = torch.zeros(1, config.num_positions, config.embed_dim)
+    table[:, config.num_class_tokens :] = sincos2d(
+        config.grid_size, config.embed_dim, old_grid=config.kept_grid
+    )
+    return table
 
 
 def lecun_normal_(weight: Tensor) -> Tensor:

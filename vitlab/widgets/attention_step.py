@@ -1,6 +1,7 @@
 """Lesson 03: one step of attention on a model's own numbers: a query, a key, and what comes of the two."""
 
 import copy
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -87,7 +88,10 @@ def shuffled_positions(model: ViT, seed: int = 0) -> ViT:
     other, prefix = copy.deepcopy(model), model.config.num_class_tokens
     order = prefix + torch.randperm(model.config.num_patches, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        other.pos_embed[:, prefix:] = model.pos_embed[:, order.to(model.pos_embed.device)]
+        positions = model.positions()
+        own, others = positions[:, :prefix], positions[:, order.to(positions.device)]
+        other.pos_embed.data = torch.cat([own, others], dim=1)
+    other.config = replace(model.config, pos_grid=None)
     return other
 
 

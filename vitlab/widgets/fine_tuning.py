@@ -83,7 +83,9 @@ class ResolutionExplorer(Explorer):
         model = adapt(self.model, image_size=size, method=RULES[table] or "jax").eval()
         if RULES[table] is None:
             with torch.no_grad():
-                model.pos_embed.copy_(repeated(self.model.pos_embed, model.config.num_patches, prefix(model)))
+                model.pos_embed.copy_(
+                    repeated(self.model.positions(), model.config.num_patches, prefix(model))
+                )
         with torch.inference_mode():
             logits = model(normalise(resized.images).to(model.pos_embed.device))
         return resized, model, logits.softmax(dim=-1).cpu()
