@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.func import functional_call
 
 import vitlab
-from vitlab import ViT, ViTConfig, fine_tuning, resize_patch_kernel, resize_pos_embed
+from vitlab import Recipe, ViT, ViTConfig, fine_tuning, resize_patch_kernel, resize_pos_embed
 from vitlab.attention import intervene
-from vitlab.data import Dataset
+from vitlab.data import Dataset, batches
 from vitlab.embeddings import sincos2d
+from vitlab.training.recipe import learning_rate_at, patch_size_at
 
 METHODS = {"flexivit": dict(mode="bilinear"), "timm": dict(mode="bicubic", antialias=True)}
 TOLD = dict(pool="token", gelu="erf")  # what timm's file leaves open
@@ -428,3 +429,81 @@ def test_timms_flexivit_at_any_size(image_size):
             close(found.forward_features(images), other.forward_features(images), 2e-5)
             if (patch_size, image_size) != (8, 32):  # the rule of those who trained them is another one
                 assert (ours.at(patch_size, image_size)(images) - wanted).abs().max() > 2e-5
+
+
+def test_patch_sizes_are_drawn_evenly_and_by_seed_and_step_alone():
+    recipe = Recipe(steps=4000, patch_sizes=[2, 4, 7, 14])
+    assert recipe.patch_sizes == (2, 4, 7, 14)
+    drawn = [patch_size_at(step, recipe) for step in range(4000)]
+    shares = [drawn.count(size) / 4000 for size in recipe.patch_sizes]
+    assert shares == pytest.approx([0.25] * 4, abs=0.03)  # 4 deviations
+    after = [drawn[i + 1] for i in range(3999) if drawn[i] == 2]
+    assert after.count(2) / len(after) == pytest.approx(0.25, abs=0.06)
+    assert drawn[7] == patch_size_at(7, replace(recipe, steps=8, batch_size=3))
+    assert drawn != [patch_size_at(step, replace(recipe, seed=1)) for step in range(4000)]
+    assert patch_size_at(3, Recipe()) is None
+
+
+def three_classes(n: int = 30) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 3, 12, 12), generator=generator, dtype=torch.uint8)
+    return Dataset(images, torch.arange(n) % 5, list("abcde"))
+
+
+@pytest.mark.parametrize("pos_embed", ["learned", "sincos2d"])
+def test_steps_at_drawn_sizes_are_plain_pytorchs(pos_embed):
+    """Gradient descent with momentum on logits of models whose weights loops have resized."""
+    recipe = Recipe(
+        steps=6, batch_size=10, optimizer="sgd", learning_rate=0.1, warmup_steps=0, clip_norm=0.0,
+        weight_decay=0.0, augment=False, patch_sizes=(2, 4, 6),
+    )  # fmt: skip
+    model, data = stirred_vit(pos_embed=pos_embed).float(), three_classes()
+    by_loops, device = copy.deepcopy(model).double(), vitlab.start(device="cpu", precision="fp32")
+    history = vitlab.train(model, data, None, recipe, device, progress=False)
+    sizes = [patch_size_at(step, recipe) for step in range(6)]
+    assert {*sizes} == {2, 4, 6}
+    optimizer = torch.optim.SGD(by_loops.parameters(), lr=0.1, momentum=0.9)
+    losses = []
+    for step, (images, labels) in enumerate(batches(data, 10, seed=0, steps=6)):
+        optimizer.param_groups[0]["lr"] = learning_rate_at(step, recipe)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(by_hand(by_loops, images.double(), sizes[step], 12), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert [row["loss"] for row in history.rows] == pytest.approx(losses, abs=2e-4)
+    for one, other in zip(model.parameters(), by_loops.parameters(), strict=True):
+        close(one.double(), other, 2e-4)
+
+
+def test_one_model_learns_every_size_it_is_trained_at():
+    """Where the bright half is, at each of three sizes; one trained at 3 pixels does not see it at 12."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 2
+    images = torch.randint(0, 90, (200, 1, 12, 12), generator=generator, dtype=torch.uint8)
+    images[labels == 0, :, :6] += 40
+    images[labels == 1, :, 6:] += 40
+    data, device = Dataset(images, labels, ["top", "bottom"]), vitlab.start(device="cpu", precision="bf16")
+    found = {}
+    for sizes in ((1, 3, 12), None):
+        torch.manual_seed(0)
+        model = ViT(ViTConfig(**SMALL | dict(in_chans=1, num_classes=2, patch_size=3, kernel_size=6)))
+        recipe = Recipe(steps=200, batch_size=32, learning_rate=4e-3, augment=False, patch_sizes=sizes)
+        vitlab.train(model, data, None, recipe, device, progress=False)
+        found[sizes] = [vitlab.evaluate(model.at(patch_size=p), data, device)[1] for p in (1, 3, 12)]
+    assert min(found[1, 3, 12]) > 0.95
+    assert found[None][1] > 0.95
+    assert found[None][2] < 0.85
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "said"),
+    [
+        (lambda: ViT(ViTConfig(**SMALL)), (4, 5), "12 is not divisible by 5"),
+        (lambda: ViT(ViTConfig(**SMALL, patch_norm=True)), (2, 4), "patch_norm has"),
+        (lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(432, 5)), (4,), "is a Sequential"),
+    ],
+)
+def test_models_without_other_sizes_are_refused_before_the_first_step(model, recipe, said):
+    with pytest.raises(ValueError, match=said):
+        vitlab.train(model(), three_classes(), None, Recipe(steps=1, patch_sizes=recipe), progress=False)

@@ -345,7 +345,9 @@ def test_labels_out_of_range_are_refused():
 
 @pytest.mark.parametrize(
     "fields", [dict(steps=0), dict(batch_size=0), dict(learning_rate=0.0), dict(weight_decay=-1.0),
-               dict(label_smoothing=1.0), dict(optimizer="lion"), dict(warmup_steps=-1)]
+               dict(label_smoothing=1.0), dict(optimizer="lion"), dict(warmup_steps=-1),
+               dict(patch_sizes=()), dict(patch_sizes=(4, 0)), dict(patch_sizes=4), dict(patch_sizes=(2, 2)),
+               dict(patch_sizes=(2.0, 4)), dict(patch_sizes="24"), dict(patch_sizes={2, 4})]
 )  # fmt: skip
 def test_recipes_that_cannot_be_followed_are_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):

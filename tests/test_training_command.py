@@ -132,6 +132,9 @@ def test_a_broken_loss_ends_with_its_causes_and_without_a_checkpoint(tmp_path):
         ("--class_weights 1 0", "a number above 0 for each class; got [1.0, 0.0]"),
         ("--class_weights balanced 2", "class_weights is None, 'balanced', or a number above 0"),
         ("--stem 2 2 --patch_size 7", "a feature stands for 8 pixels"),
+        ("--patch_sizes 2 half", "invalid int value: 'half'"),
+        ("--patch_sizes 2 2", "different whole numbers of pixels, as (2, 4, 7); got [2, 2]"),
+        ("--pos_grid 7", "a pair (height, width); got [7]"),
         ("--num_heads 5", "96 is not divisible by num_heads 5"),
         ("--model resnet --depth 3", "--depth is of --model vit; this is --model resnet"),
         ("--model resnet --start fashion_mnist_vit", "goes on from a ViT"),
@@ -169,6 +172,23 @@ def test_class_weights_are_learnt_with_told_and_gone_on_with(tmp_path):
     assert run(tmp_path, f"{SMALL} --class_weights balanced")[1]["recipe"]["class_weights"] == "balanced"
     with pytest.raises(SystemExit, match="for each of 10 classes .*; got 2"):
         run(tmp_path, f"{SMALL} --class_weights 1 2")
+
+
+def test_a_model_for_several_patch_sizes_is_the_notebooks_and_gone_on_with(tmp_path, capsys):
+    shape = f"{SMALL} --checkpoint_dir {tmp_path}/steps --patch_sizes 7 14 28"
+    model, card = run(tmp_path, f"{shape} --kernel_size 14 --pos_grid 5 5")
+    assert card["recipe"]["patch_sizes"] == [7, 14, 28]
+    assert model.patch_embed.proj.weight.shape[2:] == (14, 14)
+    device = vitlab.start(precision="fp32")
+    same, recipe = ViT(model.config), vitlab.Recipe(steps=2, batch_size=8, patch_sizes=(7, 14, 28))
+    vitlab.train(same, data.fashion_mnist("train"), None, recipe, device, progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.cpu().parameters(), strict=True))
+    with pytest.raises(SystemExit, match=r"patch_sizes is \[7, 14, 28\], this one's is None"):
+        run(tmp_path, f"{SMALL} --checkpoint_dir {tmp_path}/steps --kernel_size 14 --pos_grid 5 5")
+    with pytest.raises(SystemExit, match="28 is not divisible by 5; use"):
+        run(tmp_path, f"{SMALL} --patch_sizes 4 5")
+    with pytest.raises(SystemExit, match="patch_sizes are for a ViT, and this model is a ResNet"):
+        run(tmp_path, "--images 40 --steps 2 --batch_size 8 --model resnet --width 8 --patch_sizes 4")
 
 
 def test_checkpoints_of_another_recipe_get_a_line_and_no_traceback(tmp_path, capsys):

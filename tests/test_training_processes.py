@@ -49,8 +49,13 @@ def facts(out) -> dict:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "more"),
-    [(TORCHRUN, []), (ACCELERATE, []), (TORCHRUN, ["--class_weights", "1", "9"])],
-    ids=["torchrun", "accelerate launch", "torchrun, weighted"],
+    [
+        (TORCHRUN, []),
+        (ACCELERATE, []),
+        (TORCHRUN, ["--class_weights", "1", "9"]),
+        (TORCHRUN, ["--patch_sizes", "1", "4", "8"]),
+    ],
+    ids=["torchrun", "accelerate launch", "torchrun, weighted", "torchrun, patch sizes"],
 )
 def test_two_processes_learn_what_one_does(launcher, more, folder, tmp_path, monkeypatch):
     """Also where the weights of one's part of a batch are not those of the other's."""

@@ -124,6 +124,7 @@ def test_killed_at_three_steps_it_ends_as_if_nothing_had_happened(tmp_path):
         (Recipe(steps=30, batch_size=60, clip_norm=0.0), "bf16"),
         (Recipe(steps=250, batch_size=3), "fp16"),
         (Recipe(steps=30, batch_size=16, optimizer="muon"), "fp32"),
+        (Recipe(steps=30, batch_size=16, patch_sizes=(1, 2, 4, 8)), "fp32"),
     ],
 )
 def test_every_recipe_goes_on_as_it_would_have(tmp_path, recipe, precision):
@@ -274,7 +275,8 @@ def test_a_setting_that_a_checkpoint_is_older_than_was_at_its_default(tmp_path, 
     with safetensors.safe_open(path, framework="pt") as file:
         facts = file.metadata()
     before = json.loads(facts["identity"])
-    del before["num_registers"], before["class_weights"]
+    for name in ("num_registers", "class_weights", "kernel_size", "pos_grid", "resize_method", "patch_sizes"):
+        del before[name]
     content = safetensors.torch.save(
         safetensors.torch.load_file(path), facts | {"identity": json.dumps(before)}
     )

@@ -27,8 +27,9 @@ def load_checkpoint(
     numberings of layers, hybrids on a ResNet, and big_vision's), timm's VisionTransformer and the same
     hybrids, Hugging Face's ViT and DINOv2, torchvision's and vit-pytorch's ViT. GELU and norm eps are the
     library's, so that logits agree with it to 2e-5. Layer scale (DINOv2, DeiT-III) is multiplied into the
-    weights. A FlexiViT is the ViT of the patch size and grid that its file has. A SimpleViT (big_vision,
-    vit-pytorch) needs `image_size`; its sines and cosines become position embeddings like learned ones.
+    weights. A FlexiViT is the ViT of the patch size and grid that its file has; `ViT.at` makes others of it.
+    A SimpleViT (big_vision, vit-pytorch) needs `image_size`; its sines and cosines become position embeddings
+    like learned ones.
 
     The names of the classes, where the file or the config.json in its folder says them, are the model's
     `class_names`, by which data sets are compared with it.
@@ -37,9 +38,10 @@ def load_checkpoint(
     torchvision and vit-pytorch files (without it heads are 64 wide), a non-square `image_size` (without it a
     square is assumed), `pool="mean"` where timm's model averages over patches and has no fc_norm, `in_chans`
     for vit-pytorch's flat patches. Another `image_size` than the file's resizes the position embeddings by
-    the library's own rule, or by the one that `resize` names, "jax", "timm", "hf" or "torchvision" (see
-    `resize_pos_embed`). What is open after that, because the library has other models with the same arrays,
-    is assumed to be what most of them have: one warning names it, with the keywords that settle it. `plain`
+    the library's own rule, or by the one that `resize` names, "jax", "timm", "hf", "torchvision" or
+    "flexivit" (see `resize_pos_embed`). What is open after that, because the library has other models with
+    the same arrays, is assumed to be what most of them have: one warning names it, with the keywords that
+    settle it. `plain`
     is the one for what no field says: True where a model has no more than its arrays show, so no norms behind
     each half of a block, no rotary positions, no attention in windows.
 

@@ -248,7 +248,7 @@ def resized(file: Foreign, pos_embed: Tensor, old: ViTConfig, new: ViTConfig, ru
     if rule is None:
         raise ValueError(
             f"{file.path} is for images of {old.image_size}, not {new.image_size}, and {file.layout.library} "
-            "has no rule of its own to resize position embeddings: give resize='jax', 'timm', 'hf' or "
-            "'torchvision'"
+            "has no rule of its own to resize position embeddings: give resize='jax', 'timm', 'hf', "
+            "'torchvision' or 'flexivit'"
         )
     return resize_pos_embed(pos_embed, old.grid_size, new.grid_size, old.num_class_tokens, rule)
