@@ -41,9 +41,8 @@ def load_checkpoint(
     the library's own rule, or by the one that `resize` names, "jax", "timm", "hf", "torchvision" or
     "flexivit" (see `resize_pos_embed`). What is open after that, because the library has other models with
     the same arrays, is assumed to be what most of them have: one warning names it, with the keywords that
-    settle it. `plain`
-    is the one for what no field says: True where a model has no more than its arrays show, so no norms behind
-    each half of a block, no rotary positions, no attention in windows.
+    settle it. `plain` is the one for what no field says: True where a model has no more than its arrays show,
+    so no norms behind each half of a block, no rotary positions, no attention in windows.
 
     The model takes images in [-1, 1], as every ViT here. What the folder of another library's weights says of
     their preparation is worked into the patch projection: mean and deviation in timm's config.json, rescaling
