@@ -31,6 +31,12 @@ class Heads(nn.Module):
             "matmul": lambda: torch.matmul(weights, v),
             "at": lambda: weights @ v,
             "method": lambda: weights.matmul(v),
+            "named": lambda: torch.matmul(other=v, input=weights),
+            "named method": lambda: weights.matmul(other=v),
+            "torch.linalg": lambda: torch.linalg.matmul(torch.special.softmax(scores, -1), v),
+            "dropout in place": lambda: F.dropout(weights, 0.3, self.training, inplace=True) @ v,
+            "written": lambda: written(weights.clone()) @ v,
+            "a view written": lambda: (weights[..., 0].mul_(0), weights @ v)[1],
             "bmm": lambda: torch.bmm(weights.flatten(0, 1), v.flatten(0, 1)).unflatten(0, (-1, HEADS)),
             "three axes": lambda: in_one_axis(q, k, v),
             "einsum": lambda: torch.einsum("bhqk,bhkd->bhqd", weights, v),
@@ -57,6 +63,11 @@ class Heads(nn.Module):
 
     def weigh(self, scores):
         return scores.softmax(dim=-1)
+
+
+def written(weights):
+    weights[..., 0] = 0.1
+    return weights
 
 
 def mask_of(q):
@@ -142,6 +153,10 @@ WAYS = (
     "matmul",
     "at",
     "method",
+    "named",
+    "named method",
+    "torch.linalg",
+    "dropout in place",
     "bmm",
     "einsum",
     "values first",
@@ -168,6 +183,8 @@ REFUSED = {
     "talking": "changed \\(.*linear.*\\) before they multiply",
     "gated": "changed \\(mul\\)",
     "renormalised": "changed \\(normalize",
+    "written": "changed \\(written in place\\)",
+    "a view written": "changed \\(written in place\\)",
     "fewer keys": "7 queries to 4 keys",
     "linear": "7 queries to 4 keys",
     "channels": "attention between 4 tokens was seen, where a 2 x 3 grid and 1 prefix tokens make 7",
@@ -180,6 +197,28 @@ REFUSED = {
 def test_what_is_not_global_is_refused(way):
     with pytest.raises(ValueError, match=REFUSED[way]):
         vitlab.attach(made(way, "sdpa", "sdpa"), **SIZES)
+
+
+def test_changes_in_place_are_seen_in_inference_mode():
+    with torch.inference_mode(), pytest.raises(ValueError, match="written in place"):
+        vitlab.attach(made("written", "sdpa"), **SIZES)
+
+
+def test_what_dropout_wrote_in_place_is_not_recorded_as_weights():
+    view = vitlab.attach(made("dropout in place", "sdpa").train(), **SIZES)
+    with pytest.raises(ValueError, match="written in place"), vitlab.record_attention(view):
+        with torch.no_grad():
+            view(pictures())
+
+
+def test_an_error_of_the_models_own_says_what_it_was_run_on():
+    def unpacking(x):
+        images, frames, tokens, width = x.shape  # as of a video
+
+    with pytest.raises(
+        ValueError, match="Model cannot be run on images of shape \\(3, 3, 16, 24\\): not enough"
+    ):
+        vitlab.attach(made(head=unpacking), **SIZES)
 
 
 @pytest.mark.parametrize(("way", "words"), [("linear", "linear attention"), ("channels", "between channels")])

@@ -43,7 +43,7 @@ class Altering(InPlace):
         """Any other function: what becomes of weights on their way to the values."""
         used = [self.hidden[each] for each in tensors(args, kwargs) if each in self.hidden]
         out = func(*args, **kwargs)
-        if used and multiplies(func, args, self.hidden):
+        if used and multiplies(func, args, kwargs, self.hidden):
             self.seen += used[0]
         elif used and func in KEEPING:
             self.hidden[out] = used[0]

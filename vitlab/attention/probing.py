@@ -28,18 +28,27 @@ def probe(model: nn.Module, description: Description) -> tuple[list[int], list[i
     grid, images = description.grid(description.image_size), probe_images(model, description)
     seen = []
     with evaluating(model), torch.random.fork_rng(devices=[]), inside(model) as active:
-        with uncompiled(), Seeing(lambda each: seen.append((kept_of(each, first=not seen), list(active)))):
+        seeing = Seeing(lambda each: seen.append((kept_of(each, first=not seen), list(active))))
+        with uncompiled(), torch.inference_mode(False), torch.no_grad(), seeing:
             try:
                 description.call(model, images)
-            except (RuntimeError, AssertionError, TypeError, IndexError, KeyError) as error:
+            except (
+                RuntimeError,
+                AssertionError,
+                LookupError,
+                TypeError,
+                ValueError,
+                AttributeError,
+            ) as error:
                 raise ValueError(
                     f"{type(model).__name__} cannot be run on images of shape {tuple(images.shape)}: {error}"
                 ) from error
     if not seen:
         raise ValueError(
-            f"no attention was seen in {type(model).__name__}: it has none, or it goes through a kernel that "
-            "no function of PyTorch shows (flash-attn, xFormers, flex_attention); load it with PyTorch's "
-            "own, in transformers attn_implementation='sdpa'"
+            f"no attention was seen in {type(model).__name__}: it has none, or none that is a softmax over "
+            "its last axis, or it goes through a kernel that no function of PyTorch shows (flash-attn, "
+            "xFormers, flex_attention); load it with PyTorch's own, in transformers "
+            "attn_implementation='sdpa'"
         )
     for each, _ in seen:
         check_unchanged(each.changed)

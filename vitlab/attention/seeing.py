@@ -69,7 +69,9 @@ class Seeing(InPlace):
         super().__init__()
         self.see, self.shape, self.wanted = see, shape, wanted
         self.watching = True
-        self.after_softmax = WeakIdKeyDictionary()  # a tensor that comes from weights -> Seen
+        self.after_softmax = (
+            WeakIdKeyDictionary()
+        )  # a tensor from weights -> Seen, and how often it was written
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if not self.watching:
@@ -78,17 +80,28 @@ class Seeing(InPlace):
 
     def other(self, func, args: tuple, kwargs: dict):
         """Any other function: what becomes of weights on their way to the values."""
-        used = [self.after_softmax[each] for each in tensors(args, kwargs) if each in self.after_softmax]
+        used = [each for each in tensors(args, kwargs) if each in self.after_softmax]
         if not used:
             return func(*args, **kwargs)
-        if multiplies(func, args, self.after_softmax):
-            self.see(used[0])
+        if multiplies(func, args, kwargs, self.after_softmax):
+            self.see(self.kept(used[0]))
             return func(*args, **kwargs)
         out = func(*args, **kwargs)
         for each in tensors((out,), {}):
             if each.is_floating_point():
-                self.after_softmax[each] = passed_on(func, used[0], each)
+                self.keep(each, passed_on(func, self.kept(used[0]), each))
         return out
+
+    def keep(self, tensor: Tensor, seen: Seen) -> None:
+        """A tensor is what was seen, until it is written to."""
+        self.after_softmax[tensor] = seen, times_written(tensor)
+
+    def kept(self, tensor: Tensor) -> Seen:
+        """What a tensor is, with a change more where it, or what shares its memory, was written to since."""
+        seen, before = self.after_softmax[tensor]
+        if times_written(tensor) == before:
+            return seen
+        return Seen(seen.weights, [*seen.changed, "written in place"])
 
     def fused(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **kwargs):
         """`F.scaled_dot_product_attention`, as it is or in the open."""
@@ -121,7 +134,7 @@ class Seeing(InPlace):
         low = torch.finfo(out.dtype).bits < 32
         weights = self.shape(func(given, dim=-1, dtype=torch.float32) if low else out)
         out = weights.reshape(out.shape).to(out.dtype)
-        self.after_softmax[out] = Seen(weights)
+        self.keep(out, Seen(weights))
         return out
 
 
@@ -177,8 +190,9 @@ def repeated(heads: Tensor, number: int) -> Tensor:
     return heads.repeat_interleave(number // heads.shape[-3], dim=-3)
 
 
-SOFTMAXES = {F.softmax, torch.softmax, Tensor.softmax, softmax_or_nothing}
-PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm}
+SOFTMAXES = {F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax, softmax_or_nothing}
+PRODUCTS = {torch.matmul, torch.linalg.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm}
+FACTORS = ("input", "other", "mat2")  # as their parameters are named, in order
 # What leaves weights what they are: dropout, precision and shape.
 KEEPING = {
     F.dropout,
@@ -206,6 +220,11 @@ KEEPING = {
 }
 
 
+def times_written(tensor: Tensor) -> int:
+    """How often a tensor, or a view of it, was changed in place; those of inference mode do not count it."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 def passed_on(func: Callable, seen: Seen, out: Tensor) -> Seen:
     """What a tensor is that a function made of weights: the weights still, or something changed."""
     if func in KEEPING and out.shape[-2:] == seen.weights.shape[-2:]:
@@ -214,10 +233,11 @@ def passed_on(func: Callable, seen: Seen, out: Tensor) -> Seen:
     return Seen(seen.weights, [*seen.changed, name])
 
 
-def multiplies(func: Callable, args: tuple, weights: WeakIdKeyDictionary) -> bool:
+def multiplies(func: Callable, args: tuple, kwargs: dict, weights: WeakIdKeyDictionary) -> bool:
     """Is this a product in which weights sum over what follows them, as over values?"""
     if func in PRODUCTS:
-        return args[0] in weights and args[1].ndim > 1
+        first, second = (*args, *(kwargs[name] for name in FACTORS if name in kwargs))[:2]
+        return first in weights and second.ndim > 1
     if func is torch.einsum and isinstance(args[0], str):
         return summed_over(args[0], [each in weights for each in flat(args[1:])])
     return False
