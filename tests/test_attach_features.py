@@ -108,7 +108,9 @@ def test_of_models_without_classes_the_output(name):
         torch.testing.assert_close(found, view(prepared(dataset)), atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("reads", ["token", "mean", "mean_all", "max", "token+mean"])
+@pytest.mark.parametrize(
+    "reads", ["token", "mean", "mean_all", "max", "max_all", "mean+max_all", "token+mean"]
+)
 def test_of_models_that_pool_nothing_what_the_user_says(reads):
     view, dataset = viewed("transformers: ViT-MAE (sdpa)", reads=reads), pictures()
     found = fine_tuning.features(view, dataset, vitlab.start(**RUN))
@@ -118,6 +120,8 @@ def test_of_models_that_pool_nothing_what_the_user_says(reads):
         rows = list(image)
         mean, largest = sum(rows[1:]) / (len(rows) - 1), torch.stack(rows[1:]).max(dim=0).values
         ways = {"token": rows[0], "mean": mean, "mean_all": sum(rows) / len(rows), "max": largest}
+        ways["max_all"] = torch.maximum(largest, rows[0])
+        ways["mean+max_all"] = (ways["mean_all"] + ways["max_all"]) / 2
         wanted = ways[reads] if reads in ways else torch.cat([rows[0], mean])
         torch.testing.assert_close(found[b], wanted, atol=2e-5, rtol=1e-4)
 

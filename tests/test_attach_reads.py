@@ -10,7 +10,7 @@ pytest.importorskip("open_clip")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("vit_pytorch")
 
-from attach_kinds import all_kinds, randomised  # noqa: E402
+from attach_kinds import all_kinds, randomised, timm_kind  # noqa: E402
 
 SIZES = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, image_size=32)
 SIZES |= dict(patch_size=8)
@@ -30,6 +30,11 @@ def of_pictures_and_words(config, model):
     return build
 
 
+def timm_with_prefix(pool):
+    kind = timm_kind(pool, "vit_tiny_patch16_224", 1, "", global_pool=pool, pool_include_prefix=True)
+    return lambda: kind.build((32, 32))
+
+
 BUILDERS = {
     kind.id: (lambda kind=kind: kind.build(kind.sizes[0]))
     for kind in all_kinds()
@@ -46,6 +51,8 @@ BUILDERS = {
         "Data2VecVisionConfig", "Data2VecVisionForImageClassification"
     ),
     "Aimv2VisionModel": of_transformers("Aimv2VisionConfig", "Aimv2VisionModel"),
+    "timm, max with prefix": timm_with_prefix("max"),
+    "timm, avgmax with prefix": timm_with_prefix("avgmax"),
 }
 
 
@@ -85,6 +92,8 @@ def test_what_is_read(name):
         "mean+max": prefix,
         "token+mean": prefix[1:],
         "mean_all": [],
+        "max_all": [],
+        "mean+max_all": [],
         "attention": [],
     }[view.reads]
     if unread:

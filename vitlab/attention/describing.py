@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from vitlab.patches import as_pair
 
-READS = ("token", "mean", "mean_all", "max", "mean+max", "attention", "pair", "token+mean", "tokens")
+READS = ("token", "pair", "mean", "max", "mean+max", "mean_all", "max_all", "mean+max_all", "token+mean")
+READS += ("attention", "tokens")
 
 
 @dataclass
@@ -16,8 +17,9 @@ class Description:
     """What is known of a model; None is what its object does not say.
 
     `reads` is what the output is made of: "token" (the first prefix token), "pair" (the first two, class and
-    distillation), "mean" (over the patches), "mean_all" (over prefix and patches), "max", "mean+max",
-    "token+mean" (side by side), "attention" (a pooling of its own), or "tokens" (nothing is pooled).
+    distillation), "mean", "max" or "mean+max" (over the patches), "mean_all", "max_all" or "mean+max_all"
+    (over prefix and patches), "token+mean" (side by side), "attention" (a pooling of its own), or "tokens"
+    (nothing is pooled).
     """
 
     image_size: tuple[int, int] | None = None

@@ -55,16 +55,16 @@ def given_to_head(calls: list[tuple[Tensor, Tensor]], output: Tensor, view: View
 def pooled_tokens(tokens: Tensor, view: View) -> Tensor:
     """All tokens (B, T, D) made one vector an image, by what is read of them."""
     check_reads(view)
-    patches = tokens[:, view.num_prefix_tokens :]
+    pooled = tokens if view.reads.endswith("_all") else tokens[:, view.num_prefix_tokens :]
     ways = {
         "token": lambda: [tokens[:, 0]],
         "pair": lambda: [tokens[:, 0], tokens[:, 1]],
-        "mean": lambda: [patches.mean(dim=1)],
-        "mean_all": lambda: [tokens.mean(dim=1)],
-        "max": lambda: [patches.amax(dim=1)],
-        "mean+max": lambda: [(patches.mean(dim=1) + patches.amax(dim=1)) / 2],
-        "token+mean": lambda: [tokens[:, 0], patches.mean(dim=1)],
+        "mean": lambda: [pooled.mean(dim=1)],
+        "max": lambda: [pooled.amax(dim=1)],
+        "mean+max": lambda: [(pooled.mean(dim=1) + pooled.amax(dim=1)) / 2],
+        "token+mean": lambda: [tokens[:, 0], pooled.mean(dim=1)],
     }
-    if view.reads not in ways:
+    way = ways.get(view.reads.removesuffix("_all"))
+    if way is None:
         raise ValueError(f"this model gives all tokens; its head, of which it has none, reads {view.reads!r}")
-    return torch.cat(ways[view.reads](), dim=-1)
+    return torch.cat(way(), dim=-1)

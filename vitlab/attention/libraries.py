@@ -84,11 +84,10 @@ def timm_reads(model: nn.Module) -> str | None:
     if hasattr(model, "dist_token"):
         return "pair"
     pool = getattr(model, "global_pool", None)
-    if pool == "avg" and getattr(model, "pool_include_prefix", False):
-        return "mean_all"
-    return {"token": "token", "avg": "mean", "max": "max", "avgmax": "mean+max", "map": "attention"}.get(
-        pool, "tokens" if pool == "" else None
-    )
+    over = {"avg": "mean", "max": "max", "avgmax": "mean+max"}.get(pool)
+    if over:
+        return over + ("_all" if getattr(model, "pool_include_prefix", False) else "")
+    return {"token": "token", "map": "attention", "": "tokens"}.get(pool)
 
 
 def of_torchvision(model: nn.Module) -> Description:

@@ -154,7 +154,9 @@ READ_WORDS = {
     "mean": "the mean of the patches",
     "mean_all": "the mean of all tokens",
     "max": "the mean of the patches, of which the head reads the maximum",
+    "max_all": "the mean of all tokens, of which the head reads the maximum",
     "mean+max": "the mean of the patches, of which the head reads the maximum as well",
+    "mean+max_all": "the mean of all tokens, of which the head reads the maximum as well",
     "token+mean": "the mean of the class token and the patches' mean",
     "attention": "the attention pooling",
 }
@@ -177,7 +179,7 @@ def rows_read(view: View, tokens: int, like: Tensor, pooling: Tensor | None = No
     elif view.reads == "token+mean":
         rows[:, 0], rows[:, prefix:] = 1, 1 / (tokens - prefix)
     else:
-        rows[:, 0 if view.reads == "mean_all" else prefix :] = 1
+        rows[:, 0 if view.reads.endswith("_all") else prefix :] = 1
     return rows / rows.sum(dim=-1, keepdim=True)
 
 

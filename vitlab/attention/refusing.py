@@ -12,7 +12,7 @@ BRANCHES = "it attends in branches of different patch sizes, so there is no one 
 STAGES = "its grid shrinks from stage to stage, so there is no one grid"
 KNOWN = {
     WINDOWS: ("Swin", "MaxVit", "MaxxVit", "Nest", "NesT", "GlobalContextVit", "DaVit", "Twins", "SepViT")
-    + ("RegionViT", "CrossFormer", "ScalableViT", "Hiera", "VOLO"),
+    + ("RegionViT", "CrossFormer", "ScalableViT", "Hiera", "VOLO", "TinyVit"),
     FEWER: ("Pvt", "PyramidVisionTransformer", "CvT", "Cvt", "MultiScaleVit", "Segformer"),
     CHANNELS: ("Xcit", "XCiT"),
     TALKING: ("Cait", "CaiT"),
@@ -27,7 +27,9 @@ KNOWN = {
         "MetaFormer",
     ),
     BRANCHES: ("CrossVit", "CrossViT"),
-    STAGES: ("CoaT", "Levit", "LeViT", "PoolingVisionTransformer", "PiT", "MobileViT", "MobileVit"),
+    STAGES: ("CoaT", "Levit", "LeViT", "PoolingVisionTransformer", "PiT", "MobileViT", "MobileVit")
+    + ("ByobNet", "EdgeNeXt", "EfficientFormer", "EfficientVit", "FastVit", "LowFormer", "NextViT", "SHViT")
+    + ("SwiftFormer", "Visformer", "IFormer", "CPUBone"),
 }
 
 
