@@ -1,5 +1,6 @@
 """`attach` and what is seen through it, on models written here: what it takes, and what it refuses."""
 
+import contextlib
 import copy
 import re
 
@@ -518,6 +519,47 @@ def test_a_query_that_may_see_nothing():
         out = F.scaled_dot_product_attention(q, q, q, attn_mask=mask)
     torch.testing.assert_close(out, F.scaled_dot_product_attention(q, q, q, attn_mask=mask))
     assert seen[0].weights.sum(-1).flatten().tolist() == pytest.approx([1, 0, 1])
+
+
+HIDING = torch.tensor([[True, False, True], [False] * 3, [True] * 3])
+CALLS = {
+    "plain": {},
+    "scale": {"scale": 0.3},
+    "causal": {"is_causal": True},
+    "of each query": {"attn_mask": HIDING},
+    "of keys": {"attn_mask": torch.tensor([[True, False, True], [True, True, False]])[:, None, None]},
+    "bias": {"attn_mask": torch.arange(18.0).reshape(1, 2, 3, 3)},
+    "grouped": {"enable_gqa": True},
+}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("call", CALLS)
+def test_the_first_rows_beside_attention_as_it_is(call, precision):
+    q, k, v = torch.randn(3, 2, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    if call == "grouped":
+        k, v = k[:, :1], v[:, :1]
+    given, seen, whole = dict(CALLS[call]), [], []
+    with torch.autocast("cpu", enabled=precision == torch.bfloat16):
+        expected = F.scaled_dot_product_attention(q, k, v, **given)
+        with Seeing(whole.append):
+            F.scaled_dot_product_attention(q, k, v, **given)
+        with Seeing(seen.append, rows=2):
+            out = F.scaled_dot_product_attention(q, k, v, **given)
+    assert torch.equal(out, expected)
+    assert (seen[0].queries, seen[0].weights.dtype) == (3, torch.float32)
+    torch.testing.assert_close(seen[0].weights, whole[0].weights[..., :2, :], atol=1e-7, rtol=0)
+
+
+def test_the_first_rows_beside_dropout():
+    q = torch.randn(2, 2, 3, 4)
+    seen, outs = [], []
+    for rows in (contextlib.nullcontext(), Seeing(seen.append, rows=1)):
+        with torch.random.fork_rng(devices=[]), rows:
+            torch.manual_seed(0)
+            outs.append(F.scaled_dot_product_attention(q, q, q, dropout_p=0.5))
+    assert torch.equal(*outs)
+    torch.testing.assert_close(seen[0].weights, (q[:, :, :1] @ q.mT / 2).softmax(-1))
 
 
 def test_own_model_through_a_view():

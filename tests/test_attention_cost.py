@@ -70,12 +70,15 @@ ONE = HEADS * TOKENS**2  # the weights of one image in one layer
 @pytest.mark.parametrize("make", [own, of_timm])
 @pytest.mark.parametrize("name", ["rollout", "class_attention", *GRADIENT_MAPS])
 def test_no_map_holds_all_weights(make, images, name, monkeypatch):
-    """One image at a time: a few matrices of all heads of one layer, and in a rollout one more a layer."""
+    """One image at a time: a few matrices of all heads of one layer, and in a rollout one more a layer.
+
+    Of a class token's row alone, none: the attention runs as it is.
+    """
     monkeypatch.setitem(tracing.AT_ONCE, "cpu", 1)
     model = make()
     with Squares() as squares:
         made = maps.MAPS[name](model, images, 1)
-    assert squares.largest == ONE
+    assert squares.largest == (0 if name == "class_attention" else ONE)
     assert squares.most <= 3 * ONE + DEPTH * TOKENS**2
     assert made.untyped_storage().nbytes() <= 4 * IMAGES * TOKENS  # a row, and no view of a matrix
     with Squares() as squares, record_attention(model) as record:

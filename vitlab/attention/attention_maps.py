@@ -74,15 +74,15 @@ def rollout_and_difference(
         differences.append(row_difference(rows[:, 0], rows[:, 1], view.num_prefix_tokens))
         return rows[:, 0]
 
-    made = by_groups(rolled, model, images, kept=lambda view: view.num_layers)
+    made = by_groups(rolled, model, images, lambda view: view.num_layers - 1 + in_the_open(view))
     return made, torch.cat(differences)
 
 
 def class_attention(model: ViT | View, images: Tensor, target: Target = None) -> Tensor:
     """What the class token attends to in the last layer, mean over heads; the class asked about is ignored.
 
-    Of a model that pools by attention, what the pooling attends to. Costs a forward pass: the other layers'
-    weights are not made.
+    Of a model that pools by attention, what the pooling attends to. Costs a forward pass: no weights are made
+    but those of the rows that the output is made of, or the last layer's where it is made of the patches'.
 
     >>> from vitlab import ViTConfig
     >>> class_attention(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28)).sum(dim=(1, 2)) <= 1
@@ -95,37 +95,50 @@ def class_attention(model: ViT | View, images: Tensor, target: Target = None) ->
         last = view.num_layers - 1
 
         def read(weights: Tensor) -> Tensor:
-            return through(rows_read(view, weights.shape[-1], weights), weights)
+            return through(rows_read(view, weights.shape[-1], weights)[:, : weights.shape[-2]], weights)
 
-        return taken(view, some, {last: read})[last]
+        return taken(view, some, {last: read}, first_rows(view))[last]
 
-    return by_groups(looked, model, images)
+    return by_groups(looked, model, images, lambda view: 1 if first_rows(view) else in_the_open(view))
+
+
+def first_rows(view: View) -> int | None:
+    """How many rows, the first, the output is made of; None where it is made of the patches' as well."""
+    return {"token": 1, "pair": 2}.get(view.reads)
 
 
 def by_groups(
     rows_of: Callable[[View, Tensor], Tensor],
     model: ViT | View,
     images: Tensor,
-    kept: Callable[[View], int] = lambda view: 1,
+    matrices: Callable[[View], int],
 ) -> Tensor:
     """What `rows_of` a view reads of some images, (b, T or N), for all of them, on the grid: (B, h, w).
 
-    As many at a time as make little enough: each image makes a few matrices (T, T) for all heads of a layer,
-    and `kept` of them are kept.
+    As many at a time as make little enough: each takes so many `matrices` (T, T).
     """
     with looking_at(model, images) as view, torch.no_grad():
         check_reads(view)
-        matrices = kept(view) + MATRICES * max(view.heads)
-        some = at_once(4 * matrices * tokens_of(view, images) ** 2, images.device)
+        some = at_once(4 * matrices(view) * tokens_of(view, images) ** 2, images.device)
         rows = torch.cat([rows_of(view, group) for group in images.split(some)])
     return patch_map(rows, view.grid_of(tuple(images.shape[-2:])))
 
 
-def taken(view: View, images: Tensor, take: dict[int, Callable[[Tensor], Tensor]]) -> dict[int, Tensor]:
-    """What functions make of the weights of some layers, by layer, and the row of a pooling that is read."""
+def in_the_open(view: View) -> int:
+    """Matrices (T, T) of an image while attention runs in the open: of all heads, and one made of them."""
+    return MATRICES * max(view.heads) + 1
+
+
+def taken(
+    view: View, images: Tensor, take: dict[int, Callable[[Tensor], Tensor]], rows: int | None = None
+) -> dict[int, Tensor]:
+    """What functions make of the weights of some layers, by layer, and the row of a pooling that is read.
+
+    Of the weights they are given the first `rows` alone, or all.
+    """
     if view.reads == "attention":
         take = take | {POOLING: lambda weights: weights.mean(dim=(1, 2))}
     found: dict[int, Tensor] = {}
-    with watching(view, take, found.update):
+    with watching(view, take, found.update, rows=rows):
         view(images)
     return found

@@ -60,7 +60,7 @@ def probe(model: nn.Module, description: Description) -> tuple[list[int], list[i
             _, heads, queries, keys = weights.shape
             pooling.append((heads * queries, keys - grid[0] * grid[1]))
         else:
-            check_global(weights, grid, description.num_prefix_tokens)
+            check_global(*weights.shape[-2:], grid, description.num_prefix_tokens)
             kept.append(weights)
     check_order(kept[0], grid, description.num_prefix_tokens)
     return plan, [weights.shape[1] for weights in weights_seen], pooling

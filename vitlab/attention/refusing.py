@@ -69,9 +69,8 @@ def heads_of(weights: Tensor, images: int) -> Tensor:
     )
 
 
-def check_global(weights: Tensor, grid: tuple[int, int], prefix: int) -> None:
-    """Raises ValueError for weights (B, heads, queries, keys) that are not between all patches and prefix."""
-    queries, keys = weights.shape[-2:]
+def check_global(queries: int, keys: int, grid: tuple[int, int], prefix: int) -> None:
+    """Raises ValueError where so many queries and keys are not all patches and the prefix."""
     tokens = grid[0] * grid[1] + prefix
     whole = f"a {grid[0]} x {grid[1]} grid and {prefix} prefix tokens make {tokens}"
     if queries != keys:

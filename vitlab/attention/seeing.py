@@ -20,11 +20,13 @@ class Seen:
     """Weights that multiplied values, (…, queries, keys) in at least fp32, and what was done to them before.
 
     `changed` names what came between the softmax and the values, other than dropout, a shape or a precision;
-    it is empty where these are the weights that were used.
+    it is empty where these are the weights that were used. Where only the first queries' are there, `queries`
+    says how many there were.
     """
 
     weights: Tensor
     changed: list[str] = field(default_factory=list)
+    queries: int | None = None
 
 
 class InPlace(TorchFunctionMode):
@@ -51,7 +53,8 @@ class Seeing(InPlace):
     `watching` is False everything passes through. `shape` gives weights the shape that they are to be seen
     in; what is computed comes from that tensor, so that a gradient can be taken with respect to it. Where
     `wanted` says that nobody will look at the next weights, fused attention stays as it is, and what is seen
-    of them is their shape, on the meta device.
+    of them is their shape, on the meta device. With `rows` it stays as it is, too, and the weights of so many
+    queries, the first, are made beside it: nothing follows from them, so that no gradient comes to them.
 
     >>> seen = []
     >>> with Seeing(seen.append):
@@ -65,9 +68,10 @@ class Seeing(InPlace):
         see: Callable[[Seen], None],
         shape: Callable[[Tensor], Tensor] = lambda weights: weights,
         wanted: Callable[[], bool] = lambda: True,
+        rows: int | None = None,
     ):
         super().__init__()
-        self.see, self.shape, self.wanted = see, shape, wanted
+        self.see, self.shape, self.wanted, self.rows = see, shape, wanted, rows
         self.watching = True
         self.after_softmax = (
             WeakIdKeyDictionary()
@@ -105,17 +109,21 @@ class Seeing(InPlace):
 
     def fused(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **kwargs):
         """`F.scaled_dot_product_attention`, as it is or in the open."""
+        given = query, key, value, attn_mask, dropout_p, is_causal
         if not self.wanted():
             self.see(Seen(unmade(query, key)))
-            given = dict(attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, scale=scale)
-            return F.scaled_dot_product_attention(query, key, value, **given, **kwargs)
+            return F.scaled_dot_product_attention(*given, scale=scale, **kwargs)
         if kwargs.get("enable_gqa"):  # each head of keys and values serves several of queries
             key, value = (repeated(each, query.shape[-3]) for each in (key, value))
         if query.device.type != "meta" and torch.is_autocast_enabled(query.device.type):
             dtype = torch.get_autocast_dtype(query.device.type)
             query, key, value = (each.to(dtype) for each in (query, key, value))
         with full_precision(query.device):
-            return self.attend(query, key, value, attn_mask, dropout_p, is_causal, scale)
+            if self.rows is None:
+                return self.attend(query, key, value, attn_mask, dropout_p, is_causal, scale)
+            weights = open_weights(query, key, attn_mask, is_causal, scale, self.rows)
+            self.see(Seen(self.shape(weights), queries=query.shape[-2]))
+        return F.scaled_dot_product_attention(*given, scale=scale, **kwargs)
 
     def attend(self, query, key, value, mask, dropout, causal, scale) -> Tensor:
         """Attention in the open: (…, queries, d), (…, keys, d), (…, keys, d) -> (…, queries, d)."""
@@ -147,20 +155,29 @@ def uncompiled() -> AbstractContextManager:
 
 
 def open_weights(
-    query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float | None
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float | None,
+    rows: int | None = None,
 ) -> Tensor:
     """softmax(q kᵀ · scale + mask) in at least fp32; a query that may see nothing has a row of zeros.
+
+    Of the first `rows` queries alone, or of all.
 
     >>> open_weights(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4), None, True, None)[0, 1]
     tensor([0.5000, 0.5000, 0.0000])
     """
     dtype = torch.promote_types(query.dtype, torch.float32)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = (query.to(dtype) * scale) @ key.to(dtype).mT
+    scores = (query[..., :rows, :].to(dtype) * scale) @ key.to(dtype).mT
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is None:
         return scores.softmax(dim=-1)
+    if mask.ndim > 1:
+        mask = mask[..., :rows, :]
     hidden = mask.dtype == torch.bool
     return softmax_or_nothing(scores.masked_fill(~mask, -torch.inf) if hidden else scores + mask.to(dtype))
 

@@ -19,7 +19,8 @@ class Watch:
     """What is gathered from one forward pass to the next; hooks call it, a `Seeing` shows it the attention.
 
     `take` maps a layer to the function that is given its weights, (B, heads, queries, keys), as soon as they
-    are there; what the functions make goes to `done` by layer, after the pass.
+    are there, or the first `rows` of each head; what the functions make goes to `done` by layer, after the
+    pass.
     """
 
     def __init__(
@@ -29,13 +30,14 @@ class Watch:
         done: Callable[[dict], object] = lambda gathered: None,
         before: Before = lambda *_: None,
         all_open: bool = False,
+        rows: int | None = None,
     ):
         self.view, self.take, self.done, self.before, self.all_open = view, take, done, before, all_open
         self.depth = 0  # of calls of the model within each other
         self.step, self.images, self.grid = 0, 0, (0, 0)
         self.parts: list[Tensor] = []  # of a layer whose attentions run side by side
         self.gathered: dict[int, object] = {}
-        self.seeing = Seeing(self.see, self.shape, self.wanted)
+        self.seeing = Seeing(self.see, self.shape, self.wanted, rows)
         self.seeing.watching = False
 
     def enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -67,10 +69,12 @@ class Watch:
         check_unchanged(seen.changed)
         weights, layer = heads_of(seen.weights, self.images), self.view.plan[self.step]
         if layer != POOLING:
-            check_global(weights, self.grid, self.view.num_prefix_tokens)
+            queries = seen.queries or weights.shape[-2]
+            check_global(queries, weights.shape[-1], self.grid, self.view.num_prefix_tokens)
         self.step += 1
         if layer in self.take:
-            self.parts.append(weights)
+            rows = self.seeing.rows  # without any, the tensor itself, for gradients with respect to it
+            self.parts.append(weights if rows is None else weights[:, :, :rows])
             if layer not in self.view.plan[self.step : self.step + 1]:
                 parts, self.parts = self.parts, []
                 whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)  # as heads of one
@@ -137,16 +141,18 @@ def watching(
     done: Callable[[dict], object],
     before: Before = lambda *_: None,
     all_open: bool = False,
+    rows: int | None = None,
 ) -> Iterator[None]:
     """Give the weights of each forward pass of the view's model to `take`, by layer, while the block runs.
 
     They are given as they come, and what `take` makes of them goes to `done` after each pass that was seen as
     a whole. Layers that nobody takes run as they are, or, so that weights are the same to the last bit
-    whichever others are taken, in the open as well (`all_open`). `before` is called before a pass with the
-    number of images, of tokens, and the device. Compiled parts run uncompiled meanwhile. Nothing is left in
+    whichever others are taken, in the open as well (`all_open`). Where only the first `rows` of weights are
+    asked for, all layers run as they are. `before` is called before a pass with the number of images, of
+    tokens, and the device. Compiled parts run uncompiled meanwhile. Nothing is left in
     the model afterwards.
     """
-    with under(Watch(view, take, done, before, all_open)):
+    with under(Watch(view, take, done, before, all_open, rows)):
         yield
 
 
