@@ -105,6 +105,10 @@ def test_formulas_are_mathml(pages):
 
 def test_what_is_there_stays_when_a_link_leads_nowhere(monkeypatch, tmp_path):
     (tmp_path / "index.html").write_text("the pages before")
+    (tmp_path / "notebooks").mkdir()
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A page")], metadata=tools.METADATA)
+    tools.write(nb, tmp_path / "notebooks" / "01_page.ipynb")
+    monkeypatch.setattr(tools, "NOTEBOOKS", tmp_path / "notebooks")
     write = course_site.write_source
 
     def with_a_broken_link(folder):
