@@ -2,7 +2,7 @@
 
 `python -m vitlab.pretraining study NAME` makes one. Each is a function of its sizes, so that a small part can
 be made live; the defaults are those of `data/results/`. Minutes that these take on one core, about (AMD EPYC,
-bf16): data_size 38, position_embeddings 7, pooling 16, patch_size 4, masked_patches 15, norm_gradients 75.
+bf16): data_size 38, position_embeddings 36, pooling 16, patch_size 24, masked_patches 65, norm_gradients 75.
 """
 
 import copy
@@ -18,7 +18,7 @@ from vitlab import data
 from vitlab.data import Dataset
 from vitlab.fine_tuning import adapt, few_per_class
 from vitlab.pretraining.costs import costs
-from vitlab.pretraining.crossing import crossing_rates
+from vitlab.pretraining.crossing import crossing, crossing_rates
 from vitlab.pretraining.masked import MaskedPatchViT, masked_patch_prediction
 from vitlab.pretraining.norm_gradients import norm_gradients
 from vitlab.pretraining.outcome import outcome
@@ -72,12 +72,15 @@ def measure_data_size(settings: Row, run: Run) -> Row:
 
 def position_embeddings(
     seeds: Iterable[int] = range(3),
+    learning_rates: Sequence[float] = (1e-3, 2e-3, 4e-3, 8e-3),
     steps: int = 500,
     batch_size: int = 64,
-    learning_rate: float = 2e-3,
+    validation_images: int = 5_000,
     test_images: int = 10_000,
 ) -> Study:
     """Table 8's question: what do position embeddings give, learned or computed (appendix D.4)?
+
+    Each has a grid of learning rates, judged as those of `pooling` are.
 
     >>> sorted({run["pos_embed"] for run in position_embeddings().runs})
     ['learned', 'none', 'sincos2d']
@@ -85,9 +88,10 @@ def position_embeddings(
     runs = grid(
         seed=seeds,
         pos_embed=["none", "learned", "sincos2d"],
+        learning_rate=learning_rates,
         steps=[steps],
         batch_size=[batch_size],
-        learning_rate=[learning_rate],
+        validation_images=[validation_images],
         test_images=[test_images],
     )
     return Study("position_embeddings", "What do position embeddings give?", runs, measure_vit)
@@ -124,25 +128,29 @@ def pooling(
 def patch_size(
     patch_sizes: Sequence[int] = (4, 7, 14, 28),
     seeds: Iterable[int] = range(3),
+    learning_rates: Sequence[float] = (1e-3, 2e-3, 4e-3, 8e-3),
     steps: int = 500,
     batch_size: int = 64,
-    learning_rate: float = 2e-3,
+    validation_images: int = 5_000,
     test_images: int = 10_000,
 ) -> Study:
     """Section 4.4's and figure 8's question: what do smaller patches cost, and what do they give?
+
+    Each size has a grid of learning rates, judged as those of `pooling` are.
 
     Patches of 2 pixels are left out, as 197 tokens instead of 50 make each of their runs about five times as
     long as the longest here; 28 is the whole image as one patch.
 
     >>> patch_size().varied
-    ('seed', 'patch_size')
+    ('seed', 'patch_size', 'learning_rate')
     """
     runs = grid(
         seed=seeds,
         patch_size=patch_sizes,
+        learning_rate=learning_rates,
         steps=[steps],
         batch_size=[batch_size],
-        learning_rate=[learning_rate],
+        validation_images=[validation_images],
         test_images=[test_images],
     )
     return Study("patch_size", "What do smaller patches cost and give?", runs, measure_vit)
@@ -151,63 +159,83 @@ def patch_size(
 def measure_vit(settings: Row, run: Run) -> Row:
     """A ViT with the settings that its config has, trained on all images but those for validation."""
     config = ViTConfig(**{f.name: settings[f.name] for f in fields(ViTConfig) if f.name in settings})
-    images, kept = data.fashion_mnist("train"), settings.get("validation_images", 0)
+    images, kept = parted(settings["validation_images"])
     model = ViT(config)
-    results = costs(model) | trained(model, images.subset(range(60_000 - kept)), settings, run)
-    if kept:
-        _, accuracy = evaluate(model, images.subset(range(60_000 - kept, 60_000)), run)
-        results["validation_accuracy"] = round(accuracy, 4)
-    return results
+    return costs(model) | trained(model, images, settings, run) | validated(model, kept, run)
 
 
 def masked_patches(
     labels: Sequence[int] = (100, 1_000),
     seeds: Iterable[int] = range(3),
-    learning_rates: Sequence[float] = (5e-4, 2e-3),
+    learning_rates: Sequence[float] = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3),
     pretraining_steps: int = 1000,
     steps: int = 300,
     batch_size: int = 64,
+    validation_images: int = 5_000,
     test_images: int = 10_000,
 ) -> Study:
     """Section 4.6's question: does masked patch prediction help where few images have labels?
 
-    A ViT learns the labelled images, in a draw for each seed with equally many of each class, from scratch
-    (`pretraining_steps` 0) and after masked patch prediction on all 60,000 images without their labels. Both
-    take the same labelled steps, with augmentation, at each of the learning rates.
+    A ViT learns the labelled images, in a draw for each seed with equally many of each class, after masked
+    patch prediction on all training images without their labels, and from scratch (`pretraining_steps` 0):
+    with as many labelled steps, and with as many steps in all. Each has a grid of learning rates, judged on
+    images that are kept out of both trainings. Labelled images are augmented.
 
     >>> masked_patches().varied
-    ('seed', 'pretraining_steps', 'labels', 'learning_rate')
+    ('seed', 'pretraining_steps', 'steps', 'labels', 'learning_rate')
     """
-    runs = grid(
-        seed=seeds,
-        pretraining_steps=[0, pretraining_steps],
-        labels=labels,
-        learning_rate=learning_rates,
-        steps=[steps],
-        batch_size=[batch_size],
-        test_images=[test_images],
-    )
+    arms = [(pretraining_steps, steps), (0, steps), (0, pretraining_steps + steps)]
+    runs = [
+        run
+        for seed in seeds
+        for before, labelled in arms
+        for run in grid(
+            seed=[seed],
+            pretraining_steps=[before],
+            steps=[labelled],
+            labels=labels,
+            learning_rate=learning_rates,
+            batch_size=[batch_size],
+            validation_images=[validation_images],
+            test_images=[test_images],
+        )
+    ]
     return Study("masked_patches", "Do masked patches help with few labels?", runs, measure_masked_patches)
 
 
 def measure_masked_patches(settings: Row, run: Run) -> Row:
     """One run of `masked_patches`. The runs of a seed share its pre-training, which the first one makes."""
-    images, steps = data.fashion_mnist("train"), settings["pretraining_steps"]
-    vit = masked_pretraining(steps, settings["batch_size"], run) if steps else ViT(ViTConfig())
+    images, kept = parted(settings["validation_images"])
+    steps, batch_size = settings["pretraining_steps"], settings["batch_size"]
+    vit = masked_pretraining(steps, batch_size, len(images.labels), run) if steps else ViT(ViTConfig())
     torch.manual_seed(settings["seed"])
     few = few_per_class(images, settings["labels"] // 10, settings["seed"])
-    return trained(adapt(vit, num_classes=10), few, settings, run, augment=True)
+    model = adapt(vit, num_classes=10)
+    return trained(model, few, settings, run, augment=True) | validated(model, kept, run)
 
 
 @functools.lru_cache(maxsize=1)
-def masked_pretraining(steps: int, batch_size: int, run: Run) -> ViT:
-    """A ViT without head after masked patch prediction on all training images of Fashion-MNIST."""
+def masked_pretraining(steps: int, batch_size: int, images: int, run: Run) -> ViT:
+    """A ViT without head after masked patch prediction on the first training images of Fashion-MNIST."""
     start(seed=run.seed, device=run.device, precision=run.precision)
     model = MaskedPatchViT(ViTConfig(num_classes=0))
     recipe = Recipe(steps=steps, batch_size=batch_size, augment=False, seed=run.seed)
-    images = data.fashion_mnist("train")
-    train_to_the_end(model, images, recipe, run, masked_patch_prediction)
+    seen = data.fashion_mnist("train").subset(range(images))
+    train_to_the_end(model, seen, recipe, run, masked_patch_prediction)
     return model.vit
+
+
+def parted(validation_images: int) -> tuple[Dataset, Dataset]:
+    """Fashion-MNIST's training images: those to train on, and the last ones, for validation."""
+    images = data.fashion_mnist("train")
+    number = len(images.labels)
+    first = number - validation_images
+    return images.subset(range(first)), images.subset(range(first, number))
+
+
+def validated(model: nn.Module, kept: Dataset, run: Run) -> Row:
+    """The accuracy by which learning rates are chosen."""
+    return dict(validation_accuracy=round(evaluate(model, kept, run)[1], 4))
 
 
 def trained(model: nn.Module, images: Dataset, settings: Row, run: Run, augment: bool = False) -> Row:
@@ -238,5 +266,6 @@ STUDIES = {
         masked_patches,
         norm_gradients,
         crossing_rates,
+        crossing,
     )
 }

@@ -6,6 +6,7 @@ tried, it says whether the best is at an edge of them. `shortcomings` reads what
 """
 
 from vitlab.studies.command import add_arguments, add_options, from_command_line, read_only, report
+from vitlab.studies.rates import at_best_rate
 from vitlab.studies.rows import Row, Value, read_results, read_rows, read_value
 from vitlab.studies.running import Study, chosen, code_version, grid, rows_of, run_study
 from vitlab.studies.standard import shortcomings
@@ -17,6 +18,7 @@ __all__ = [
     "Value",
     "add_arguments",
     "add_options",
+    "at_best_rate",
     "by_seed",
     "chosen",
     "code_version",

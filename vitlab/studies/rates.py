@@ -60,6 +60,21 @@ def best_rate(tried: dict[float, list[Row]], judge: str) -> float:
     return max(tried, key=lambda rate: fmean(row[judge] for row in tried[rate]))
 
 
+def at_best_rate(rows: list[Row], *arm: str) -> list[Row]:
+    """Of each arm, the rows with its best rate; `arm` are the settings that tell arms apart.
+
+    Raises ValueError for rows that no accuracy judges.
+
+    >>> rows = [dict(pool="mean", learning_rate=r, test_accuracy=r, status="done") for r in (0.1, 0.2)]
+    >>> [row["learning_rate"] for row in at_best_rate(rows, "pool")]
+    [0.2]
+    """
+    if not (judge := judge_of(rows)):
+        raise ValueError(f"no row has {', '.join(KEPT_BACK)} or test_accuracy, by which rates are judged")
+    found = [tried[best_rate(tried, judge)] for tried in rates_tried(rows, arm).values()]
+    return [row for each in found for row in each]
+
+
 def with_edges(rows: list[Row], varied: Iterable[str]) -> list[Row]:
     """The rows, those of arms with several rates saying whether the best is at an edge of what was tried.
 
