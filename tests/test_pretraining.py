@@ -51,10 +51,10 @@ def test_a_training_step_costs_about_three_forward_passes():
 TINY = dict(seeds=[0, 3], steps=2, batch_size=8, test_images=50)
 SIZES = {
     "data_size": dict(images=[100, 200]),
-    "position_embeddings": dict(learning_rates=[1e-3, 2e-3], validation_images=20),
+    "position_embeddings": {},
     "pooling": dict(learning_rates=[1e-3, 2e-3], validation_images=20),
     "patch_size": dict(patch_sizes=[7, 28], learning_rates=[2e-3], validation_images=20),
-    "masked_patches": dict(labels=[10, 30], learning_rates=[1e-3], pretraining_steps=3, validation_images=20),
+    "masked_patches": dict(labels=[10, 30], learning_rates=[1e-3], pretraining_steps=3),
     "norm_gradients": {},
     "crossing_rates": dict(images=[100], tasks=["same"], sizes=["small"], learning_rates=[1e-3])
     | dict(validation_images=20),

@@ -5,18 +5,17 @@ Scenes and relations are made as they are needed, so that every training image i
 
 import functools
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vitlab import data, files
+from vitlab import data
 from vitlab.data import Dataset
 from vitlab.pretraining.costs import costs
 from vitlab.resnet import ResidualBlock, ResNet, ResNetConfig, StdConv2d
 from vitlab.runtime import Run
-from vitlab.studies import Row, Study, at_best_rate, grid, read_rows
+from vitlab.studies import Row, Study, grid
 from vitlab.training import Recipe, evaluate, train_to_the_end
 from vitlab.vit import ViT, ViTConfig
 
@@ -100,7 +99,7 @@ def images_of(task: str, n: int, seed: int, split: str = "train") -> Dataset:
     return Dataset(images, labels, made.dataset.classes)
 
 
-VALIDATION_SEED, TEST_SEED = 900, 901  # far from the seeds of trainings
+VALIDATION_SEED = 900  # far from the seeds of trainings
 LEARNING_RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 
 
@@ -108,7 +107,7 @@ def crossing_rates(
     images: Sequence[int] = (100_000,),
     seeds: Iterable[int] = range(3),
     tasks: Sequence[str] = tuple(TASKS),
-    sizes: Sequence[str] = ("small",),
+    sizes: Sequence[str] = ("small", "large"),
     models: Sequence[str] = ("vit", "resnet", "hybrid"),
     learning_rates: Sequence[float] = LEARNING_RATES,
     validation_images: int = 5_000,
@@ -117,7 +116,7 @@ def crossing_rates(
 
     Judged on images of the training split that no training sees.
 
-    >>> len(crossing_rates(tasks=["scenes"]).runs)
+    >>> len(crossing_rates(tasks=["scenes"], sizes=["small"]).runs)
     45
     """
     runs = grid(
@@ -134,55 +133,13 @@ def crossing_rates(
 
 def measure_rate(settings: Row, run: Run) -> Row:
     """One run of `crossing_rates`."""
-    model, results = trained(settings, settings["learning_rate"], run)
-    return results | measured("validation", model, settings, VALIDATION_SEED, run)
+    model, results = trained(settings, run)
+    kept = images_of(settings["task"], settings["validation_images"], VALIDATION_SEED)
+    loss, accuracy = evaluate(model, kept, run)
+    return results | dict(validation_accuracy=round(accuracy, 4), validation_loss=round(loss, 4))
 
 
-def crossing(
-    images: Sequence[int] = (10_000, 30_000, 100_000, 300_000),
-    seeds: Iterable[int] = range(3),
-    tasks: Sequence[str] = tuple(TASKS),
-    sizes: Sequence[str] = ("small",),
-    models: Sequence[str] = ("vit", "resnet", "hybrid"),
-    test_images: int = 5_000,
-) -> Study:
-    """Claim 6 (figures 3 and 4): does a ViT overtake a ResNet as it sees more images, none of them twice?
-
-    At one size the three need as many FLOPs for an image, so that equal images are equal computing. Each has
-    the learning rate that `crossing_rates` found best for its task and size.
-
-    >>> crossing().varied
-    ('seed', 'images', 'task', 'model')
-    """
-    runs = grid(seed=seeds, images=images, task=tasks, size=sizes, model=models, test_images=[test_images])
-    return Study("crossing", "Where does a ViT overtake a ResNet?", runs, measure_crossing)
-
-
-def measure_crossing(settings: Row, run: Run) -> Row:
-    """One run of `crossing`."""
-    rate = rate_found(settings["task"], settings["size"], settings["model"])
-    model, results = trained(settings, rate, run)
-    results |= measured("test", model, settings, TEST_SEED, run, split="test")
-    return results | dict(learning_rate=rate, tuned_in="crossing_rates")
-
-
-def rate_found(task: str, size: str, model: str, found: str | Path | None = None) -> float:
-    """The learning rate with the best mean accuracy in a file of `crossing_rates`, the shipped one if None.
-
-    Raises ValueError where the file has no run of this kind.
-    """
-    path = Path(found) if found else files.find("results/crossing_rates.csv")
-    arm = dict(task=task, size=size, model=model)
-    rows = [row for row in read_rows(path) if row["status"] == "done" and arm.items() <= row.items()]
-    if not rows:
-        raise ValueError(
-            f"{path.name} has no run with task={task} size={size} model={model}: "
-            f"python -m vitlab.pretraining study crossing_rates --only task={task} size={size} makes them"
-        )
-    return at_best_rate(rows)[0]["learning_rate"]
-
-
-def trained(settings: Row, learning_rate: float, run: Run) -> tuple[nn.Module, Row]:
+def trained(settings: Row, run: Run) -> tuple[nn.Module, Row]:
     """A model after a training in which it saw each image once; what that cost, and its last batches."""
     seen = images_of(settings["task"], settings["images"], settings["seed"])
     torch.manual_seed(settings["seed"])
@@ -191,7 +148,7 @@ def trained(settings: Row, learning_rate: float, run: Run) -> tuple[nn.Module, R
     recipe = Recipe(
         steps=settings["images"] // BATCH_SIZE,
         batch_size=BATCH_SIZE,
-        learning_rate=learning_rate,
+        learning_rate=settings["learning_rate"],
         augment=False,
         seed=settings["seed"],
     )
@@ -199,10 +156,3 @@ def trained(settings: Row, learning_rate: float, run: Run) -> tuple[nn.Module, R
     last = history.rows[-1]
     ended = dict(train_accuracy=round(last["accuracy"], 4), train_loss=round(last["loss"], 4))
     return model, spent | ended
-
-
-def measured(name: str, model: nn.Module, settings: Row, seed: int, run: Run, split: str = "train") -> Row:
-    """Accuracy and loss on images that no training sees."""
-    kept = images_of(settings["task"], settings[f"{name}_images"], seed, split)
-    loss, accuracy = evaluate(model, kept, run)
-    return {f"{name}_accuracy": round(accuracy, 4), f"{name}_loss": round(loss, 4)}
