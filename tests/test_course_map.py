@@ -173,3 +173,20 @@ def test_names_of_tests_are_read():
     named = [("exercises", "1.1"), ("exercises", "1.2"), ("predictions", "1.a"), ("quiz", "1.q5")]
     assert checked_by(words) == named
     assert checked_by("compute a prediction in 1.5 hours") == []
+
+
+def test_how_claims_came_out_has_the_numbers_of_the_lessons():
+    """One line for each of the eight claims; each number in it stands in what its lesson has printed."""
+    (start,) = tools.ROOT.glob("notebooks/00_*.ipynb")
+    cells = [cell.source for cell in tools.read(start).cells if cell.id.startswith("claims-out")]
+    lines = re.findall(r"^(\d)\. \*\*(.+?)\*\*(.+) → (\w+)$", "\n".join(cells), re.MULTILINE)
+    assert [number for number, *_ in lines] == list("12345678")
+    for _, verdict, words, lesson in lines:
+        (path,) = tools.ROOT.glob(f"notebooks/{lesson}_*.ipynb")
+        outputs = tools.read(path).cells
+        printed = "\n".join(
+            part.get("text", "") for cell in outputs for part in cell.get("outputs", []) if "text" in part
+        )
+        stated = [word for word in re.findall(r"(?<![-\w$])\d[\d,.]*\d|(?<![-\w$])\d", words)]
+        assert stated or verdict == "Holds exactly."
+        assert [word for word in stated if not re.search(rf"(?<![\d.,]){re.escape(word)}(?!\d)", printed)] == []

@@ -38,7 +38,6 @@ FALLS_SHORT = {
         "rates": "two rates; from scratch the larger is the better, so that a still larger may be better yet",
         "kept back": "the rates can be compared on test images only",
     },
-    "patch_size": {"rates": "one rate for all sizes of patch"},
     "position_embeddings": {"rates": "one rate for all kinds of position embedding"},
     "real_attention_scores": {"commit": "all rows were made before their code was committed"},
 }
