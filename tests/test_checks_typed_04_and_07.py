@@ -263,5 +263,5 @@ def test_a_place_in_a_place_is_said_inside_out():
 @pytest.mark.parametrize("ask", [checks.predict, checks.quiz, lambda id: checks.verdict(id, 1)])
 @pytest.mark.parametrize("id", [7, 4.5, None])
 def test_an_id_without_quotes_is_told(ask, id):
-    with pytest.raises(ValueError, match="is a text in quotes"):
+    with pytest.raises(ValueError, match="a text in quotes"):
         ask(id)

@@ -46,10 +46,7 @@ def pick(id: str, of_lesson, kind: str):
 
 def name(number: str) -> str:
     """The name of a lesson's modules; raises ValueError for a lesson that there is not."""
-    if not isinstance(number, str):
-        raise ValueError(
-            f'a lesson is a text in quotes, such as "{"1" if number is None else number}"; got {number!r}'
-        )
     if number not in LESSONS:
-        raise ValueError(f"there is no lesson {number!r}; there are {', '.join(LESSONS)}")
+        quotes = "" if isinstance(number, str) else ", a text in quotes"
+        raise ValueError(f"there is no lesson {number!r}; there are {', '.join(LESSONS)}{quotes}")
     return LESSONS[number]
