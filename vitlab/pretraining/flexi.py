@@ -13,13 +13,13 @@ from vitlab.vit import ViT, ViTConfig
 
 PATCH_SIZES = (2, 4, 7, 14)
 EVERY = "every"  # the arm that is trained at all of them
-# What its weights are kept for, as FlexiViT's: the largest patches, and a grid that has more than those make.
-KEPT = dict(kernel_size=14, pos_grid=(7, 7))
+POS_GRID = (7, 7)  # its position embeddings, as FlexiViT's a grid finer than the largest patches make
 
 
 def flexi(
     seeds: Iterable[int] = range(3),
     trained_at: Sequence[int | str] = (EVERY, *PATCH_SIZES),
+    kernel_sizes: Sequence[int] = (4, 14),
     learning_rates: Sequence[float] = (1e-3, 2e-3, 4e-3),
     steps: int = 3000,
     batch_size: int = 128,
@@ -29,20 +29,25 @@ def flexi(
     """Does one model serve four patch sizes as well as four models that each see as many images?
 
     Each model is then asked at every size. Its rate is judged on training images kept back, at the size that
-    it was trained at, or by the mean over all.
+    it was trained at, or by the mean over all. The one model's kernel is kept at each of `kernel_sizes`.
 
     >>> len(flexi().runs)
-    45
+    54
     """
     runs = grid(
         seed=seeds,
         trained_at=trained_at,
+        kernel_size=kernel_sizes,
         learning_rate=learning_rates,
         steps=[steps],
         batch_size=[batch_size],
         validation_images=[validation_images],
         test_images=[test_images],
     )
+    for run in runs:
+        if run["trained_at"] != EVERY:
+            run["kernel_size"] = run["trained_at"]
+    runs = [run for i, run in enumerate(runs) if run not in runs[:i]]
     return Study("flexi", "Does one model serve every patch size?", runs, measure_flexi)
 
 
@@ -51,7 +56,8 @@ def measure_flexi(settings: Row, run: Run) -> Row:
     every = settings["trained_at"] == EVERY
     own = PATCH_SIZES if every else (settings["trained_at"],)
     torch.manual_seed(settings["seed"])
-    model = ViT(ViTConfig(**KEPT) if every else ViTConfig(patch_size=own[0]))
+    kept_for = dict(kernel_size=settings["kernel_size"], pos_grid=POS_GRID) if every else {}
+    model = ViT(ViTConfig(patch_size=4 if every else own[0], **kept_for))
     spent = dict(parameters=costs(model)["parameters"])
     images, split = data.fashion_mnist("train"), 60_000 - settings["validation_images"]
     recipe = Recipe(
