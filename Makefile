@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # A notebook's kernel takes up to 1.6 GB, and so do JupyterLab, Chromium and what drives them.
 MEASURED := OMP_NUM_THREADS=1 .venv/bin/python tests/peak_memory.py --limit 6 .venv/bin/python
-# Two processes, for unit tests alone: beside a browser and a kernel, a second one makes it more than 6 GB.
+# Two processes, each with a kernel where a test has one; but a browser and its kernel are alone, or it is above 6 GB.
 PYTEST := $(MEASURED) -m pytest -n auto --maxprocesses 2
 
 .PHONY: help lab test quick bench site colab colab-check record
@@ -16,7 +16,8 @@ lab: .venv/lab.installed ## JupyterLab with the first notebook; arguments for it
 
 test: .venv/test.installed ## the whole suite: package, then notebooks and browser
 	$(PYTEST) -m "not slow"
-	$(MEASURED) -m pytest -m slow
+	$(PYTEST) -m slow --ignore tests/browser
+	$(MEASURED) -m pytest -m slow tests/browser
 
 quick: .venv/test.installed ## the inner loop: lint and unit tests
 	.venv/bin/ruff check .

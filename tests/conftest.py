@@ -56,12 +56,18 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
-    """One worker has all files that take much memory; the other goes through the rest, file by file."""
+    """One worker has all files that take much memory; the other goes through the rest, file by file.
+
+    Of slow tests alone, both have them: all browser tests are one worker's, and each test of a notebook is
+    for whoever is free.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class OneForTheLarge(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
+            if config.option.markexpr == "slow" and "browser/" not in path:
+                return nodeid if "test_notebooks" in path else path
             return "large" if any(name in path for name in LARGE) else path
 
     config.option.loadscopereorder = False  # slow ones first, not those with the most tests

@@ -64,6 +64,17 @@ def test_timm(name):
         vitlab.attach(model)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_differences_of_two_attentions(fused):
+    small = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4)
+    model = timm.create_model("vit_tiny_patch16_224", attn_layer="diff", **small).eval()
+    for block in model.blocks:
+        block.attn.fused_attn = fused
+    words = "\\[2, 2\\]; several in each, .*differential attention" if fused else "weights are changed"
+    with pytest.raises(ValueError, match=words):
+        vitlab.attach(model)
+
+
 def test_it_is_refused_before_anything_is_recorded():
     model = timm.create_model("swin_tiny_patch4_window7_224").eval()
     keywords = dict(image_size=224, patch_size=4, num_prefix_tokens=0)

@@ -264,6 +264,16 @@ def small(kind: type) -> nn.Module | None:
         return None
 
 
+def test_what_is_said_of_the_image_half_of_two(transformers):  # noqa: F811
+    for name in ("CLIPVision", "SiglipVision"):
+        model = stirred(small(getattr(transformers, name + "Model")))
+        how, message = outcome(saved(model), None, pictures((32, 32)))
+        assert how == "refused"
+        assert "the image half of a CLIP, a SigLIP" in message
+        assert "SAM" not in message
+        assert "rotary" not in message
+
+
 def test_transformers(transformers):  # noqa: F811
     transformers.utils.logging.set_verbosity_error()
     hows = {}

@@ -258,3 +258,10 @@ def test_a_place_in_a_place_is_said_inside_out():
         return [w + 1 for w in weights], velocities
 
     assert ": in item 0 of item 0, 12 of 12 values" in checks.verdict("5.3", step).message
+
+
+@pytest.mark.parametrize("ask", [checks.predict, checks.quiz, lambda id: checks.verdict(id, 1)])
+@pytest.mark.parametrize("id", [7, 4.5, None])
+def test_an_id_without_quotes_is_told(ask, id):
+    with pytest.raises(ValueError, match="a text in quotes"):
+        ask(id)

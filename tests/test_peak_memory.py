@@ -61,7 +61,11 @@ def test_what_ci_runs_is_held_to_6_gb():
     assert called == ["test", "colab-check"]
     done = subprocess.run(["make", "-n", *called], cwd=root, capture_output=True, text=True, check=True)
     tests = [line for line in done.stdout.splitlines() if "-m pytest" in line or "colab_check" in line]
-    assert len(tests) == 3
+    assert len(tests) == 4
+    slow = [line for line in tests if "-m slow" in line]
+    assert ["-n auto" in line for line in slow] == [
+        "tests/browser" not in line or "--ignore" in line for line in slow
+    ]
     assert all("tests/peak_memory.py --limit 6 " in line for line in tests)
 
 
@@ -70,13 +74,21 @@ def test_one_worker_has_all_files_that_take_much_memory(tmp_path):
     conftest = Path(__file__).with_name("conftest.py")
     (tmp_path / "conftest.py").write_text(conftest.read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "browser").mkdir()
-    for name in ["browser/test_a", "test_b", "test_notebooks", "test_report_c", "test_z"]:
+    for name in ["browser/test_a", "test_notebooks", "test_o", "test_report_c", "test_z"]:
         (tmp_path / f"{name}.py").write_text(WHERE)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2"]
-    done = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert "15 passed" in done.stdout, done.stdout
-    workers = {path.stem: path.read_text() for path in tmp_path.rglob("*.txt")}
-    assert workers["test_a"] == workers["test_notebooks"] == workers["test_report_c"] != workers["test_b"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", tmp_path]
+    for more in ([], ["-m", "slow"]):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert "15 passed" in done.stdout, done.stdout
+        workers = {path.name: {*path.read_text().split()} for path in tmp_path.rglob("*.txt")}
+        one = [workers[f"test_{name}.txt"] for name in ("a", "notebooks", "report_c", "o")]
+        if more:  # the browser's; the first of the notebook's tests is what the other worker begins with
+            assert len(one[0]) == 1
+            assert one[1] - one[0]
+        else:
+            assert one[0] == one[1] == one[2] != one[3]
+        for path in tmp_path.rglob("*.txt"):
+            path.unlink()
 
 
 def test_for_slow_tests_alone_no_other_file_is_imported(tmp_path):
@@ -95,10 +107,13 @@ import os, time
 from pathlib import Path
 import pytest
 
+pytestmark = pytest.mark.slow
+
 @pytest.mark.parametrize("i", range(3))
 def test_where(i):
     time.sleep(0.3)
-    Path(__file__).with_suffix(".txt").write_text(os.environ["PYTEST_XDIST_WORKER"])
+    with open(Path(__file__).with_suffix(".txt"), "a") as file:
+        print(os.environ["PYTEST_XDIST_WORKER"], file=file)
 """
 
 

@@ -228,6 +228,17 @@ def test_only_what_changes_is_computed(explorer, model, monkeypatch, change, att
     assert sorted(number for number, images in of_mlps if images == 30) == mlps
 
 
+def test_patches_go_through_the_first_block_once(model, measured, monkeypatch):
+    """What a patch is there does not depend on what the class token sees; later it does."""
+    asked, tokens = Measured(model, measured, here("cpu", "fp32")), []
+    for block in model.blocks:
+        forward = block.mlp.forward
+        seen = lambda x, *a, forward=forward: (tokens.append(x.shape[1]), forward(x, *a))[1]  # noqa: E731
+        monkeypatch.setattr(block.mlp, "forward", seen)
+    asked(Away(unseen=(3,)))
+    assert tokens == [1, model.config.num_tokens, 1]
+
+
 def everything(seed):
     """A state of all controls, drawn at random."""
     draw = random.Random(seed)

@@ -159,9 +159,12 @@ def by_block(blocks: Sequence[nn.Module], parallel: bool, seen: Sequence[tuple])
     counts = [plan.count(number) for number in range(len(blocks))]
     each = counts[0] if parallel else 1
     if each == 0 or any(count != each for count in counts):
+        alike = counts[0] > 1 and len({*counts}) == 1
+        why = "several in each, as where a block takes the difference of two (differential attention)"
         raise ValueError(
             f"of {len(blocks)} blocks ({type(blocks[0]).__name__}), each with one attention between all "
-            f"patches, these numbers of attentions were seen: {counts}; not all of this is global attention"
+            f"patches, these numbers of attentions were seen: {counts}; "
+            + (why if alike else "not all of this is global attention")
         )
     layers = [step for step in plan if step != POOLING]
     if layers != sorted(layers) or plan[: len(layers)] != layers:

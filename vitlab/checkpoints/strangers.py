@@ -72,7 +72,7 @@ KINDS = (
     ),
     Kind(r"^embeddings\.projection\.", "a VitDet, for detection", HF),
     Kind(r"embeddings\.patch_embed\.", "an AIMv2, with RMSNorm and gated MLPs", HF),
-    Kind(r"layers\.\d+\.layer_norm1", "a SAM 3 or the like, with rotary positions", HF),
+    Kind(r"(?<!encoder\.)layers\.\d+\.layer_norm1", "a SAM 3 or the like, with rotary positions", HF),
     Kind(r"^patch_conv\.", "a Pixtral, with rotary positions", HF),
     Kind(r"detection_tokens", "a YOLOS, for detection"),
     Kind(r"^beit\.", f"a BEiT, {OTHER}"),

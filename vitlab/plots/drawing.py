@@ -69,7 +69,8 @@ def legend_below(ax: Axes) -> Axes:
     'loss'
     """
     if ax.get_legend_handles_labels()[1]:
-        ax.legend(fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+        columns = 2 if ax.figure.get_figwidth() > 5 else 1  # inches; a legend squeezes narrower axes
+        ax.legend(fontsize=9, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
     return ax
 
 

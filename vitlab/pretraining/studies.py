@@ -19,6 +19,7 @@ from vitlab.data import Dataset
 from vitlab.fine_tuning import adapt, few_per_class
 from vitlab.pretraining.costs import costs
 from vitlab.pretraining.crossing import crossing_rates
+from vitlab.pretraining.flexi import flexi
 from vitlab.pretraining.masked import MaskedPatchViT, masked_patch_prediction
 from vitlab.pretraining.norm_gradients import norm_gradients
 from vitlab.pretraining.outcome import outcome
@@ -252,5 +253,6 @@ STUDIES = {
         masked_patches,
         norm_gradients,
         crossing_rates,
+        flexi,
     )
 }

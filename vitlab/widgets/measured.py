@@ -70,16 +70,24 @@ class Measured:
         model, first = self.model, away.first % len(self.entering)
         with torch.inference_mode(), evaluating(model), self.run.autocast():
             x = self.embedded(away) if away.patches or away.swap_rows else self.entering[first]
-            for layer, block in list(enumerate(model.blocks))[first:]:
+            for layer in range(first, len(model.blocks)):
                 if away.donor and layer == away.donor_layer:
                     tokens = slice(None) if away.donor_tokens is None else list(away.donor_tokens)
                     x = x.clone()
                     x[:, tokens] = donor[:, tokens].to(x)
                 if layer not in away.blocks:
-                    x = after(block, x, self.mixed_without(away, layer, x))
+                    x = self.through(away, layer, x)
             logits = said_of(model, x).float()
         right = (logits.argmax(dim=-1) == self.labels).float().mean()
         return float(right), float(F.cross_entropy(logits, self.labels))
+
+    def through(self, away: Away, layer: int, x: Tensor) -> Tensor:
+        """What a block makes of tokens, (B, T or 1, D), with what is taken away."""
+        block, mixed = self.model.blocks[layer], self.mixed_without(away, layer, x)
+        whole = x is self.entering[layer] and not any(of == layer for of, _ in away.heads)
+        if away.unseen and whole and not self.is_last(layer):  # patches do what they did: the rest is kept
+            return torch.cat([after(block, x, mixed[:, :1]), self.entering[layer + 1][:, 1:]], dim=1)
+        return after(block, x, mixed)
 
     def is_last(self, layer: int) -> bool:
         """Whether it is the last block, of which the class token alone is read."""

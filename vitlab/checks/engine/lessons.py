@@ -34,6 +34,8 @@ def find(id: str) -> Exercise | OpenTask:
 
 def pick(id: str, of_lesson, kind: str):
     """The item `id` among those that `of_lesson` has for the number before its point."""
+    if not isinstance(id, str):
+        raise ValueError(f'an id is a text in quotes, such as "{"1.1" if id is None else id}"; got {id!r}')
     known = of_lesson(id.partition(".")[0]) if id.partition(".")[0] in LESSONS else []
     for item in known:
         if item.id == id:
@@ -45,5 +47,6 @@ def pick(id: str, of_lesson, kind: str):
 def name(number: str) -> str:
     """The name of a lesson's modules; raises ValueError for a lesson that there is not."""
     if number not in LESSONS:
-        raise ValueError(f"there is no lesson {number!r}; there are {', '.join(LESSONS)}")
+        quotes = "" if isinstance(number, str) else ", a text in quotes"
+        raise ValueError(f"there is no lesson {number!r}; there are {', '.join(LESSONS)}{quotes}")
     return LESSONS[number]
