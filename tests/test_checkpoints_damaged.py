@@ -388,7 +388,7 @@ def test_the_index_of_a_folder_is_damaged(text, what):
         (dict(num_heads=4, image_size="x"), "a size is a positive whole number or a pair"),
         (
             dict(num_heads=4, image_size=64, resize="x"),
-            "method is one of 'jax', 'timm', 'hf', 'torchvision'; got 'x'",
+            "method is one of 'jax', 'timm', 'hf', 'torchvision', 'flexivit'; got 'x'",
         ),
     ],
 )

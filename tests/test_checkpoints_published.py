@@ -483,7 +483,7 @@ def test_vit_pytorch(vit_pytorch, arguments, fields):
 def test_vit_pytorch_has_no_rule_for_positions(vit_pytorch):
     file = as_safetensors(lucid(vit_pytorch).state_dict())
     with pytest.raises(
-        ValueError, match="no rule of its own .* give resize='jax', 'timm', 'hf' or 'torchvision'"
+        ValueError, match="no rule of its own .* give resize='jax', 'timm', 'hf', 'torchvision' or 'flexivit'"
     ):
         vitlab.load_checkpoint(file, num_heads=4, image_size=64)
     assert vitlab.load_checkpoint(file, num_heads=4, image_size=64, resize="jax").config.num_tokens == 65

@@ -613,7 +613,7 @@ def test_dicts_and_tuples_name_the_entry():
     wanted = {"loss": torch.zeros(2), "pair": (1, torch.ones(2))}
     assert compare({"loss": torch.zeros(2), "pair": [1, torch.ones(2)]}, wanted).grade == "exact"
     wrong = compare({"loss": torch.zeros(2), "pair": (1, torch.zeros(2))}, wanted)
-    assert wrong.words.startswith("in entry 'pair', item 1, 2 of 2 values differ")
+    assert wrong.words.startswith("in item 1 of entry 'pair', 2 of 2 values differ")
     assert "the keys are ['loss']" in compare({"loss": 0}, wanted).words
     assert compare((1, 2, 3), (1, 2)).words == "the result has 3 items, wanted 2"
     assert compare((1, 3), (1, 2)).words == "the result is (1, 3), wanted (1, 2)"

@@ -547,7 +547,7 @@ TEN = [(0, 0), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1), (2, 3), (
         (ALL_HEADS[4:14], "with these heads alone (10 of 16) the model names"),
         (range(10), "a head is a pair (block, head): each block counts its heads from 0 again."),
         (3, "a list of pairs (block, head) is wanted"),
-        (None, "a list of pairs (block, head) is wanted"),
+        (None, "your code gives None: is a `return` missing?"),
         ([(4, 0)], "there are blocks 0 to 3 with heads 0 to 3, and no (4, 0)."),
         ([(0, -1)], "and no (0, -1)."),
         ([(0, [0, 1, 2, 3])], "block and head are whole numbers, one of each"),

@@ -14,6 +14,7 @@ from vitlab.checks.engine import Exercise, FindTheFault, OpenTask
 
 LESSONS = [path for path in tools.notebook_paths() if path.stem[:2] != "00"]
 MODULES = {  # what the checks call these modules, and how a learner would import them
+    "np": "import numpy as np",
     "math": "import math",
     "torch": "import torch",
     "nn": "from torch import nn",
