@@ -210,6 +210,26 @@ def test_what_dropout_wrote_in_place_is_not_recorded_as_weights():
     with pytest.raises(ValueError, match="written in place"), vitlab.record_attention(view):
         with torch.no_grad():
             view(pictures())
+    with (
+        torch.inference_mode(),
+        vitlab.record_attention(view) as recording,
+    ):  # where nobody counts, a copy is kept
+        view(pictures())
+    sums = recording.weights.sum(-1)
+    torch.testing.assert_close(sums, torch.ones_like(sums))
+
+
+def test_weights_that_are_written_to_after_a_copy_are_refused():
+    def emptied(weights):
+        copied = weights.clone()
+        weights.zero_()
+        return copied
+
+    seen = []
+    with Seeing(seen.append):
+        weights = torch.randn(2, 3, 4, 4).softmax(-1)
+        _ = emptied(weights) @ torch.randn(2, 3, 4, 8)
+    assert seen[0].changed == ["written in place"]
 
 
 def test_an_error_of_the_models_own_says_what_it_was_run_on():

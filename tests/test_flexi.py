@@ -392,11 +392,22 @@ def test_it_is_saved_and_adapted(tmp_path, pos_embed):
         close(fine_tuning.adapt(other).eval()(images), other(images), 1e-6)
         grey = fine_tuning.adapt(other, in_chans=1).eval()
         close(grey(images[:, :1]), other(images[:, :1].expand(-1, 3, -1, -1)), 1e-5)
-        larger = fine_tuning.adapt(other, image_size=24)
+        close(fine_tuning.adapt(other, image_size=12).eval()(images), other(images), 1e-6)
+        larger, sincos = fine_tuning.adapt(other, image_size=24), pos_embed == "sincos2d"
         assert larger(torch.zeros(1, 3, 24, 24)).shape == (1, 5)
-        assert (larger.config.pos_grid, larger.config.kernel_size) == (None, 4)
+        assert (larger.config.pos_grid, larger.config.kernel_size) == ((6, 6) if sincos else None, 4)
+        if sincos:  # steps between places stay half of a patch
+            close(larger.positions(), fine_tuning.adapt(model, image_size=24).at(2).positions(), 1e-6)
+            with pytest.raises(ValueError, match="no whole number of its steps: adapt"):
+                fine_tuning.adapt(other, image_size=14)
+        else:
+            table = vitlab.resize_pos_embed(other.positions(), (6, 6), (12, 12), method="jax")
+            close(larger.positions(), table, 1e-6)
     with pytest.raises(ValueError, match="no kernel_size, and this model's is 4"):
         vitlab.save_checkpoint(other, tmp_path / "timm.safetensors", layout="timm")
+    if pos_embed == "learned":
+        with pytest.raises(ValueError, match="pos_grid"):
+            vitlab.save_checkpoint(model.at(image_size=24), tmp_path / "timm.safetensors", layout="timm")
 
 
 def test_shuffled_positions_are_those_in_use():

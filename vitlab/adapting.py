@@ -7,7 +7,8 @@ from torch import Tensor
 
 from vitlab.data import Dataset
 from vitlab.embeddings import resize_pos_embed
-from vitlab.vit import ViT
+from vitlab.patches import as_pair
+from vitlab.vit import ViT, ViTConfig
 
 
 def adapt(
@@ -33,8 +34,10 @@ def adapt(
     torch.Size([2, 3])
     """
     config = model.config
-    if image_size is not None:
+    if image_size is not None and as_pair(image_size) != as_pair(config.image_size):
         config = replace(config, image_size=image_size, pos_grid=None)
+        if config.pos_embed == "sincos2d":
+            config = replace(config, pos_grid=as_far_apart(model.config, config.grid_size))
     if num_classes is not None:
         config = replace(config, num_classes=num_classes, representation_size=None)
     if in_chans is not None:
@@ -53,9 +56,11 @@ def adapt(
     if num_classes is not None:
         weights = {name: w for name, w in weights.items() if not name.startswith(("head.", "pre_logits."))}
     if config.pos_embed == "learned":
-        weights["pos_embed"] = resize_pos_embed(
-            weights["pos_embed"], model.config.kept_grid, config.kept_grid, config.num_class_tokens, method
-        )
+        if (
+            config.kept_grid != model.config.kept_grid
+        ):  # of what the model has at its size, not of what it keeps
+            table, grids = model.positions().detach(), (model.config.grid_size, config.grid_size)
+            weights["pos_embed"] = resize_pos_embed(table, *grids, config.num_class_tokens, method)
     elif config.pos_embed == "sincos2d":
         weights.pop("pos_embed")  # the formula gives the new grid's table
     adapted = ViT(config).to(next(model.parameters()).device)
@@ -63,6 +68,24 @@ def adapt(
     if num_classes is None and model.class_names:
         adapted.class_names = list(model.class_names)
     return adapted
+
+
+def as_far_apart(config: ViTConfig, grid: tuple[int, int]) -> tuple[int, int]:
+    """The grid that places on a larger or smaller image are counted in, for steps as long as they were.
+
+    >>> as_far_apart(ViTConfig(patch_size=2, pos_grid=(7, 7)), (28, 14))
+    (14, 7)
+    """
+    sides = [
+        kept * new / old for kept, new, old in zip(config.kept_grid, grid, config.grid_size, strict=True)
+    ]
+    if any(side % 1 for side in sides):
+        raise ValueError(
+            f"this model's {config.grid_size} patches have their places on a grid of {config.kept_grid}, and "
+            f"{grid} are no whole number of its steps: adapt the model first, then take it at another patch "
+            "size"
+        )
+    return int(sides[0]), int(sides[1])
 
 
 def for_channels(weight: Tensor, in_chans: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from vitlab.embeddings import PatchEmbed
 from vitlab.encoder import MLP, Attention
 
-SECONDS = 0.2  # that the calls of one measurement take together, and at least three calls
+SECONDS, CALLS = 0.2, 5  # that one measurement takes at least
 
 
 @torch.no_grad()
@@ -72,11 +72,12 @@ def _costs_of_one(image, patch_size, embed_dim) -> tuple[float, ...]:
 
 
 def _seconds(compute: Callable[[], Tensor]) -> float:
-    """Seconds of one call. On a CPU the clock stands still while other programs run."""
+    """Seconds of one call, the least of several. On a CPU the clock stands still while other programs run."""
     first = compute()  # it also fetches memory
     clock = time.process_time if first.device.type == "cpu" else time.perf_counter
-    calls, begin = 0, clock()
-    while calls < 3 or clock() - begin < SECONDS:
+    took: list[float] = []
+    while len(took) < CALLS or sum(took) < SECONDS:
+        begin = clock()
         compute()[0, 0, 0].item()  # reading a number makes a GPU finish first
-        calls += 1
-    return (clock() - begin) / calls
+        took.append(clock() - begin)
+    return min(took)

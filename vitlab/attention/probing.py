@@ -25,11 +25,11 @@ def probe(model: nn.Module, description: Description) -> tuple[list[int], list[i
     Raises ValueError where the model has no global attention, where something other than one layer a block
     and a pooling was seen, or where the patches are not in reading order behind the prefix.
     """
-    grid, images = description.grid(description.image_size), probe_images(model, description)
-    seen = []
+    grid, seen = description.grid(description.image_size), []
     with evaluating(model), torch.random.fork_rng(devices=[]), inside(model) as active:
         seeing = Seeing(lambda each: seen.append((kept_of(each, first=not seen), list(active))))
         with uncompiled(), torch.inference_mode(False), torch.no_grad(), seeing:
+            images = probe_images(model, description)
             try:
                 description.call(model, images)
             except (

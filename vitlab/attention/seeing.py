@@ -73,9 +73,8 @@ class Seeing(InPlace):
         super().__init__()
         self.see, self.shape, self.wanted, self.rows = see, shape, wanted, rows
         self.watching = True
-        self.after_softmax = (
-            WeakIdKeyDictionary()
-        )  # a tensor from weights -> Seen, and how often it was written
+        # A tensor made of weights -> what was seen, and how often it and the weights were written to.
+        self.after_softmax = WeakIdKeyDictionary()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if not self.watching:
@@ -97,13 +96,13 @@ class Seeing(InPlace):
         return out
 
     def keep(self, tensor: Tensor, seen: Seen) -> None:
-        """A tensor is what was seen, until it is written to."""
-        self.after_softmax[tensor] = seen, times_written(tensor)
+        """A tensor is what was seen, until it or the weights are written to."""
+        self.after_softmax[tensor] = seen, times_written(tensor, seen.weights)
 
     def kept(self, tensor: Tensor) -> Seen:
-        """What a tensor is, with a change more where it, or what shares its memory, was written to since."""
+        """What a tensor is, with a change more where it, or the weights, were written to since."""
         seen, before = self.after_softmax[tensor]
-        if times_written(tensor) == before:
+        if times_written(tensor, seen.weights) == before:
             return seen
         return Seen(seen.weights, [*seen.changed, "written in place"])
 
@@ -142,6 +141,8 @@ class Seeing(InPlace):
         low = torch.finfo(out.dtype).bits < 32
         weights = self.shape(func(given, dim=-1, dtype=torch.float32) if low else out)
         out = weights.reshape(out.shape).to(out.dtype)
+        if weights.is_inference():  # whose changes are not counted: what is seen is what they are now
+            weights = weights.clone()
         self.keep(out, Seen(weights))
         return out
 
@@ -237,9 +238,9 @@ KEEPING = {
 }
 
 
-def times_written(tensor: Tensor) -> int:
-    """How often a tensor, or a view of it, was changed in place; those of inference mode do not count it."""
-    return 0 if tensor.is_inference() else tensor._version
+def times_written(*tensors: Tensor) -> int:
+    """How often tensors, or views of them, were changed in place; those of inference mode do not count it."""
+    return sum(0 if tensor.is_inference() else tensor._version for tensor in tensors)
 
 
 def passed_on(func: Callable, seen: Seen, out: Tensor) -> Seen:

@@ -149,8 +149,7 @@ def watching(
     a whole. Layers that nobody takes run as they are, or, so that weights are the same to the last bit
     whichever others are taken, in the open as well (`all_open`). Where only the first `rows` of weights are
     asked for, all layers run as they are. `before` is called before a pass with the number of images, of
-    tokens, and the device. Compiled parts run uncompiled meanwhile. Nothing is left in
-    the model afterwards.
+    tokens, and the device. Compiled parts run uncompiled meanwhile. Nothing is left in the model afterwards.
     """
     with under(Watch(view, take, done, before, all_open, rows)):
         yield

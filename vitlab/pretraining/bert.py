@@ -11,7 +11,7 @@ from vitlab.encoder import Block
 from vitlab.paper import BERT_BASE, TABLE_1
 from vitlab.runtime import Run, here
 from vitlab.training import Recipe, train
-from vitlab.vit import ViT, ViTConfig, count_parameters
+from vitlab.vit import ViT, ViTConfig
 
 
 class PostNormBlock(Block):
@@ -47,13 +47,15 @@ def beside_bert(vit: ViT) -> dict[str, tuple[int, int]]:
     if any(size != bert[key] for key, size in sizes.items()):
         wanted = ", ".join(f"{key} {bert[key]}" for key in sizes)
         raise ValueError(f"ViT-Base has {wanted}; got {', '.join(f'{k} {n}' for k, n in sizes.items())}")
-    blocks, words = count_parameters(vit.blocks), bert["vocabulary"] * D
+    # `count_parameters` counts what can be trained; here frozen ones count, too.
+    blocks, whole = (sum(map(torch.numel, part.parameters())) for part in (vit.blocks, vit))
+    words = bert["vocabulary"] * D
     in_front = words + (bert["positions"] + bert["segments"] + 2) * D  # a row each; the last two are a norm's
     pooler = (D + 1) * D
     return {
         **{key: (bert[key], printed[key]) for key in sizes},
         "millions, printed": (bert["parameters"], printed["parameters"]),
-        "all, counted": (in_front + blocks + pooler, count_parameters(vit)),
+        "all, counted": (in_front + blocks + pooler, whole),
         f"{bert['layers']} blocks": (blocks, blocks),
         "words, or patches, to D": (words, vit.patch_embed.proj.weight.numel()),
     }

@@ -1,8 +1,9 @@
 """The studies of lesson 04: claim 6 and the paper's ablations, asked again at lab scale on Fashion-MNIST.
 
 `python -m vitlab.pretraining study NAME` makes one. Each is a function of its sizes, so that a small part can
-be made live; the defaults are those of `data/results/`. Minutes that these take on one core, about (AMD EPYC,
-bf16): data_size 38, position_embeddings 7, pooling 16, patch_size 30, masked_patches 15, norm_gradients 75.
+be made live; the defaults are those of `data/results/`, where it has them. Minutes that these take on one
+core, about (AMD EPYC, bf16): data_size 38, position_embeddings 7, pooling 16, patch_size 30,
+masked_patches 15, norm_gradients 75.
 """
 
 import copy

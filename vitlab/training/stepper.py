@@ -92,7 +92,8 @@ class Learner(nn.Module):
         self.model, self.task = model, task
         if patch_sizes and not isinstance(model, ViT):
             raise ValueError(
-                f"patch_sizes are for a ViT, and this model is a {type(model).__name__}: leave them out"
+                f"patch_sizes are for a ViT, and this model is a {type(model).__name__}: leave them out, or "
+                "give the ViT itself, as it was before torch.compile"
             )
         self.at = {None: model}
         for size in patch_sizes or ():

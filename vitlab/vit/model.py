@@ -146,11 +146,12 @@ class ViT(nn.Module):
 
         FlexiViT (arXiv 2212.08013, section 3): what depends on the size, the kernel and the position
         embeddings, is made in each call of those kept here, to which gradients flow; `state_dict` is this
-        model's. Modules and modes are its own, and hooks as in a copy, so make it anew where a part of this
-        model is replaced. By `method` "flexivit" (default) or "timm" sizes are changed; "sincos2d" positions
-        are computed for the places that patches have on this model's grid. `fine_tuning.adapt` makes a copy.
-        Raises ValueError for a size that does not divide the image, for an unknown method, and for another
-        patch size of a hybrid, of a model with `patch_norm`, or of one whose projection was replaced.
+        model's, but for the table of "sincos2d". Modules and modes are its own, and hooks as in a copy, so
+        make it anew where a part of this model is replaced. By `method` "flexivit" (default) or "timm" sizes
+        are changed; "sincos2d" positions are computed for the places that patches have on this model's grid.
+        `fine_tuning.adapt` makes a copy. Raises ValueError for a size that does not divide the image, for an
+        unknown method, and for another patch size of a hybrid, of a model with `patch_norm`, or of one whose
+        projection was replaced.
 
         >>> model = ViT(ViTConfig())
         >>> finer = model.at(patch_size=2)

@@ -43,7 +43,8 @@ class Measured:
 
     It answers as the model does inside `vitlab.attention.intervene`, in a fraction of the time: what enters
     each block and what its heads mix is kept, so that a removed head costs what comes behind it, a skipped
-    block nothing, and a patch that the class token does not see a row more in each block.
+    block nothing, and a patch that the class token does not see a row of the first block, and a row more in
+    each of the others.
 
     >>> from vitlab import ViTConfig
     >>> from vitlab.runtime import here
