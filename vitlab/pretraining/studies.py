@@ -2,8 +2,8 @@
 
 `python -m vitlab.pretraining study NAME` makes one. Each is a function of its sizes, so that a small part can
 be made live; the defaults are those of `data/results/`, where it has them. Minutes that these take on one
-core, about (AMD EPYC, bf16): data_size 38, position_embeddings 7, pooling 16, patch_size 30,
-masked_patches 15, norm_gradients 75.
+core, about (AMD EPYC, bf16): data_size 38, position_embeddings 7, pooling 16, patch_size 64 (beside other
+programs), masked_patches 15, norm_gradients 75.
 """
 
 import copy
