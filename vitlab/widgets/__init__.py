@@ -37,6 +37,7 @@ from vitlab.widgets.embeddings import FilterExplorer, PositionExplorer
 from vitlab.widgets.encoder import HeadExplorer
 from vitlab.widgets.explorer import Explorer, figure
 from vitlab.widgets.fine_tuning import LabelsExplorer, ResolutionExplorer
+from vitlab.widgets.flexi import FlexiExplorer
 from vitlab.widgets.head_construction import HeadConstructionExplorer
 from vitlab.widgets.head_distances import HeadDistanceExplorer
 from vitlab.widgets.image_sizes import ImageSizeExplorer
@@ -56,6 +57,7 @@ __all__ = [
     "DebugExplorer",
     "Explorer",
     "FilterExplorer",
+    "FlexiExplorer",
     "HeadConstructionExplorer",
     "HeadDistanceExplorer",
     "HeadExplorer",

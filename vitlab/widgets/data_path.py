@@ -14,7 +14,7 @@ from vitlab.attention import alike, record_attention
 from vitlab.attention.lens import said_of
 from vitlab.patches import as_pair, patchify
 from vitlab.training import refuse_other_order
-from vitlab.vit import ViT, evaluating
+from vitlab.vit import ViT, ViTConfig, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer
 from vitlab.widgets.sequence import BELOW, MOST, Sequence
@@ -87,6 +87,17 @@ def walk(model: ViT, image: Tensor) -> Path:
     return Path(**{name: step.cpu() for name, step in steps.items()})
 
 
+def as_taken(picture: Tensor, config: ViTConfig) -> Tensor:
+    """An image of a model's size as it is, or a picture in colour fitted to it: (C, H, W) uint8.
+
+    >>> as_taken(torch.zeros(3, 40, 60, dtype=torch.uint8), ViTConfig()).shape
+    torch.Size([1, 28, 28])
+    """
+    if tuple(picture.shape) == (config.in_chans, *as_pair(config.image_size)):
+        return picture
+    return data.fit_picture(picture, config.image_size, config.in_chans)
+
+
 class DataPathExplorer(Explorer):
     """From image to class, one step at a time, with picture, shape and words (paper, figure 1).
 
@@ -110,7 +121,7 @@ class DataPathExplorer(Explorer):
             raise ValueError("this explorer projects patches of pixels, and a hybrid has none; give it a ViT")
         refuse_other_order(model, classes)
         self.model, self.config, self.classes, self.pictures = model, model.config, classes, pictures
-        self._walk = lru_cache(lambda name: walk(model, self._fitted(pictures[name])))
+        self._walk = lru_cache(lambda name: walk(model, as_taken(pictures[name], model.config)))
         self.steps = {
             "image": self._image,
             "patches": self._patches,
@@ -139,13 +150,6 @@ class DataPathExplorer(Explorer):
         """Offer and choose a picture that `pictures` has now, or has anew."""
         self.ask_anew()
         self.offer("image", self.pictures, name)
-
-    def _fitted(self, picture: Tensor) -> Tensor:
-        """A picture as the model takes it, (C, H, W) uint8."""
-        c = self.config
-        if tuple(picture.shape) == (c.in_chans, *as_pair(c.image_size)):
-            return picture
-        return data.fit_picture(picture, c.image_size, c.in_chans)
 
     def draw(self, image: str, step: str) -> tuple[Image.Image, str]:
         """The picture of one step, and what happens in it."""
