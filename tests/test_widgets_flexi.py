@@ -99,6 +99,9 @@ def test_what_cannot_be_shown_is_refused_by_name(dataset):
         FlexiExplorer(new(0), pictures, dataset, [4, 5])
     with pytest.raises(ValueError, match="the class token's attention"):
         FlexiExplorer(new(0, pool="mean"), pictures, dataset, SIZES)
+    for nothing in (({}, dataset, SIZES), (pictures, dataset, [])):
+        with pytest.raises(ValueError, match="nothing to choose from"):
+            FlexiExplorer(new(0), *nothing)
     named = new(0)
     named.class_names = ["c", "b", "a"]
     with pytest.raises(ValueError, match="class_names"):

@@ -40,6 +40,7 @@ EXPLORERS = {
     "AttentionMapExplorer": "AttentionMapExplorer(model, images)",
     "HeadDistanceExplorer": "HeadDistanceExplorer(record.weights, model.config)",
     "InterventionExplorer": "InterventionExplorer(model, images, test)",
+    "FlexiExplorer": "FlexiExplorer(model, images, test.subset(range(100)), [2, 4, 7, 14])",
     "AlikePatchesExplorer": "AlikePatchesExplorer(\n"
     "    lambda size: vitlab.fine_tuning.adapt(by_size, image_size=size), vitlab.data.photos(), [48, 64]\n)",
     "MapExplorer": "MapExplorer(\n"

@@ -212,6 +212,16 @@ def maps():
     ]
 
 
+def flexi():
+    """The second garment at the model's own patches of 4 × 4: nothing is resized there."""
+    plain = Plain("fashion_mnist_vit", garment(1))
+    best = int(plain.shares.argmax())
+    return [
+        "second at P = 4: 7 × 7 patches of 4 × 4 pixels, T = 50 tokens",
+        f"The model says {CLASSES[best]}, {plain.shares[best]:.1%}",
+    ]
+
+
 def alike_patches():
     features = []
     for name in ("astronaut", "cat"):
@@ -272,6 +282,7 @@ STATES = {
     "HeadDistanceExplorer": ([("layer", 2), ("head", 1)], head_distance),
     "InterventionExplorer": ([("removed heads", "Home"), ("skipped block", "End")], without),
     "MapExplorer": ([("picture", "End")], maps),
+    "FlexiExplorer": ([("image", "End"), ("patch size P", 2), ("patch size P", -2)], flexi),
     "AlikePatchesExplorer": ([("row", 2), ("column", -1)], alike_patches),
 }
 

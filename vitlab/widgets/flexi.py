@@ -43,7 +43,7 @@ class FlexiExplorer(Explorer):
     `pictures` maps names to images (C, H, W), uint8, of the model's size, or to pictures in colour of any
     size. `rivals` maps names to other ViTs, such as one trained at a single size; their share stands beside.
     All sizes are measured at once, so that a move is immediate. Raises ValueError for a size that the image
-    cannot be cut into, for other classes, and for a model without a class token.
+    cannot be cut into, for other classes, for a model without a class token, and without pictures or sizes.
 
     >>> from vitlab import ViTConfig
     >>> blank = Dataset(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.tensor([3]), list("abcdefghij"))
@@ -61,6 +61,8 @@ class FlexiExplorer(Explorer):
     ):
         if model.config.pool != "token":
             raise ValueError("this explorer shows the class token's attention; give it a model with one")
+        if not pictures or not patch_sizes:
+            raise ValueError("there is nothing to choose from: give it pictures by name, and patch sizes")
         refuse_other_order(model, dataset.classes)
         self.model, self.pictures, self.rivals = model, pictures, dict(rivals or {})
         self.dataset = as_the_model_knows(model, dataset)
@@ -77,7 +79,7 @@ class FlexiExplorer(Explorer):
             ),
         }
         height = HEADER + PANEL + SCALE + LINE * (2 + len(self.patch_sizes))
-        super().__init__(self.draw, controls, size=(WIDTH, height))
+        super().__init__(self.draw, controls, size=(WIDTH, height), fast=True)
 
     def models(self) -> list[ViT]:
         """The model that is shown, and its rivals."""
