@@ -54,6 +54,9 @@ CALLS = {
     "image": lambda ax: plots.image(torch.zeros(1, 8, 12), title="t", ax=ax),
     "images": lambda ax: plots.images(torch.zeros(5, 3, 8, 12), titles="abcde", columns=3, title="t", ax=ax),
     "patch_grid": lambda ax: plots.patch_grid(torch.zeros(3, 8, 12), 4, title="t", ax=ax),
+    "merged_tokens": lambda ax: plots.merged_tokens(
+        torch.zeros(3, 8, 12), [0, 0, 1, 2, 0, 1], 4, title="t", ax=ax
+    ),
     "patch_sequence": lambda ax: plots.patch_sequence(torch.zeros(3, 8, 12), 4, title="t", ax=ax),
     "patch_vector": lambda ax: plots.patch_vector(torch.zeros(3, 4, 4), title="t", ax=ax),
     "matrix": lambda ax: plots.matrix(torch.rand(3, 4), title="t", ax=ax),
@@ -191,6 +194,36 @@ def test_patch_grid_has_a_line_at_every_edge_and_a_number_in_every_patch(picture
 def test_patch_grid_leaves_numbers_out_where_there_are_too_many():
     assert not plots.patch_grid(torch.zeros(1, 22, 22), 2).texts
     assert len(plots.patch_grid(torch.zeros(1, 22, 22), 2, numbers=True).texts) == 121
+
+
+def test_merged_tokens_have_their_mean_colours_and_a_line_between_them(picture):
+    """Patches 1, 2 and 6 of 2 × 3 are one token, 4 and 5 another, and 3 is alone."""
+    into = torch.tensor([5, 5, 1, 2, 2, 5])
+    ax = plots.merged_tokens(picture, into, 4)
+    array = picture.permute(1, 2, 0).double()
+    boxes = [(slice(0, 4), slice(0, 4)), (slice(0, 4), slice(4, 8)), (slice(0, 4), slice(8, 12))]
+    boxes += [(slice(4, 8), across) for _, across in boxes]
+    for token in (5, 2):
+        members = [box for box, name in zip(boxes, into.tolist(), strict=True) if name == token]
+        mean = torch.cat([array[box].reshape(-1, 3) for box in members]).mean(dim=0).round()
+        for box in members:
+            assert (shown(ax)[box] == mean.numpy()).all()
+    assert np.array_equal(shown(ax)[boxes[2]], array[boxes[2]].numpy())
+    lines = {tuple(map(tuple, path.vertices + 0.5)) for path in ax.collections[0].get_paths()}
+    assert lines == {
+        ((8, 0), (8, 4)), ((8, 4), (8, 8)),  # to the left of 3 and of 6
+        ((0, 4), (4, 4)), ((4, 4), (8, 4)), ((8, 4), (12, 4)),
+    }  # fmt: skip
+    assert alt_text(ax.figure) == "6 patches as 3 tokens, up to 3 in one."
+    plain = plots.merged_tokens(picture, np.arange(6).reshape(2, 3), 4)
+    assert np.array_equal(shown(plain), array.numpy())
+    assert len(plain.collections[0].get_paths()) == 7
+
+
+def test_merged_tokens_of_several_images_or_other_patches_are_refused(picture):
+    for bad in (np.zeros((2, 6)), np.zeros(5), np.zeros((3, 2))):
+        with pytest.raises(ValueError, match="one number for each of 2 × 3 patches of 4 pixels; got the sha"):
+            plots.merged_tokens(picture, bad, 4)
 
 
 @pytest.mark.parametrize("plot", [plots.patch_grid, plots.patch_sequence])

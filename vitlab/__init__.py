@@ -21,6 +21,7 @@ _NAMES = {
     "runtime": ["start"],
     "training": ["History", "Recipe", "evaluate", "train"],
     "data": [],
+    "merging": [],
     "paper": [],
     "resnet": [],
     "studies": [],

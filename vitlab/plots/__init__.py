@@ -12,7 +12,7 @@ from vitlab.plots.amounts import filters, first_component, maps, matrix, overlay
 from vitlab.plots.beside import maps_below, maps_beside
 from vitlab.plots.drawing import COLOURS, DASHES, MARKERS, legend_below, pixels
 from vitlab.plots.panels import panels, scores_and_weights
-from vitlab.plots.pictures import image, images, patch_grid, patch_sequence, patch_vector
+from vitlab.plots.pictures import image, images, merged_tokens, patch_grid, patch_sequence, patch_vector
 from vitlab.plots.results import (
     CURVES,
     attention_distance,
@@ -49,6 +49,7 @@ __all__ = [
     "maps_below",
     "maps_beside",
     "matrix",
+    "merged_tokens",
     "overlay",
     "panels",
     "patch_grid",

@@ -69,6 +69,56 @@ def patch_grid(
     return ax
 
 
+def merged_tokens(
+    picture, merged_into, patch_size: int, title: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """The image (C, H, W) with its patches joined as tokens were merged: each token in its mean colour.
+
+    `merged_into` has one number for each patch, (N,) or (rows, columns); patches of equal numbers are one
+    token, and a line parts neighbours that are not. A patch that is alone is shown as it is. Raises
+    ValueError where it is of another number of patches than the image.
+
+    >>> ax = merged_tokens(np.zeros((1, 8, 8)), [0, 0, 1, 2], 4)
+    >>> len(ax.get_images()), len(ax.collections)
+    (1, 2)
+    """
+    array = pixels(picture)
+    grid = grid_size(array.shape[:2], patch_size)
+    tokens = as_array(merged_into)
+    if tokens.shape not in (grid, (grid[0] * grid[1],)):
+        raise ValueError(
+            f"merged_into has one number for each of {grid[0]} × {grid[1]} patches of {patch_size} pixels; "
+            f"got the shape {tokens.shape}; of several images, pick one"
+        )
+    tokens = tokens.reshape(grid)
+    names, sizes = np.unique(tokens, return_counts=True)
+    shown, places = array.copy(), tokens.repeat(patch_size, axis=0).repeat(patch_size, axis=1)
+    for name in names[sizes > 1]:
+        shown[places == name] = array[places == name].mean(axis=0).round()
+    ax = axes(ax, around(array, 5))
+    ax.imshow(shown, interpolation="nearest")
+    ax.set_axis_off()
+    edges = np.array(borders(tokens)).reshape(-1, 2, 2) * patch_size - 0.5
+    for colour, thickness in (("black", 2.4), ("white", 0.9)):  # white on black: seen on any ground
+        ax.add_collection(LineCollection(edges, colors=colour, linewidths=thickness), autolim=False)
+    many = f"{counted(tokens.size, 'patch')} as {counted(len(names), 'token')}"
+    describe(ax, f"{many}, up to {sizes.max()} in one")
+    return titled(ax, title)
+
+
+def borders(tokens: np.ndarray) -> list:
+    """The sides, as pairs of corners (x, y), between neighbours (rows, columns) that are not alike.
+
+    >>> borders(np.array([[0, 0], [0, 1]]))
+    [((1, 1), (1, 2)), ((1, 1), (2, 1))]
+    """
+    upright = np.argwhere(tokens[:, 1:] != tokens[:, :-1]).tolist()
+    across = np.argwhere(tokens[1:] != tokens[:-1]).tolist()
+    return [((x + 1, y), (x + 1, y + 1)) for y, x in upright] + [
+        ((x, y + 1), (x + 1, y + 1)) for y, x in across
+    ]
+
+
 def patch_sequence(
     picture, patch_size: int, columns: int = 16, title: str | None = None, ax: Axes | None = None
 ) -> Axes:

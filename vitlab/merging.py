@@ -1,0 +1,188 @@
+"""Token merging (ToMe, arXiv 2210.09461): a trained ViT that joins patches which it sees as alike.
+
+In each block, between attention and MLP, r tokens are averaged into others. Nothing is trained anew.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from vitlab.encoder import Attention, Block, attention_scores, is_hooked
+from vitlab.vit import ViT, evaluating
+
+
+@torch.no_grad()
+def pair_up(keys: Tensor, r: int, num_prefix_tokens: int = 1) -> Tensor:
+    """Which tokens become one: keys (B, T, d) -> the place of each in a sequence of r fewer, int64 (B, T).
+
+    Bipartite soft matching (section 3): every second patch looks among the others for the one whose key is
+    most like its own, by cosine, and the r patches that are most like theirs go to its place. Prefix tokens
+    (class token, registers) keep their places in front; then come the patches that could have gone and did
+    not, then the others. At most half of the patches go. Raises ValueError for an r below 0.
+
+    >>> keys = torch.tensor([[[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 0.2], [0.1, 1.0]]])
+    >>> pair_up(keys, r=1)  # token 4 goes to token 3; 2 could have gone to 1
+    tensor([[0, 2, 1, 3, 3]])
+    """
+    check_r(r)
+    p, (batch, tokens, _) = num_prefix_tokens, keys.shape
+    r = min(r, (tokens - p) // 2)
+    pairs = torch.arange(tokens, device=keys.device).repeat(batch, 1)
+    if not r:
+        return pairs
+    keys = F.normalize(keys.float(), dim=-1)
+    first, second = keys[:, p + p % 2 :: 2], keys[:, p + 1 - p % 2 :: 2]  # counted from the class token on
+    likeness, partners = (first @ second.mT).max(dim=-1)  # (B, half)
+    order = likeness.argsort(dim=1, descending=True, stable=True)
+    goes = torch.zeros_like(partners, dtype=torch.bool).scatter(1, order[:, :r], True)
+    staying = p + first.shape[1] - r
+    pairs[:, p + p % 2 :: 2] = torch.where(goes, staying + partners, p - 1 + (~goes).cumsum(dim=1))
+    pairs[:, p + 1 - p % 2 :: 2] = staying + torch.arange(second.shape[1], device=keys.device)
+    return pairs
+
+
+def merge(tokens: Tensor, sizes: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens of one place become their mean, weighted by how many patches each stands for.
+
+    Tokens (B, T, D), sizes (B, T) and what `pair_up` gives -> (B, T - r, D) and (B, T - r).
+
+    >>> tokens, sizes = torch.tensor([[[0.0], [6.0], [9.0]]]), torch.tensor([[1.0, 2.0, 1.0]])
+    >>> merge(tokens, sizes, torch.tensor([[0, 1, 1]]))
+    (tensor([[[0.],
+             [7.]]]), tensor([[1., 3.]]))
+    """
+    count = int(pairs.max()) + 1
+    merged = sizes.new_zeros(len(sizes), count).scatter_add(1, pairs, sizes)
+    amounts = tokens * sizes[..., None]  # in the precision of the sizes
+    sums = amounts.new_zeros(len(tokens), count, tokens.shape[2])
+    sums = sums.scatter_add(1, pairs[..., None].expand_as(tokens), amounts)
+    return (sums / merged[..., None]).to(tokens.dtype), merged
+
+
+def attended(block: Block, x: Tensor, sizes: Tensor, readers: int | None = None) -> tuple[Tensor, Tensor]:
+    """A block's first half for the first `readers` tokens, or all, and the keys, mean over heads (B, T, d).
+
+    A token that stands for s patches gets the attention of s: log s is added to its scores (section 3,
+    "proportional attention").
+    """
+    attn = block.attn
+    q, k, v = attn.heads(attn.qkv(block.norm1(x)))
+    scores = attention_scores(q[:, :, :readers], k) + sizes.log()[:, None, None]  # (B, heads, T, T)
+    mixed = rearrange(scores.softmax(dim=-1).to(v.dtype) @ v, "b h t d -> b t (h d)")
+    return x[:, :readers] + attn.dropout(attn.proj(mixed)), k.mean(dim=1)
+
+
+class MergingEncoder(nn.Module):
+    """A model's blocks, which merge r tokens each: (B, T, D) -> (B, T, D), or (B, 1, D) with `class_only`.
+
+    Each patch is given back as the token that it ended in, so that a mean over patches counts every one. With
+    `class_only` the last block makes the class token alone, as nobody reads the others.
+    """
+
+    def __init__(self, blocks: nn.Module, r: int, num_prefix_tokens: int, class_only: bool):
+        super().__init__()
+        self.blocks, self.r, self.num_prefix_tokens = blocks, r, num_prefix_tokens
+        self.class_only = class_only
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, into = self.merged(x)
+        return x if self.class_only else x.gather(1, into[..., None].expand(-1, -1, x.shape[2]))
+
+    def merged(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens after all blocks, (B, T', D), and in which of them each of the first ended, (B, T)."""
+        into = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
+        sizes = torch.ones_like(into, dtype=torch.promote_types(x.dtype, torch.float32))
+        for number, block in enumerate(self.blocks, 1):
+            check_block(block)
+            last = self.class_only and number == len(self.blocks)
+            x, keys = attended(block, x, sizes, 1 if last else None)
+            if not last:
+                pairs = pair_up(keys, self.r, self.num_prefix_tokens)
+                x, sizes = merge(x, sizes, pairs)
+                into = pairs.gather(1, into)
+            x = x + block.mlp(block.norm2(x))
+        return x, into
+
+
+def check_block(block: nn.Module) -> None:
+    """Raise ValueError for a block that does something which would be passed by."""
+    attn = getattr(block, "attn", None)
+    if type(block) is not Block or type(attn) is not Attention:
+        raise ValueError(
+            f"tokens are merged within a Block with its Attention; got a {type(block).__name__} with a "
+            f"{type(attn).__name__}: put the model's own back"
+        )
+    if is_hooked(block) or is_hooked(attn) or attn.observers:
+        raise ValueError(
+            "tokens are merged inside a block, past what records, changes or waits for its attention: leave "
+            "record_attention, intervene or the hook first"
+        )
+
+
+def with_merging(model: ViT, r: int) -> ViT:
+    """A model of the same weights whose blocks merge r tokens each; `model` itself stays as it is.
+
+    Where r is more than half of the patches that are left, half of them go. Hooks and modes of its parts are
+    the model's. Raises ValueError for what is no ViT, for "rope2d", which turns a token by its one place, and
+    when it is called while attention is recorded or changed.
+
+    >>> from vitlab import ViTConfig
+    >>> with_merging(ViT(ViTConfig()), r=8)(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    check_model(model, r)
+    same = copy.copy(model)
+    same._modules = dict(model._modules)
+    if r:
+        prefix = model.config.num_prefix_tokens
+        same.blocks = MergingEncoder(model.blocks, r, prefix, model.reads_one_token())
+    return same
+
+
+def merged_logits(model: ViT, images: Tensor, r: int) -> Tensor:
+    """The model's logits when r tokens are merged in each block: (B, C, H, W) -> (B, num_classes).
+
+    With r = 0 they are the model's own, to the bit. Raises what `with_merging` raises.
+
+    >>> from vitlab import ViTConfig
+    >>> merged_logits(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28), r=8).shape
+    torch.Size([2, 10])
+    """
+    return with_merging(model, r)(images)
+
+
+@torch.no_grad()
+def merged_into(model: ViT, images: Tensor, r: int) -> Tensor:
+    """Which token each patch ends in after all blocks, int64 (B, N): patches of equal numbers are one.
+
+    What `plots.merged_tokens` draws. In evaluation mode, whatever mode the model is in. Raises what
+    `with_merging` raises.
+
+    >>> from vitlab import ViTConfig
+    >>> into = merged_into(ViT(ViTConfig()), torch.rand(1, 1, 28, 28), r=8)
+    >>> into.shape, len(into.unique())  # 49 patches, less 8 in each of 4 blocks, but at most half of them
+    (torch.Size([1, 49]), 17)
+    """
+    check_model(model, r)
+    prefix = model.config.num_prefix_tokens
+    with evaluating(model):
+        _, into = MergingEncoder(model.blocks, r, prefix, class_only=False).merged(model.embed(images))
+    return into[:, prefix:]
+
+
+def check_r(r: int) -> None:
+    """Raise ValueError for what is no number of tokens."""
+    if not isinstance(r, int) or isinstance(r, bool) or r < 0:
+        raise ValueError(f"r, the tokens merged in each block, is a whole number of at least 0; got {r!r}")
+
+
+def check_model(model: nn.Module, r: int) -> None:
+    """Raise ValueError for a model whose tokens cannot be merged."""
+    check_r(r)
+    if not isinstance(model, ViT):
+        raise ValueError(f"tokens of a ViT are merged; got a {type(model).__name__}")
+    if model.config.pos_embed == "rope2d":
+        raise ValueError("rope2d turns each token by its place, and merged ones have no single place")
