@@ -10,6 +10,8 @@ from vitlab.embeddings import resize_pos_embed
 from vitlab.patches import as_pair
 from vitlab.vit import ViT, ViTConfig
 
+HEADS = ("head.", "head_dist.", "pre_logits.")
+
 
 def adapt(
     model: ViT,
@@ -21,9 +23,9 @@ def adapt(
     """A copy of a pre-trained ViT for another task, resolution or kind of image; `model` is left as it is.
 
     With `num_classes` the whole head, hidden layer included, is replaced by one zero-initialised linear
-    layer, whose classes have no names yet; with `image_size` the patch size stays, so there are more patches
-    or fewer, and learned position embeddings are interpolated to the new grid by `resize_pos_embed`'s
-    `method` (section 3.2).
+    layer (of a `distilled` model each of the two), whose classes have no names yet; with `image_size` the
+    patch size stays, so there are more patches or fewer, and learned position embeddings are interpolated to
+    the new grid by `resize_pos_embed`'s `method` (section 3.2).
     With `in_chans` a model for grey images (1) takes colour (3), or the other way round, such that a grey
     image in three equal channels gives the same tokens. Raises ValueError where the patch size does not
     divide the new size, and for channels that cannot be had: other numbers, or any others with `patch_norm`
@@ -54,7 +56,7 @@ def adapt(
     if config.stem is None:
         weights["patch_embed.proj.weight"] = for_channels(weights["patch_embed.proj.weight"], config.in_chans)
     if num_classes is not None:
-        weights = {name: w for name, w in weights.items() if not name.startswith(("head.", "pre_logits."))}
+        weights = {name: w for name, w in weights.items() if not name.startswith(HEADS)}
     if config.pos_embed == "learned":
         if (
             config.kept_grid != model.config.kept_grid

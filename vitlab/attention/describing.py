@@ -90,7 +90,7 @@ class Description:
     def prefix_names(self) -> tuple[str, ...]:
         """A name for each token before the patches.
 
-        >>> Description(num_prefix_tokens=2, prefix=with_registers(2)).prefix_names()
+        >>> Description(num_prefix_tokens=2, prefix=prefix_of(1, 1)).prefix_names()
         ('class token', 'register 1')
         >>> Description(num_prefix_tokens=1).prefix_names()
         ('prefix token 1',)
@@ -109,13 +109,14 @@ class Description:
         return tuple(-(-side // patch) if self.rounds_up else side // patch for side, patch in pairs)
 
 
-def with_registers(count: int) -> tuple[str, ...]:
-    """The names of so many prefix tokens: a class token, and registers after it.
+def prefix_of(class_tokens: int, registers: int = 0) -> tuple[str, ...]:
+    """The names of prefix tokens: none, one or two class tokens, and registers after them.
 
-    >>> with_registers(3)
+    >>> prefix_of(1, registers=2)
     ('class token', 'register 1', 'register 2')
     """
-    return ("class token", *(f"register {number}" for number in range(1, count)))[:count]
+    names = ("class token", "distillation token")[:class_tokens]
+    return (*names, *(f"register {number}" for number in range(1, registers + 1)))
 
 
 def words_of(description: Description) -> str:

@@ -21,7 +21,7 @@ def pooled_features(view: View, images: Tensor) -> Tensor:
     >>> pooled_features(attach(ViT(ViTConfig())), torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 96])
     """
-    if isinstance(view.model, ViT):
+    if isinstance(view.model, ViT) and view.reads != "pair":
         return view.model.pooled_features(images)
     calls: list[tuple[Tensor, Tensor]] = []  # what a linear layer was given, and what it made
     keep = Hook(lambda layer, given, made: calls.append((given[0], made)))

@@ -19,20 +19,25 @@ TOGETHER = 50  # images
 
 
 def class_attention(model: ViT, weights: Tensor) -> Tensor:
-    """The share of the class token's attention that goes to patches: (L, B, heads, T, T) -> (L, heads)."""
-    return weights[..., 0, model.config.num_prefix_tokens :].sum(dim=-1).mean(dim=1)
+    """How much of the class token's attention goes to patches: (L, B, heads, T, T) -> (L, heads).
+
+    Of another model, how much of the rows' that its output is a mean of (`rows_read`).
+    """
+    row = rows_read(view_of(model), weights.shape[-1], weights)[0] @ weights  # (L, B, heads, T)
+    return row[..., model.config.num_prefix_tokens :].sum(dim=-1).mean(dim=1)
 
 
 def rollout(model: ViT, weights: Tensor) -> Tensor:
     """How far rollout's map moves when a head is left out of its layer's mean: (L, heads), 0 to 1.
 
-    It is the total variation between the class token's rows, over patches, mean over images.
+    It is the total variation between the rows of what the head reads, over patches, mean over images.
     """
+    read = rows_read(view_of(model), weights.shape[-1], weights)[:, None]  # (1, 1, T)
     layers, found = [mixing(layer) for layer in weights], torch.zeros(weights.shape[0], weights.shape[2])
 
     def row(joint: Sequence[Tensor]) -> Tensor:
-        made = joint[-1][:, :1]
-        for layer in reversed(joint[:-1]):
+        made = read
+        for layer in reversed(joint):
             made = made @ layer
         return made[:, 0]  # (B, T)
 

@@ -42,9 +42,9 @@ def intervene(
       their columns of the projection were; its bias stays.
     - `blocks` are skipped: what came in goes out.
     - `patches` are covered with the grey in the middle of what images hold.
-    - `unseen` are patches whose keys get no weight from the class token's query, in any layer; what remains
-      of the row is divided by its sum, as their scores are minus infinity before the softmax. Other tokens
-      see them, and may tell.
+    - `unseen` are patches whose keys get no weight from the class token's query, nor from the distillation
+      token's where both are read, in any layer; what remains of the row is divided by its sum, as their
+      scores are minus infinity before the softmax. Other tokens see them, and may tell.
     - `swap_rows` are two rows of the grid that exchange their position embeddings.
     - `donor` is one image (C, H, W), or one for each (B, C, H, W): what its tokens are as they enter block
       `donor_layer` takes the place of the image's own, all tokens or `donor_tokens`. The donor goes through
@@ -210,7 +210,8 @@ class Asked:
                 sees = torch.ones(count, tokens, tokens, dtype=torch.bool, device=device)
                 if self.unseen:
                     check_count(self.view, tokens)
-                    sees[:, 0, [prefix + patch for patch in self.unseen]] = False
+                    reading = 2 if self.view.reads == "pair" else 1
+                    sees[:, :reading, [prefix + patch for patch in self.unseen]] = False
                 if layer in self.blocks:
                     sees &= torch.eye(tokens, dtype=torch.bool, device=device)
                 sees[self.heads.get(layer, [])] = False

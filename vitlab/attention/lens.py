@@ -14,9 +14,10 @@ def logit_lens(model: ViT, images: Tensor) -> Tensor:
     """The logits that norm and head give to what each block leaves: (B, C, H, W) -> (L, B, classes), fp32.
 
     nostalgebraist 2020, "interpreting GPT: the logit lens", for what the head reads, the class token or the
-    mean over patches. The last are the model's own logits. Only the last block was trained to be read so:
-    where an earlier one says little, the head may merely not know how to read it. Raises ValueError for a
-    model that is no `ViT`, or without classes, and for images that do not fit.
+    mean over patches; of a `distilled` model the mean of what its two heads say of a token each. The last are
+    the model's own logits. Only the last block was trained to be read so: where an earlier one says little,
+    the head may merely not know how to read it. Raises ValueError for a model that is no `ViT`, or without
+    classes, and for images that do not fit.
 
     >>> from vitlab import ViTConfig
     >>> logit_lens(ViT(ViTConfig()), torch.zeros(2, 1, 28, 28)).shape
@@ -34,6 +35,8 @@ def logit_lens(model: ViT, images: Tensor) -> Tensor:
 
 def said_of(model: ViT, tokens: Tensor) -> Tensor:
     """The logits of tokens (B, T, D) as a block leaves them, (B, classes)."""
+    if model.config.distilled:
+        return model.logits_by_head(model.norm(tokens)).mean(dim=1)
     after = model.config.norm_after_pool
     pooled = model.norm(model.pool(tokens)) if after else model.pool(model.norm(tokens))
     pooled = pooled.to(model.norm.weight.dtype)

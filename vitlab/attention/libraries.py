@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vitlab.attention.describing import Description, first_channels, with_registers
+from vitlab.attention.describing import Description, first_channels, prefix_of
 from vitlab.attention.refusing import refuse_known
 from vitlab.vit import ViT
 
@@ -34,8 +34,8 @@ def of_vitlab(model: nn.Module) -> Description:
         image_size=config.image_size,
         patch_size=config.patch_size,
         num_prefix_tokens=config.num_prefix_tokens,
-        prefix=with_registers(config.num_registers + 1)[1 - config.num_class_tokens :],
-        reads=config.pool,
+        prefix=prefix_of(config.num_class_tokens, config.num_registers),
+        reads="pair" if config.distilled else config.pool,
         channels=config.in_chans,
         mean=(0.5,) * config.in_chans,  # its images are in [-1, 1]
         std=(0.5,) * config.in_chans,
@@ -257,7 +257,7 @@ def transformers_prefix(kind: str | None, config) -> int | None:
 def transformers_names(kind: str | None, config) -> tuple[str, ...]:
     """The names of the tokens before the patches."""
     count = transformers_prefix(kind, config) or 0
-    return ("class token", "distillation token") if kind == "deit" else with_registers(count)
+    return prefix_of(2) if kind == "deit" else prefix_of(min(count, 1), count - 1)
 
 
 def transformers_reads(model: nn.Module, kind: str | None, name: str) -> str | None:

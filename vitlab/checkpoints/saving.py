@@ -105,8 +105,9 @@ def for_timm(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]
 def timm_arguments(config: ViTConfig) -> dict:
     """The arguments that make timm's `VisionTransformer` the model of a config (timm 1.0).
 
-    Raises ValueError for what timm's does not have: a hidden layer in the head, norms around the patch
-    projection, heads of another width than D / heads, weights kept for another patch size or grid, a hybrid's
+    Of a `distilled` one they are those of its `VisionTransformerDistilled`. Raises ValueError for what timm's
+    does not have: a hidden layer in the head, norms around the patch projection, heads of another width than
+    D / heads, weights kept for another patch size or grid, registers beside a distillation token, a hybrid's
     ResNet, which is a model of its own there.
 
     >>> from vitlab import ViTConfig
@@ -119,6 +120,11 @@ def timm_arguments(config: ViTConfig) -> dict:
                 f"timm's VisionTransformer has no {name}, and this model's is {value!r}; only "
                 "layout='vitlab' keeps it"
             )
+    if config.distilled and config.num_registers:
+        raise ValueError(
+            f"timm's VisionTransformerDistilled has no registers, and this model has {config.num_registers}; "
+            "only layout='vitlab' keeps them"
+        )
     ratio = config.mlp_dim / config.embed_dim
     if int(config.embed_dim * ratio) < config.mlp_dim:  # timm cuts the product down to a whole number
         ratio = math.nextafter(ratio, math.inf)

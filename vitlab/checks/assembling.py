@@ -179,7 +179,7 @@ def check_model(model) -> None:
         raise ValueError(f"assemble takes the name of a checkpoint or a ViT; got {describe(model)}")
     c = model.config
     plain = dict(pool="token", pos_embed="learned", stem=None, patch_norm=False, dropout=0.0)
-    plain |= dict(representation_size=None, head_dim=None, num_registers=0)
+    plain |= dict(representation_size=None, head_dim=None, num_registers=0, distilled=False)
     for field, wanted in plain.items():
         if getattr(c, field) != wanted:
             raise ValueError(f"the exercises make a ViT with {field}={wanted!r}; got {getattr(c, field)!r}")

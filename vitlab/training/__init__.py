@@ -1,6 +1,7 @@
 """The one training loop (appendix B.1 and table 3), as a function and as `python -m vitlab.training`."""
 
 from vitlab.training.command import main
+from vitlab.training.distilling import distillation
 from vitlab.training.evaluation import (
     answers,
     as_the_model_knows,
@@ -31,6 +32,7 @@ __all__ = [
     "check_data",
     "classification",
     "confusion",
+    "distillation",
     "evaluate",
     "evaluation_due",
     "learning_rate_at",

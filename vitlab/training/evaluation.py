@@ -11,7 +11,7 @@ from vitlab.data import Dataset
 from vitlab.data.classes import listed
 from vitlab.runtime import Run, here
 from vitlab.training.stopping import out_of_memory
-from vitlab.training.tasks import Outcome, Task, classification, is_classification, names_classes
+from vitlab.training.tasks import Outcome, Task, classification, labels_are_classes, names_classes
 from vitlab.vit import evaluating
 from vitlab.wording import counted
 
@@ -135,7 +135,7 @@ def is_mean(model: nn.Module, dataset: Dataset, run: Run, task: Task, batch_size
     True without a trial for `classification`, for an outcome with a divisor, and for a task that is not the
     same when it is asked again. Images of as many labels as possible are tried, in fp32.
     """
-    if is_classification(task):
+    if labels_are_classes(task):
         return True
 
     def total(places: Tensor) -> tuple[Tensor, bool]:
@@ -185,7 +185,7 @@ def as_the_model_knows(model: nn.Module, dataset: Dataset, task: Task | None = N
     if names := known_names(model):
         return data.match_classes(dataset, names, "the data set", "the model")
     outputs = outputs_of(model, dataset)
-    if is_classification(task) and outputs != len(dataset.classes):
+    if labels_are_classes(task) and outputs != len(dataset.classes):
         raise ValueError(
             f"the data set has {counted(len(dataset.classes), 'class')} ({listed(dataset.classes)}), the "
             f"model {outputs} without names: which of them these are is not known. Set model.class_names to "
@@ -245,7 +245,7 @@ def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None 
     """
     wanted = {"images": (torch.uint8, 4), "labels": (torch.long, 1)}
     shapes = {"images": "uint8 (n, C, H, W)", "labels": "int64 (n,), the number of a class for each image"}
-    if not is_classification(task):
+    if not labels_are_classes(task):
         del wanted["labels"]
     for name, kind in wanted.items():
         values = getattr(dataset, name)
@@ -259,7 +259,7 @@ def check_data(model: nn.Module, dataset: Dataset, what: str, task: Task | None 
         )
     if not len(dataset.labels):
         raise ValueError(f"{what} is empty")
-    if not is_classification(task):
+    if not labels_are_classes(task):
         return
     lowest, highest = int(dataset.labels.min()), int(dataset.labels.max())
     classes = outputs_of(model, dataset)

@@ -9,12 +9,13 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
 REMEDY = (
@@ -26,6 +27,7 @@ REMEDY = (
 def fingerprint(task: object) -> str:
     """A task in one line: its name, the digest of its code, and the values that it is given or looks up.
 
+    A model that it is given, if all of it is of a library's classes, is known by a digest of its weights.
     Raises ValueError for what another process cannot tell from its like: a lambda, a function that another
     one made, a callable object, or a task that is given or looks up anything with a state of its own, such as
     a module or a class of the user's, in which values and code stand that do not show here.
@@ -68,12 +70,15 @@ def described(value: object, what: str, within: tuple) -> str:
         value = torch.as_tensor(value)
     if isinstance(value, Tensor) and value.layout is torch.strided:
         return described_array(value)
-    if isinstance(value, (tuple, list, dict, functools.partial)):
+    given = isinstance(value, nn.Module) and bool(within)  # to a task, and not the task itself
+    if given or isinstance(value, (tuple, list, dict, functools.partial)):
         if any(value is outer for outer in within):
             raise ValueError(
                 f"{what} is a {type(value).__name__} that holds itself, which {UNKNOWN}: {REMEDY}"
             )
         within = (*within, value)
+    if given:
+        return described_model(value, what, within)
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(described(part, f'a part of {what}', within) for part in value)}]"
     if isinstance(value, dict):
@@ -84,6 +89,9 @@ def described(value: object, what: str, within: tuple) -> str:
         isinstance(value, BuiltinFunctionType) and not bound(value)
     ):
         return f"{value.__module__}.{value.__qualname__}"
+    if is_dataclass(value) and is_installed(type(value).__module__):
+        values = {field.name: getattr(value, field.name) for field in fields(value)}
+        return f"{type(value).__qualname__}({', '.join(described_pairs(values, what, within))})"
     if isinstance(value, functools.partial):
         given = {**dict(enumerate(value.args)), **value.keywords}
         inner = [described(value.func, what, within), *described_pairs(given, what, within)]
@@ -110,6 +118,33 @@ def described_array(values: Tensor) -> str:
     values = values.detach().cpu().resolve_conj().resolve_neg().contiguous()
     content = hashlib.sha256(values.flatten().view(torch.uint8).numpy()).hexdigest()
     return f"{values.dtype} {tuple(values.shape)} {content[:16]}"
+
+
+def described_model(model: nn.Module, what: str, within: tuple) -> str:
+    """A model by its class, its mode, and the digest of its weights and of what else stands on its parts.
+
+    Raises ValueError where a part is of a class of the user's, or somebody's hook is on it, as their code
+    does not show here.
+    """
+    lines, common = [], vars(nn.Module()).keys()
+    modes = sorted({"training" if part.training else "evaluation" for part in model.modules()})
+    for name, part in model.named_modules():
+        where = f"{name!r} of {what}" if name else what
+        kind = f"{type(part).__module__}.{type(part).__qualname__}"
+        hooks = part._forward_hooks or part._forward_pre_hooks
+        if hooks or not is_installed(type(part).__module__):
+            of = "has a hook" if hooks else "is a module of a class of your own"
+            raise ValueError(
+                f"{where}, {kind}, {of}, which {UNKNOWN}: use a model of a library as it is, or leave "
+                "checkpoint_dir out"
+            )
+        own = {key: value for key, value in vars(part).items() if key not in common}
+        mode = part.training if len(modes) > 1 else ""
+        lines += [f"{name} {kind} {mode}", *described_pairs(own, where, within)]
+    for name, values in [*model.named_parameters(), *model.named_buffers()]:
+        lines += described_pairs({name: values}, what, within)
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return f"{type(model).__module__}.{type(model).__qualname__} in {' and '.join(modes)} mode {digest[:16]}"
 
 
 def described_function(function: FunctionType, what: str, within: tuple) -> str:

@@ -43,10 +43,10 @@ def train(
     The data is moved to the device whole, as uint8, and batched there. `test_data` is measured
     `evaluations` times, evenly spread, the last time at the end; None measures nothing. `on_step` is
     called with the history whenever a row (100 to 200 of them) or an evaluation is added, for live
-    curves. `task` is what is learnt, `task(model, images, labels) -> Outcome`; None is `classification` with
-    the recipe's label smoothing and class weights, which `evaluate` goes without. Ctrl-C, or a notebook's
-    stop button, ends the training after the step under way, and what there is is returned; pressed twice, it
-    ends at once.
+    curves. `task` is what is learnt, `task(model, images, labels) -> Outcome`, such as `distillation`; None
+    is `classification` with the recipe's label smoothing and class weights, which `evaluate` goes without.
+    Ctrl-C, or a notebook's stop button, ends the training after the step under way, and what there is is
+    returned; pressed twice, it ends at once.
 
     In `checkpoint_dir` some 20 checkpoints are written, and one when Ctrl-C ends the training; the last two
     stay. The same call then goes on from the newest, and on a CPU it ends with the same weights and

@@ -121,8 +121,11 @@ def learning_rate_at(step: int, recipe: Recipe) -> float:
     return recipe.learning_rate * (1 + math.cos(math.pi * progress)) / 2
 
 
+UNDECAYED = ("cls_token", "dist_token", "reg_token", "pos_embed")
+
+
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer. Weight decay is for matrices only: no norms, biases, class token, registers or
+    """The recipe's optimizer. Weight decay is for matrices only: no norms, biases, class tokens, registers or
     positions.
 
     Raises ValueError where there is nothing to train, or for "muon" nothing in an encoder's blocks.
@@ -136,9 +139,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             if parameters
             else "the model has nothing to train, as it has no parameters; evaluate measures it as it is"
         )
-    spared = {
-        name for name, p in trainable if p.ndim < 2 or name.endswith(("cls_token", "reg_token", "pos_embed"))
-    }
+    spared = {name for name, p in trainable if p.ndim < 2 or name.endswith(UNDECAYED)}
     groups = [
         {"params": [p for name, p in trainable if name not in spared], "weight_decay": recipe.weight_decay},
         {"params": [p for name, p in trainable if name in spared], "weight_decay": 0.0},

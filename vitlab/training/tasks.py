@@ -61,6 +61,9 @@ def classification(
     return Outcome(loss, (logits.argmax(dim=-1) == labels).sum(), len(labels), divisor)
 
 
+classification.labels_are_classes = True
+
+
 def names_classes(task: Task | None, dataset: Dataset) -> bool:
     """Whether the labels of a data set are numbers of classes, as far as the task and their type say.
 
@@ -68,14 +71,18 @@ def names_classes(task: Task | None, dataset: Dataset) -> bool:
     without names of classes are what a task of one's own takes them for.
     """
     labels, function = dataset.labels, getattr(task, "func", task)
-    if not len(dataset.classes) and not is_classification(task):
+    if not len(dataset.classes) and not labels_are_classes(task):
         return False
     return labels.dtype == torch.long and labels.ndim == 1 and getattr(function, "uses_labels", True)
 
 
-def is_classification(task: Task | None) -> bool:
-    """Whether a task is `classification`, with whichever arguments; None is."""
-    return task is None or getattr(task, "func", task) is classification
+def labels_are_classes(task: Task | None) -> bool:
+    """Whether a task's labels are numbers of the model's outputs, and its loss a mean by what it says.
+
+    So it is of `classification`, which None is, and of `distillation`, with whichever arguments: their
+    attribute of this name says so.
+    """
+    return task is None or getattr(getattr(task, "func", task), "labels_are_classes", False)
 
 
 def by_recipe(recipe: Recipe, task: Task | None, dataset: Dataset, outputs: Sequence[str]) -> Task:
@@ -86,7 +93,7 @@ def by_recipe(recipe: Recipe, task: Task | None, dataset: Dataset, outputs: Sequ
     """
     if task not in (None, classification):
         whose, remedy = "a task of its own, which", "have the task do it"
-        if is_classification(task):
+        if getattr(task, "func", task) is classification:
             whose = "it as a functools.partial, which"
             remedy = "give it to the partial, or leave the task out and have the recipe say all"
         for name in ("label_smoothing", "class_weights"):

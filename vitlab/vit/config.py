@@ -40,6 +40,8 @@ class ViTConfig:
     is "jax" or, for timm's own weights, "timm": in which of two ways norms avoid a division by zero.
     `num_registers` learnable tokens stand between the class token and the patches, without positions, and
     nothing reads them (arXiv 2309.16588).
+    `distilled` adds a second class token after the first, the distillation token, with a position and a head
+    of its own (DeiT, arXiv 2012.12877, section 4); the logits are the mean of the two heads'.
     `kernel_size` and `pos_grid` are for weights that serve several patch sizes (FlexiViT, arXiv 2212.08013):
     the side of the patch projection's kernel and the (rows, columns) of the position embeddings, as they are
     kept; None: those of `patch_size`. What is needed is made of them by `resize_method`, "flexivit" or "timm"
@@ -81,6 +83,7 @@ class ViTConfig:
     kernel_size: int | None = None
     pos_grid: tuple[int, int] | None = None
     resize_method: str = "flexivit"
+    distilled: bool = False
 
     def __post_init__(self):
         if not isinstance(self.image_size, int):
@@ -114,15 +117,26 @@ class ViTConfig:
             value = getattr(self, field)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{field} is None or a whole number of at least 1; got {value!r}")
-        for field in ("qkv_bias", "patch_norm", "norm_after_pool", "unread_class_token"):
+        for field in ("qkv_bias", "patch_norm", "norm_after_pool", "unread_class_token", "distilled"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field} is True or False; got {getattr(self, field)!r}")
         if self.unread_class_token and self.pool == "token":
             raise ValueError("pool='token' reads the class token; unread_class_token goes with pool='mean'")
+        self.check_distilled()
         if not isinstance(self.norm_eps, int | float) or not self.norm_eps > 0:
             raise ValueError(f"norm_eps is above 0; got {self.norm_eps!r}")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a share of at least 0 and below 1; got {self.dropout!r}")
+
+    def check_distilled(self) -> None:
+        """Raise ValueError where two heads of one layer, each on its own token, do not fit the rest."""
+        wanted = dict(pool="token", representation_size=None, norm_after_pool=False)
+        for field, value in wanted.items() if self.distilled else ():
+            if getattr(self, field) != value:
+                raise ValueError(
+                    "distilled=True has a head of one layer on the class token and one on the distillation "
+                    f"token, so {field} is {value!r}; got {getattr(self, field)!r}"
+                )
 
     def check_stem(self) -> None:
         """Raise ValueError where the stem of a hybrid does not fit."""
@@ -205,12 +219,12 @@ class ViTConfig:
 
     @property
     def num_class_tokens(self) -> int:
-        """1 with a class token, else 0."""
-        return int(self.pool == "token" or self.unread_class_token)
+        """1 with a class token, 2 with a distillation token after it, else 0."""
+        return int(self.pool == "token" or self.unread_class_token) + self.distilled
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Tokens before the patches: the class token, where there is one, and the registers."""
+        """Tokens before the patches: the class tokens, where there are any, and the registers."""
         return self.num_class_tokens + self.num_registers
 
     @property
@@ -220,7 +234,7 @@ class ViTConfig:
 
     @property
     def num_positions(self) -> int:
-        """Position embeddings that are kept: the class token's, where there is one, and the patches'.
+        """Position embeddings that are kept: the class tokens', where there are any, and the patches'.
 
         Those of "sincos2d" are made anew for every grid.
         """
@@ -229,7 +243,7 @@ class ViTConfig:
 
     @property
     def num_tokens(self) -> int:
-        """T: class token, registers and patches."""
+        """T: class tokens, registers and patches."""
         return self.num_prefix_tokens + self.num_patches
 
     @property

@@ -8,12 +8,12 @@ from vitlab.vit.model import ViT
 
 PARTS = {  # what the names of a part's parameters contain; the first part that fits has it
     "patch projection": ("patch_embed.",),
-    "class token, positions": ("cls_token", "pos_embed", "reg_token"),
+    "class token, positions": ("cls_token", "dist_token", "pos_embed", "reg_token"),
     "attention: qkv, proj": (".attn.",),
     "attention: scores, mixing": (),
     "MLP": (".mlp.",),
     "norms": ("norm",),
-    "head": ("head.", "pre_logits."),
+    "head": ("head.", "head_dist.", "pre_logits."),
 }
 
 
@@ -53,7 +53,7 @@ def multiply_adds(config: ViTConfig) -> dict[str, int]:
         "values": c.depth * t * t * a,
         "proj": c.depth * t * a * d,
         "mlp": c.depth * 2 * t * d * c.mlp_dim,
-        "head": pooled * c.num_classes + (d * pooled if c.representation_size else 0),
+        "head": (1 + c.distilled) * pooled * c.num_classes + (d * pooled if c.representation_size else 0),
     }
 
 

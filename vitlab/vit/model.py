@@ -38,6 +38,8 @@ class ViT(nn.Module):
             self.patch_embed = HybridEmbed(*patches, c.stem, c.stem_width, c.stem_rule)
         if c.num_class_tokens:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
+        if c.distilled:
+            self.dist_token = nn.Parameter(torch.empty(1, 1, c.embed_dim))
         if c.num_registers:
             self.reg_token = nn.Parameter(torch.empty(1, c.num_registers, c.embed_dim))
         if c.pos_embed == "learned":
@@ -55,6 +57,8 @@ class ViT(nn.Module):
             self.pre_logits.add_module("fc", nn.Linear(c.embed_dim, width))
             self.pre_logits.add_module("act", nn.Tanh())
         self.head = nn.Linear(width, c.num_classes) if c.num_classes else nn.Identity()
+        if c.distilled:
+            self.head_dist = nn.Linear(width, c.num_classes) if c.num_classes else nn.Identity()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -84,8 +88,15 @@ class ViT(nn.Module):
             nn.init.normal_(self.pos_embed, std=0.02)
         if self.config.num_registers:
             nn.init.normal_(self.reg_token, std=0.02)  # two that began alike would stay alike
-        if self.config.num_classes:
-            nn.init.zeros_(self.head.weight)
+        if self.config.distilled:
+            nn.init.normal_(self.dist_token, std=0.02)  # and this one like the class token
+        for head in self.heads if self.config.num_classes else ():
+            nn.init.zeros_(head.weight)
+
+    @property
+    def heads(self) -> list[nn.Module]:
+        """The head that reads the class token or the mean, and the distillation token's, if there is one."""
+        return [self.head, self.head_dist] if self.config.distilled else [self.head]
 
     def embed(self, images: Tensor) -> Tensor:
         """The tokens that enter the encoder: (B, C, H, W) -> (B, T, D) (equation 1).
@@ -116,12 +127,13 @@ class ViT(nn.Module):
     def sequence(self, patches: Tensor) -> Tensor:
         """Embedded patches as the encoder reads them: (B, N, D) -> (B, T, D) (equation 1).
 
-        The class token is put in front and positions are added, in the precision that the patches have.
-        Registers come between, and have none.
+        The class token is put in front, the distillation token after it, and positions are added, in the
+        precision that the patches have. Registers come between, and have none.
         """
         x, c = patches, self.config
         if c.num_class_tokens:
-            x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)  # (B, N+1, D)
+            first = torch.cat([self.cls_token, self.dist_token], dim=1) if c.distilled else self.cls_token
+            x = torch.cat([first.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)  # (B, N+1, D)
         if c.pos_embed != "none":
             x = x + self.positions().to(x.dtype)
         if c.num_registers:
@@ -130,7 +142,7 @@ class ViT(nn.Module):
         return self.dropout(x)
 
     def positions(self) -> Tensor:
-        """Position embeddings of class token and patches, (1, class tokens + N, D), made of those kept."""
+        """Position embeddings of class tokens and patches, (1, class tokens + N, D), made of those kept."""
         c = self.config
         if c.pos_embed == "sincos2d":
             return self.pos_embed
@@ -188,7 +200,12 @@ class ViT(nn.Module):
         return x if self.config.norm_after_pool else self.norm(x)
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """What the head reads: (B, T, D) -> (B, D), class token or mean (equation 4, appendix D.3)."""
+        """What the head reads: (B, T, D) -> (B, D), class token or mean (equation 4, appendix D.3).
+
+        With `distilled`, whose two heads read a token each, the mean of the two.
+        """
+        if self.config.distilled:
+            return tokens[:, :2].mean(dim=1)
         if self.config.pool == "token":
             return tokens[:, 0]
         return tokens[:, self.config.num_prefix_tokens :].mean(dim=1)
@@ -205,13 +222,25 @@ class ViT(nn.Module):
 
     def reads_one_token(self) -> bool:
         """Whether nobody sees what the last block makes of the patches: a hook, or what is another's."""
-        if self.config.pool != "token" or type(self.blocks) is not Encoder:
+        if self.config.pool != "token" or self.config.distilled or type(self.blocks) is not Encoder:
             return False
         if getattr(self.pool, "__func__", None) is not ViT.pool:
             return False
         return is_untouched(self.blocks[-1]) and not is_hooked(self.blocks) and not is_hooked(self.norm)
 
+    def logits_by_head(self, tokens: Tensor) -> Tensor:
+        """What the two heads of a `distilled` model say of a token each: (B, T, D) -> (B, 2, classes), fp32.
+
+        `tokens` are those of `forward_features`. The class token's come first; the model's logits are the
+        mean of the two. Without classes they are the two tokens.
+        """
+        with full_precision(tokens.device):
+            own = tokens[:, :2].to(self.norm.weight.dtype).unbind(dim=1)
+            return torch.stack([head(token) for head, token in zip(self.heads, own, strict=True)], dim=1)
+
     def forward(self, images: Tensor) -> Tensor:
+        if self.config.distilled:
+            return self.logits_by_head(self.forward_features(images)).mean(dim=1)
         x = self.pooled_features(images)  # (B, D)
         if self.config.representation_size:
             x = self.pre_logits(x)

@@ -18,7 +18,7 @@ from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
-from vitlab.widgets.tokens import refuse_registers
+from vitlab.widgets.tokens import refuse_more_tokens
 from vitlab.wording import token_name
 
 SIZE = (880, 560)
@@ -115,7 +115,7 @@ class AttentionStepExplorer(Explorer):
     def __init__(self, model: ViT, images: dict[str, Tensor]):
         if not images:
             raise ValueError("there is no image to look at; give a dict from names to uint8 images (C, H, W)")
-        refuse_registers(model)
+        refuse_more_tokens(model)
         self.model, self.images, self.names = model, images, list(images)
         self.grid, self.prefix = model.config.grid_size, model.config.num_prefix_tokens
         self._heads = lru_cache(self._heads)

@@ -18,7 +18,7 @@ from vitlab.vit import ViT, ViTConfig, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.explorer import Explorer
 from vitlab.widgets.sequence import BELOW, MOST, Sequence
-from vitlab.widgets.tokens import refuse_registers
+from vitlab.widgets.tokens import refuse_more_tokens
 
 PANEL, GAP, HEADER, SCALE = 240, 30, 26, 34  # side of the image, and what is beside, above and below it
 RIGHT = PANEL + GAP  # where the right half begins
@@ -65,7 +65,7 @@ def walk(model: ViT, image: Tensor) -> Path:
     >>> walk(ViT(ViTConfig()), torch.zeros(1, 28, 28, dtype=torch.uint8)).projected.shape
     torch.Size([1, 49, 96])
     """
-    refuse_registers(model)
+    refuse_more_tokens(model)
     device = next(model.parameters()).device
     images = data.normalise(image[None].to(device))
     with evaluating(model):

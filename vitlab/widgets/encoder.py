@@ -15,7 +15,7 @@ from vitlab.vit import ViT, evaluating
 from vitlab.widgets import tiles
 from vitlab.widgets.clicks import Area
 from vitlab.widgets.explorer import Explorer
-from vitlab.widgets.tokens import refuse_registers
+from vitlab.widgets.tokens import refuse_more_tokens
 from vitlab.wording import token_name
 
 PANEL, GAP, HEADER = 264, 24, 24  # sides of the three panels, what is between and above them, in pixels
@@ -64,7 +64,7 @@ class HeadExplorer(Explorer):
     def __init__(self, model: ViT, images: dict[str, Tensor]):
         if not images:
             raise ValueError("there is no image to look at; give a dict from names to uint8 images (C, H, W)")
-        refuse_registers(model)
+        refuse_more_tokens(model)
         self.grid, self.prefix = model.config.grid_size, model.config.num_prefix_tokens
         self.model, self.images, self.names = model, images, list(images)
         self.ask_anew()

@@ -52,10 +52,11 @@ class InterventionExplorer(Explorer):
     """
 
     def __init__(self, model: ViT, images: dict[str, Tensor], measured: Dataset):
-        if model.config.pool != "token" or model.config.pos_embed == "none":
+        c = model.config
+        if c.pool != "token" or c.distilled or c.pos_embed == "none":
             raise ValueError(
-                "this explorer hides patches from the class token and swaps positions: give it a ViT with "
-                "both, pool='token' and position embeddings"
+                "this explorer hides patches from the class token, which alone is read, and swaps positions: "
+                "give it a ViT with both, pool='token' and position embeddings, and no distillation token"
             )
         if not images:
             raise ValueError("there is no image to look at; give a dict from names to uint8 images (C, H, W)")

@@ -8,11 +8,14 @@ from vitlab.attention.reading import READ_WORDS
 from vitlab.vit import ViT
 
 
-def refuse_registers(model: ViT) -> None:
-    """Raise ValueError for a ViT with registers, for explorers that name class token and patches alone."""
-    if count := model.config.num_registers:
+def refuse_more_tokens(model: ViT) -> None:
+    """Raise ValueError for a ViT with registers or a distillation token, for explorers that name class token
+    and patches alone."""
+    count = model.config.num_registers
+    kinds = {"a distillation token": model.config.distilled, f"{count} registers": count}
+    if also := " and ".join(words for words, there in kinds.items() if there):
         raise ValueError(
-            f"this explorer shows a class token and patches, and the model has {count} registers as well; "
+            f"this explorer shows a class token and patches, and the model has {also} as well; "
             "AttentionMapExplorer shows them all"
         )
 
