@@ -58,9 +58,7 @@ SIZES = {
     "norm_gradients": {},
     "crossing_rates": dict(images=[100], tasks=["same"], sizes=["small"], learning_rates=[1e-3])
     | dict(validation_images=20),
-    "flexi": dict(
-        trained_at=["every", 7, 14], kernel_sizes=[4, 14], learning_rates=[1e-3], validation_images=20
-    ),
+    "flexi": dict(trained_at=["every", 7, 14], learning_rates=[1e-3], validation_images=20),
 }
 SEEDS = dict.fromkeys(STUDIES, 3) | dict(norm_gradients=5)
 
