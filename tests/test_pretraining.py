@@ -55,12 +55,13 @@ SIZES = {
     "pooling": dict(learning_rates=[1e-3, 2e-3], validation_images=20),
     "patch_size": dict(patch_sizes=[7, 28], learning_rates=[2e-3], validation_images=20),
     "masked_patches": dict(labels=[10, 30], learning_rates=[1e-3], pretraining_steps=3),
+    "scrambled": dict(learning_rates=[1e-3], validation_images=20),
     "norm_gradients": {},
     "crossing_rates": dict(images=[100], tasks=["same"], sizes=["small"], learning_rates=[1e-3])
     | dict(validation_images=20),
     "flexi": dict(trained_at=["every", 7, 14], learning_rates=[1e-3], validation_images=20),
 }
-SEEDS = dict.fromkeys(STUDIES, 3) | dict(norm_gradients=5)
+SEEDS = dict.fromkeys(STUDIES, 3) | dict(norm_gradients=5, scrambled=6)
 
 
 def tiny(name: str) -> studies.Study:

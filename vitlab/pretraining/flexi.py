@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from vitlab import checkpoints, data
-from vitlab.pretraining.outcome import parted
+from vitlab import checkpoints
+from vitlab.pretraining.outcome import first_test_images, parted
 from vitlab.runtime import Run
 from vitlab.studies import Row, Study, grid
 from vitlab.training import Recipe, evaluate, train_to_the_end
@@ -62,7 +62,7 @@ def measure_flexi(settings: Row, run: Run) -> Row:
     )
     train_to_the_end(model if every else model.at(patch_size=own[0]), images, recipe, run)
     judged = fmean(evaluate(model.at(patch_size=size), kept, run)[1] for size in own)
-    test = data.fashion_mnist("test").subset(range(settings["test_images"]))
+    test = first_test_images(settings)
     at_sizes = {size: evaluate(model.at(patch_size=size), test, run)[1] for size in PATCH_SIZES}
     return dict(validation_accuracy=round(judged, 4)) | {
         f"test_accuracy_at_{size}": round(accuracy, 4) for size, accuracy in at_sizes.items()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vitlab import data
 from vitlab.norms import LayerNorm
-from vitlab.pretraining.outcome import outcome
+from vitlab.pretraining.outcome import first_test_images, outcome
 from vitlab.runtime import Run
 from vitlab.studies import Row, Study
 from vitlab.training import Recipe, train_to_the_end
@@ -59,7 +59,7 @@ def measure_norm_gradients(settings: Row, run: Run) -> Row:
     if settings["norm_sums"] == "bf16":
         take_pytorch_norms(model)
     history = train_to_the_end(model, data.fashion_mnist("train"), recipe, run)
-    return outcome(model, history, settings["test_images"], run)
+    return outcome(model, history, first_test_images(settings), run)
 
 
 def norm_gradient(model: ViT, images: Tensor, labels: Tensor) -> dict[str, Tensor]:

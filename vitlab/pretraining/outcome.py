@@ -1,7 +1,8 @@
-"""A study's training on Fashion-MNIST: its images, and what it came to, as a row has it."""
+"""One training of a study on Fashion-MNIST: its images, and what it came to, as a row has it."""
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -22,13 +23,28 @@ def parted(validation_images: int) -> tuple[Dataset, Dataset]:
     return images.subset(range(first)), images.subset(range(first, number))
 
 
+def first_test_images(settings: Row) -> Dataset:
+    """As many of Fashion-MNIST's test images as the settings say."""
+    return data.fashion_mnist("test").subset(range(settings["test_images"]))
+
+
 def validated(model: nn.Module, kept: Dataset, run: Run) -> Row:
     """The accuracy by which learning rates are chosen."""
     return dict(validation_accuracy=round(evaluate(model, kept, run)[1], 4))
 
 
-def trained(model: nn.Module, images: Dataset, settings: Row, run: Run, augment: bool = False) -> Row:
-    """Train by the settings; accuracy and loss on the first test images, and how fast it was."""
+def trained(
+    model: nn.Module,
+    images: Dataset,
+    settings: Row,
+    run: Run,
+    augment: bool = False,
+    change: Callable[[Dataset], Dataset] = lambda images: images,
+) -> Row:
+    """Train by the settings; accuracy and loss on the first test images, and how fast it was.
+
+    `change` is made to the test images, as it was to those of the training.
+    """
     recipe = Recipe(
         steps=settings["steps"],
         batch_size=settings["batch_size"],
@@ -42,12 +58,13 @@ def trained(model: nn.Module, images: Dataset, settings: Row, run: Run, augment:
     history = train_to_the_end(model, images, recipe, run)
     seconds = (clock() - begin) / (torch.get_num_threads() if run.device.type == "cpu" else 1)
     speed = round(recipe.steps * recipe.batch_size / seconds)
-    return outcome(model, history, settings["test_images"], run) | dict(images_per_second=speed)
+    test = change(first_test_images(settings))
+    return outcome(model, history, test, run) | dict(images_per_second=speed)
 
 
-def outcome(model: nn.Module, history: History, test_images: int, run: Run) -> Row:
-    """Accuracy and loss on the first test images, and at the end of the training on its last batch."""
-    loss, accuracy = evaluate(model, data.fashion_mnist("test").subset(range(test_images)), run)
+def outcome(model: nn.Module, history: History, test: Dataset, run: Run) -> Row:
+    """Accuracy and loss on the test images, and at the end of the training on its last batch."""
+    loss, accuracy = evaluate(model, test, run)
     return dict(
         test_accuracy=round(accuracy, 4),
         test_loss=round(loss, 4),
