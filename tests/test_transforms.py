@@ -14,7 +14,9 @@ from vitlab import ViT, ViTConfig, record_attention
 SMALL = dict(image_size=8, patch_size=4, embed_dim=16, depth=2, num_heads=2, mlp_dim=24, num_classes=3)
 
 
-@pytest.fixture(params=[dict(), dict(pool="mean")], ids=["class token", "mean"])
+@pytest.fixture(
+    params=[dict(), dict(pool="mean"), dict(pos_embed="rope2d")], ids=["class token", "mean", "rotary"]
+)
 def model(request) -> ViT:
     torch.manual_seed(0)
     model = ViT(ViTConfig(**SMALL | request.param)).double().eval()

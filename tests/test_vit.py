@@ -59,7 +59,7 @@ def test_equations_1_to_4_written_out():
 
 
 @pytest.mark.parametrize("pool", ["token", "mean"])
-@pytest.mark.parametrize("pos_embed", ["learned", "sincos2d", "none"])
+@pytest.mark.parametrize("pos_embed", ["learned", "sincos2d", "none", "rope2d"])
 @pytest.mark.parametrize("image_size", [28, (28, 56), (12, 8)])
 def test_every_kind_takes_every_grid(pool, pos_embed, image_size):
     config = ViTConfig(image_size=image_size, pool=pool, pos_embed=pos_embed, num_classes=7)
@@ -232,7 +232,7 @@ def test_attention_bytes_are_those_of_a_recording():
         (dict(patch_size=5), "28 is not divisible by 5; use 1, 2, 4, 7, 14 or 28"),
         (dict(embed_dim=96, num_heads=5), "embed_dim 96 is not divisible by num_heads 5"),
         (dict(pool="max"), "pool is one of token, mean; got 'max'"),
-        (dict(pos_embed="rotary"), "pos_embed is one of learned, sincos2d, none; got 'rotary'"),
+        (dict(pos_embed="rotary"), "pos_embed is one of learned, sincos2d, none, rope2d; got 'rotary'"),
         (dict(gelu="relu"), "gelu is one of erf, tanh"),
         (dict(depth=0), "depth is a whole number of at least 1; got 0"),
         (dict(embed_dim=96.0), "embed_dim is a whole number"),

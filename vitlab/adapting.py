@@ -8,7 +8,7 @@ from torch import Tensor
 from vitlab.data import Dataset
 from vitlab.embeddings import resize_pos_embed
 from vitlab.patches import as_pair
-from vitlab.vit import ViT, ViTConfig
+from vitlab.vit import ViT
 
 HEADS = ("head.", "head_dist.", "pre_logits.")
 
@@ -38,8 +38,8 @@ def adapt(
     config = model.config
     if image_size is not None and as_pair(image_size) != as_pair(config.image_size):
         config = replace(config, image_size=image_size, pos_grid=None)
-        if config.pos_embed == "sincos2d":
-            config = replace(config, pos_grid=as_far_apart(model.config, config.grid_size))
+        if config.pos_embed in ("sincos2d", "rope2d"):  # which have a place for every patch there may be
+            config = replace(config, pos_grid=model.config.grid_as_far_apart(image_size))
     if num_classes is not None:
         config = replace(config, num_classes=num_classes, representation_size=None)
     if in_chans is not None:
@@ -70,24 +70,6 @@ def adapt(
     if num_classes is None and model.class_names:
         adapted.class_names = list(model.class_names)
     return adapted
-
-
-def as_far_apart(config: ViTConfig, grid: tuple[int, int]) -> tuple[int, int]:
-    """The grid that places on a larger or smaller image are counted in, for steps as long as they were.
-
-    >>> as_far_apart(ViTConfig(patch_size=2, pos_grid=(7, 7)), (28, 14))
-    (14, 7)
-    """
-    sides = [
-        kept * new / old for kept, new, old in zip(config.kept_grid, grid, config.grid_size, strict=True)
-    ]
-    if any(side % 1 for side in sides):
-        raise ValueError(
-            f"this model's {config.grid_size} patches have their places on a grid of {config.kept_grid}, and "
-            f"{grid} are no whole number of its steps: adapt the model first, then take it at another patch "
-            "size"
-        )
-    return int(sides[0]), int(sides[1])
 
 
 def for_channels(weight: Tensor, in_chans: int) -> Tensor:

@@ -8,6 +8,7 @@ from einops import einsum, rearrange
 from torch import Tensor, nn
 
 from vitlab.norms import Affine, LayerNorm, fold, full_precision, is_rounded
+from vitlab.rotary import Rotary
 
 
 def attention_scores(queries: Tensor, keys: Tensor) -> Tensor:
@@ -79,7 +80,8 @@ class Attention(nn.Module):
     ways: while `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, the weights are
     made in the open; else `CPUAttention`, or PyTorch's own function on other devices and where the layer is
     to be `visible` to whoever watches that function, does all tokens, and `attend_from_class` the class token
-    where nobody reads the others.
+    where nobody reads the others. A `rotary` turns queries and keys by their places before they meet; then
+    each key differs from what one matrix makes of its token, and `attend_from_class` has nothing to shorten.
 
     >>> Attention(embed_dim=96, num_heads=4)(torch.zeros(2, 50, 96)).shape
     torch.Size([2, 50, 96])
@@ -92,6 +94,7 @@ class Attention(nn.Module):
         dropout: float = 0.0,
         qkv_bias: bool = True,
         head_dim: int | None = None,
+        rotary: Rotary | None = None,
     ):
         super().__init__()
         if head_dim is None and embed_dim % num_heads:
@@ -101,6 +104,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(embed_dim, 3 * num_heads * self.head_dim, bias=qkv_bias)
         self.proj = nn.Linear(num_heads * self.head_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)
+        self.rotary = rotary
         self.observers: list[Callable[[Tensor], None]] = []
         self.visible = False
 
@@ -118,19 +122,25 @@ class Attention(nn.Module):
     def mixed(self, x: Tensor, class_only: bool = False, norm: LayerNorm | None = None) -> Tensor:
         """What the projection reads, the heads' mixed values side by side: (B, T, D) -> (B, T or 1, h·d)."""
         x, qkv = (x, self.qkv) if norm is None else fold(norm, self.qkv, x)
-        if class_only and not (self.observers or self.visible):  # who observe want the weights of all queries
+        # who observe want the weights of all queries
+        if class_only and not (self.observers or self.visible or self.rotary):
             return self.attend_from_class(x, qkv)
         return self.attend(qkv(x))[:, : 1 if class_only else None]
 
     def heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, head by head: (B, T, 3·h·d) -> 3 times (B, h, T, d)."""
-        return rearrange(qkv, "b t (n h d) -> n b h t d", n=3, h=self.num_heads).unbind()
+        """Queries, keys and values, head by head, as they meet: (B, T, 3·h·d) -> 3 times (B, h, T, d)."""
+        return self.turned(rearrange(qkv, "b t (n h d) -> n b h t d", n=3, h=self.num_heads)).unbind()
+
+    def turned(self, parts: Tensor) -> Tensor:
+        """Queries, keys and values (3, …, T, d), the first two turned where there is a `rotary`."""
+        return parts if self.rotary is None else torch.cat([self.rotary(parts[:2]), parts[2:]])
 
     def attend(self, qkv: Tensor) -> Tensor:
         """softmax(q kᵀ / √d) v: queries, keys and values (B, T, 3·h·d) -> (B, T, h·d)."""
         if qkv.device.type == "cpu" and not (self.observers or self.visible or is_transformed()):
             # one copy here spares each of the products that follow a copy of its own
-            parts = rearrange(qkv, "b t (n h d) -> n (b h) t d", n=3, h=self.num_heads).contiguous()
+            parts = rearrange(qkv, "b t (n h d) -> n (b h) t d", n=3, h=self.num_heads)
+            parts = self.turned(parts).contiguous()
             return rearrange(CPUAttention.apply(parts), "(b h) t d -> b t (h d)", h=self.num_heads)
         q, k, v = self.heads(qkv)
         if self.observers:
@@ -147,7 +157,7 @@ class Attention(nn.Module):
     def attend_from_class(self, x: Tensor, qkv: nn.Linear | Affine, unseen: Sequence[int] = ()) -> Tensor:
         """The class token's row of `attend(qkv(x))`, without a key or a value: (B, T, D) -> (B, 1, h·d).
 
-        Tokens that are `unseen` get no weight from it.
+        Tokens that are `unseen` get no weight from it. It is of a layer without `rotary`.
 
         For a single query it is shorter to take the matrices to the other side: q·(W x) = (q W)·x for the
         scores, and Σ w (W x) = W (Σ w x) for the values. A key's bias adds the same to every score of a row,
@@ -207,10 +217,11 @@ class Block(nn.Module):
         dropout: float = 0.0,
         qkv_bias: bool = True,
         head_dim: int | None = None,
+        rotary: Rotary | None = None,
     ):
         super().__init__()
         self.norm1 = LayerNorm(embed_dim, eps=norm_eps)
-        self.attn = Attention(embed_dim, num_heads, dropout, qkv_bias, head_dim)
+        self.attn = Attention(embed_dim, num_heads, dropout, qkv_bias, head_dim, rotary)
         self.norm2 = LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, mlp_dim, gelu, dropout)
 

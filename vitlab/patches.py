@@ -1,5 +1,6 @@
 """Images as sequences of patches (paper, section 3.1): the arithmetic of the grid, and the cut itself."""
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
@@ -90,3 +91,17 @@ def unpatchify(patches: Tensor, patch_size: int, image_size: int | tuple[int, in
     return rearrange(
         patches, "b (h w) (c p q) -> b c (h p) (w q)", h=rows, w=columns, p=patch_size, q=patch_size
     )
+
+
+def drop_patches(tokens: Tensor, num_kept: int, num_prefix_tokens: int = 1) -> Tensor:
+    """So many patches of each image, drawn for each, after the prefix: (B, p + N, D) -> (B, p + kept, D).
+
+    Patch dropout (arXiv 2208.07220). They stay in reading order; PyTorch's generator of the device draws.
+
+    >>> drop_patches(torch.zeros(2, 50, 96), num_kept=24).shape
+    torch.Size([2, 25, 96])
+    """
+    prefix, patches = tokens[:, :num_prefix_tokens], tokens[:, num_prefix_tokens:]
+    kept = torch.rand(patches.shape[:2], device=tokens.device).argsort(dim=1)[:, :num_kept].sort(dim=1).values
+    kept = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[2]))
+    return torch.cat([prefix, kept], dim=1)

@@ -44,7 +44,8 @@ def check_tokens(view: View, tokens: Tensor) -> Tensor:
     if tokens.shape[1] != count:
         raise ValueError(
             f"the blocks of {type(view.model).__name__} get tokens of shape {tuple(tokens.shape)}, where "
-            f"(B, {count}, D) was wanted: images of the size that the model was made for, and images first"
+            f"(B, {count}, D) was wanted: images of the size that the model was made for, images first, and "
+            "evaluation mode where training leaves patches out"
         )
     return tokens
 

@@ -131,8 +131,11 @@ class Asked:
             )
         if self.rows and not isinstance(view.model, ViT):
             check_positions(view)
-        if self.rows and isinstance(view.model, ViT) and view.model.config.pos_embed == "none":
-            raise ValueError("this model has no position embeddings (pos_embed='none'), so none to swap")
+        if self.rows and isinstance(view.model, ViT) and not hasattr(view.model, "pos_embed"):
+            raise ValueError(
+                f"this model adds no position embeddings (pos_embed={view.model.config.pos_embed!r}), so "
+                "there are none to swap"
+            )
 
     @property
     def masked(self) -> list[int]:

@@ -31,7 +31,7 @@ VITS = {  # Hugging Face's models that are this ViT, all but the first without m
 }
 KINDS_OF = {  # of fields; the others have whole numbers
     **dict(qkv_bias=bool, gelu=str, pool=str, plain=bool),
-    **dict.fromkeys(("norm_eps", "dropout"), (int, float)),
+    **dict.fromkeys(("norm_eps", "dropout", "patch_dropout"), (int, float)),
 }
 
 
@@ -74,7 +74,7 @@ def checked(file: Path, said: dict) -> dict:
         numbers = value if name == "image_size" and isinstance(value, list) and len(value) == 2 else [value]
         kind = KINDS_OF.get(name, int)
         if not all(
-            isinstance(number, kind) and (kind in (bool, str) or 0 < number <= MOST or name == "dropout")
+            isinstance(number, kind) and (kind in (bool, str) or 0 < number <= MOST or "dropout" in name)
             for number in numbers
         ):
             raise ValueError(f"{file} is damaged: {name} cannot be {value!r}; copy or download it again")

@@ -25,7 +25,7 @@ KINDS = {
     "MaskedPatchViT": ("vitlab.pretraining.masked", "ViTConfig"),
 }
 # What timm's VisionTransformer is told by its arguments and a state dict does not say.
-TOLD = ("image_size", "num_heads", "pool", "gelu", "norm_eps", "dropout")
+TOLD = ("image_size", "num_heads", "pool", "gelu", "norm_eps", "dropout", "patch_dropout")
 
 
 def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") -> Path:
@@ -107,8 +107,8 @@ def timm_arguments(config: ViTConfig) -> dict:
 
     Of a `distilled` one they are those of its `VisionTransformerDistilled`. Raises ValueError for what timm's
     does not have: a hidden layer in the head, norms around the patch projection, heads of another width than
-    D / heads, weights kept for another patch size or grid, registers beside a distillation token, a hybrid's
-    ResNet, which is a model of its own there.
+    D / heads, rotary position embeddings, weights kept for another patch size or grid, registers beside a
+    distillation token, a hybrid's ResNet, which is a model of its own there.
 
     >>> from vitlab import ViTConfig
     >>> timm_arguments(ViTConfig(pool="mean"))["global_pool"]
@@ -120,6 +120,11 @@ def timm_arguments(config: ViTConfig) -> dict:
                 f"timm's VisionTransformer has no {name}, and this model's is {value!r}; only "
                 "layout='vitlab' keeps it"
             )
+    if config.pos_embed == "rope2d":
+        raise ValueError(
+            "timm's VisionTransformer has no rotary position embeddings, and this model's pos_embed is "
+            "'rope2d'; only layout='vitlab' keeps it"
+        )
     if config.distilled and config.num_registers:
         raise ValueError(
             f"timm's VisionTransformerDistilled has no registers, and this model has {config.num_registers}; "
@@ -141,6 +146,7 @@ def timm_arguments(config: ViTConfig) -> dict:
         qkv_bias=config.qkv_bias,
         class_token=bool(config.num_class_tokens),
         reg_tokens=config.num_registers,
+        patch_drop_rate=config.patch_dropout,
         fc_norm=config.norm_after_pool,
         act_layer="gelu_tanh" if config.gelu == "tanh" else "gelu",
         norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),

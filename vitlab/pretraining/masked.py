@@ -108,6 +108,11 @@ class MaskedPatchViT(nn.Module):
                 "a hybrid's tokens see what is under the mask, as convolutions reach beyond a patch; give a "
                 "ViT without a stem"
             )
+        if config.patch_dropout:
+            raise ValueError(
+                "masked patches are to be predicted, and patch_dropout leaves some of them out; give a ViT "
+                "with patch_dropout=0"
+            )
         self.mask_token = nn.Parameter(torch.empty(1, 1, config.embed_dim))
         self.head = nn.Linear(config.embed_dim, 2 ** (3 * config.in_chans))
         nn.init.normal_(self.mask_token, std=0.02)  # as positions: a norm would blow up gradients at zero

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vitlab.embeddings import KERNEL_METHODS
 from vitlab.patches import as_pair, grid_size
 from vitlab.resnet import STEM_EPS, STEM_GROUPS, stem_channels, stem_stride
+from vitlab.rotary import Rotary
 
 # name: layers, width D, MLP width, heads. B, L and H are table 1; Ti and S are DeiT's, and Google's releases.
 VARIANTS = {
@@ -20,7 +21,7 @@ VARIANTS = {
 STEMS = {"R26": (2, 2, 2, 2), "R50": (3, 4, 6, 3)}
 CHOICES = {
     "pool": ("token", "mean"),
-    "pos_embed": ("learned", "sincos2d", "none"),
+    "pos_embed": ("learned", "sincos2d", "none", "rope2d"),
     "gelu": ("erf", "tanh"),
     "stem_rule": tuple(STEM_EPS),
     "resize_method": tuple(KERNEL_METHODS),
@@ -33,8 +34,9 @@ class ViTConfig:
 
     `image_size` is an int or (height, width) in pixels. `pool` is what the head reads: "token" (the class
     token) or "mean" (the mean over patches; then there is no class token, appendix D.3). `pos_embed` is
-    "learned", "sincos2d" or "none" (appendix D.4). `representation_size` adds the hidden tanh layer that the
-    pre-training head has (section 3.1). `num_classes=0` makes the model return the pooled features.
+    "learned", "sincos2d" or "none" (appendix D.4), added to tokens, or "rope2d", axial rotary ones that turn
+    queries and keys instead (`Rotary`, arXiv 2403.13298). `representation_size` adds the hidden tanh layer
+    that the pre-training head has (section 3.1). `num_classes=0` makes the model return the pooled features.
     `stem` makes it a hybrid (section 3.1): patches are cut from the features of a ResNet with that many
     bottlenecks in each stage, `stem_width` wide at first, and `patch_size` still counts pixels. `stem_rule`
     is "jax" or, for timm's own weights, "timm": in which of two ways norms avoid a division by zero.
@@ -42,6 +44,8 @@ class ViTConfig:
     nothing reads them (arXiv 2309.16588).
     `distilled` adds a second class token after the first, the distillation token, with a position and a head
     of its own (DeiT, arXiv 2012.12877, section 4); the logits are the mean of the two heads'.
+    In training mode the share `patch_dropout` of the patches, drawn for each image, is left out before the
+    encoder (arXiv 2208.07220); in evaluation mode all are there.
     `kernel_size` and `pos_grid` are for weights that serve several patch sizes (FlexiViT, arXiv 2212.08013):
     the side of the patch projection's kernel and the (rows, columns) of the position embeddings, as they are
     kept; None: those of `patch_size`. What is needed is made of them by `resize_method`, "flexivit" or "timm"
@@ -71,6 +75,7 @@ class ViTConfig:
     norm_eps: float = 1e-6
     representation_size: int | None = None
     dropout: float = 0.0
+    patch_dropout: float = 0.0
     stem: tuple[int, ...] | None = None
     stem_width: int = 64
     stem_rule: str = "jax"
@@ -117,6 +122,11 @@ class ViTConfig:
             value = getattr(self, field)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{field} is None or a whole number of at least 1; got {value!r}")
+        if self.pos_embed == "rope2d" and (width := self.heads_dim // self.num_heads) % 4:
+            raise ValueError(
+                f"rope2d position embeddings need heads of a width divisible by 4; got {width}, from "
+                "embed_dim, num_heads and head_dim"
+            )
         for field in ("qkv_bias", "patch_norm", "norm_after_pool", "unread_class_token", "distilled"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field} is True or False; got {getattr(self, field)!r}")
@@ -127,6 +137,23 @@ class ViTConfig:
             raise ValueError(f"norm_eps is above 0; got {self.norm_eps!r}")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a share of at least 0 and below 1; got {self.dropout!r}")
+        self.check_patch_dropout()
+
+    def check_patch_dropout(self) -> None:
+        """Raise ValueError for a share of patches that cannot be left out."""
+        share = self.patch_dropout
+        if not isinstance(share, int | float) or not 0 <= share < 1:
+            raise ValueError(f"patch_dropout is a share of at least 0 and below 1; got {share!r}")
+        if share and self.pos_embed == "rope2d":
+            raise ValueError(
+                "patch_dropout leaves patches out, and rope2d turns those of the whole grid by their places; "
+                "take another pos_embed, or patch_dropout=0"
+            )
+        if not self.num_kept_patches:
+            raise ValueError(
+                f"patch_dropout {share} leaves none of {self.num_patches} patches; at most 1 - 1 / "
+                f"{self.num_patches} leaves one"
+            )
 
     def check_distilled(self) -> None:
         """Raise ValueError where two heads of one layer, each on its own token, do not fit the rest."""
@@ -218,6 +245,12 @@ class ViTConfig:
         return math.prod(self.grid_size)
 
     @property
+    def num_kept_patches(self) -> int:
+        """Patches that enter the encoder in training mode: N·(1 - patch_dropout), rounded down."""
+        left = self.num_patches * (1 - self.patch_dropout)
+        return int(round(left, 6))  # 10·(1 - 0.9) is 0.9999999999999998
+
+    @property
     def num_class_tokens(self) -> int:
         """1 with a class token, 2 with a distillation token after it, else 0."""
         return int(self.pool == "token" or self.unread_class_token) + self.distilled
@@ -232,14 +265,40 @@ class ViTConfig:
         """Rows and columns of the position embeddings, as they are kept."""
         return self.pos_grid or self.grid_size
 
+    def grid_as_far_apart(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
+        """The grid in which places on an image of another size are counted, for steps as long as here.
+
+        Raises ValueError where it has no whole number of rows and columns.
+
+        >>> ViTConfig(patch_size=2, pos_grid=(7, 7)).grid_as_far_apart((56, 28))
+        (14, 7)
+        """
+        old, new = as_pair(self.image_size), as_pair(image_size)
+        sides = [kept * side / before for kept, side, before in zip(self.kept_grid, new, old, strict=True)]
+        if any(side % 1 for side in sides):
+            raise ValueError(
+                f"the patches of this model's {old[0]} x {old[1]} images have their places on a grid of "
+                f"{self.kept_grid}, and images of {new[0]} x {new[1]} are no whole number of its steps; take "
+                "images whose sides are a multiple of them, or first adapt the model to another size"
+            )
+        return int(sides[0]), int(sides[1])
+
     @property
     def num_positions(self) -> int:
         """Position embeddings that are kept: the class tokens', where there are any, and the patches'.
 
-        Those of "sincos2d" are made anew for every grid.
+        Those of "sincos2d" are made anew for every grid; "none" and "rope2d" keep none of these.
         """
         learned = self.pos_embed == "learned"
         return self.num_class_tokens + (math.prod(self.kept_grid) if learned else self.num_patches)
+
+    @property
+    def rotary(self) -> Rotary | None:
+        """What turns queries and keys, if anything does."""
+        if self.pos_embed != "rope2d":
+            return None
+        width = self.heads_dim // self.num_heads
+        return Rotary(self.grid_size, self.kept_grid, self.num_prefix_tokens, width)
 
     @property
     def num_tokens(self) -> int:

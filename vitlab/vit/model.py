@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.embeddings import PatchEmbed, resize_pos_embed, sincos2d
-from vitlab.encoder import Encoder, is_hooked, is_untouched
+from vitlab.encoder import Attention, Encoder, is_hooked, is_untouched
 from vitlab.norms import LayerNorm, full_precision
-from vitlab.patches import as_pair
+from vitlab.patches import as_pair, drop_patches
 from vitlab.resnet import Bottleneck, HybridEmbed, StemConv2d
 from vitlab.vit.config import ViTConfig
 
@@ -49,6 +49,7 @@ class ViT(nn.Module):
         self.dropout = nn.Dropout(c.dropout)
         block = dict(embed_dim=c.embed_dim, num_heads=c.num_heads, mlp_dim=c.mlp_dim, gelu=c.gelu)
         block |= dict(norm_eps=c.norm_eps, dropout=c.dropout, qkv_bias=c.qkv_bias, head_dim=c.head_dim)
+        block |= dict(rotary=c.rotary)
         self.blocks = Encoder(c.depth, **block)
         self.norm = LayerNorm(c.embed_dim, eps=c.norm_eps)
         width = c.representation_size or c.embed_dim
@@ -128,17 +129,20 @@ class ViT(nn.Module):
         """Embedded patches as the encoder reads them: (B, N, D) -> (B, T, D) (equation 1).
 
         The class token is put in front, the distillation token after it, and positions are added, in the
-        precision that the patches have. Registers come between, and have none.
+        precision that the patches have. Registers come between, and have none. With `patch_dropout`, in
+        training mode, some patches are left out after that: (B, N, D) -> (B, T - dropped, D).
         """
         x, c = patches, self.config
         if c.num_class_tokens:
             first = torch.cat([self.cls_token, self.dist_token], dim=1) if c.distilled else self.cls_token
             x = torch.cat([first.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)  # (B, N+1, D)
-        if c.pos_embed != "none":
+        if c.pos_embed in ("learned", "sincos2d"):
             x = x + self.positions().to(x.dtype)
         if c.num_registers:
             registers = self.reg_token.to(x.dtype).expand(x.shape[0], -1, -1)
             x = torch.cat([x[:, : c.num_class_tokens], registers, x[:, c.num_class_tokens :]], dim=1)
+        if c.patch_dropout and self.training:
+            x = drop_patches(x, c.num_kept_patches, c.num_prefix_tokens)
         return self.dropout(x)
 
     def positions(self) -> Tensor:
@@ -160,7 +164,9 @@ class ViT(nn.Module):
         embeddings, is made in each call of those kept here, to which gradients flow; `state_dict` is this
         model's, but for the table of "sincos2d". Modules and modes are its own, and hooks as in a copy, so
         make it anew where a part of this model is replaced. By `method` "flexivit" (default) or "timm" sizes
-        are changed; "sincos2d" positions are computed for the places that patches have on this model's grid.
+        are changed; "sincos2d" positions are computed for the places that patches have on this model's grid,
+        and so are those of "rope2d" at another patch size, but a larger image extends their grid by whole
+        steps.
         `fine_tuning.adapt` makes a copy. Raises ValueError for a size that does not divide the image, for an
         unknown method, and for another patch size of a hybrid, of a model with `patch_norm`, or of one whose
         projection was replaced.
@@ -180,6 +186,8 @@ class ViT(nn.Module):
             pos_grid=None if c.pos_embed == "none" else c.kept_grid,
             resize_method=method or c.resize_method,
         )
+        if c.pos_embed == "rope2d":
+            model.config = new = replace(new, pos_grid=c.grid_as_far_apart(new.image_size))
         if new.patch_size != c.patch_size and type(self.patch_embed) is not PatchEmbed:
             raise ValueError(
                 f"this model's patches are embedded by a {type(self.patch_embed).__name__} that came in the "
@@ -189,6 +197,9 @@ class ViT(nn.Module):
             model.patch_embed.patch_size, model.patch_embed.method = new.patch_size, new.resize_method
         if new.pos_embed == "sincos2d":
             model.pos_embed = fixed_positions(new).to(self.pos_embed)
+        for module in model.blocks.modules():
+            if isinstance(module, Attention):
+                module.rotary = new.rotary
         return model
 
     def forward_features(self, images: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ class AttentionStepExplorer(Explorer):
             ),
             "scale": ipywidgets.Checkbox(value=True, description="scale by 1/√d", indent=False),
         }
-        if model.config.pos_embed != "none":
+        if hasattr(model, "pos_embed"):
             self._heads(True)  # known before it is asked for
             controls["shuffled"] = ipywidgets.Checkbox(description="positions shuffled", indent=False)
         super().__init__(self.draw, controls, size=SIZE, fast=True)

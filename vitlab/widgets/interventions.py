@@ -53,10 +53,11 @@ class InterventionExplorer(Explorer):
 
     def __init__(self, model: ViT, images: dict[str, Tensor], measured: Dataset):
         c = model.config
-        if c.pool != "token" or c.distilled or c.pos_embed == "none":
+        if c.pool != "token" or c.distilled or c.pos_embed in ("none", "rope2d"):
             raise ValueError(
-                "this explorer hides patches from the class token, which alone is read, and swaps positions: "
-                "give it a ViT with both, pool='token' and position embeddings, and no distillation token"
+                "this explorer hides patches from the class token, which alone is read, and swaps positions "
+                "that are added: give it a ViT with both, pool='token' and position embeddings, and no "
+                "distillation token"
             )
         if not images:
             raise ValueError("there is no image to look at; give a dict from names to uint8 images (C, H, W)")
