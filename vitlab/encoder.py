@@ -139,9 +139,10 @@ class Attention(nn.Module):
         """softmax(q kᵀ / √d) v: queries, keys and values (B, T, 3·h·d) -> (B, T, h·d)."""
         if qkv.device.type == "cpu" and not (self.observers or self.visible or is_transformed()):
             # one copy here spares each of the products that follow a copy of its own
-            parts = rearrange(qkv, "b t (n h d) -> n (b h) t d", n=3, h=self.num_heads)
-            parts = self.turned(parts).contiguous()
-            return rearrange(CPUAttention.apply(parts), "(b h) t d -> b t (h d)", h=self.num_heads)
+            parts = rearrange(qkv, "b t (n h d) -> n (b h) t d", n=3, h=self.num_heads).contiguous()
+            return rearrange(
+                CPUAttention.apply(self.turned(parts)), "(b h) t d -> b t (h d)", h=self.num_heads
+            )
         q, k, v = self.heads(qkv)
         if self.observers:
             weights = attention_weights(q, k)

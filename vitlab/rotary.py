@@ -14,10 +14,10 @@ BASE = 100.0  # the authors', for axial frequencies
 class Rotary(NamedTuple):
     """Turns the queries or keys (..., T, d) of patches on a grid by their places; needs no parameters.
 
-    The numbers of a head are taken in consecutive pairs, (0, 1), (2, 3), …, each a point in the plane. The
-    pairs of the first half are turned by the column times a frequency, those of the second half by the row;
-    the frequencies are 100^(-i / (d / 4)) for i = 0, …, d / 4 - 1, as the authors' code has them, and timm's
-    `vit_*_rope_224`. A score then depends on how far apart two patches are, not on where. The first
+    The numbers of a head are taken in consecutive pairs, (0, 1), (2, 3), …, each a point of the complex
+    plane. The pairs of the first half are turned by the column times a frequency, those of the second half by
+    the row; the frequencies are 100^(-i / (d / 4)) for i = 0, …, d / 4 - 1. So it is in timm's
+    `vit_*_rope_224`, the authors' weights. A score then depends on how far apart two patches are, not on where. The first
     `num_prefix_tokens` of T, class token and registers, have no place and are not turned. Places are counted
     in patches of `kept_grid` on the same image, as by `sincos2d`.
     Angles are made in fp64 and the product in at least fp32. Raises ValueError for another number of tokens,
@@ -43,23 +43,23 @@ class Rotary(NamedTuple):
                 f"and {self.grid[0]} x {self.grid[1]} patches; got {tokens} tokens, some of them left out, "
                 "merged or added"
             )
-        dtype = torch.promote_types(vectors.dtype, torch.float32)
-        cos, sin = torch.as_tensor(turns(*self), dtype=dtype, device=vectors.device)  # (T, d/2) each
-        first, second = vectors.to(dtype).unflatten(-1, (-1, 2)).unbind(-1)  # (..., T, d/2) each
-        turned = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1)
-        return turned.flatten(-2).to(vectors.dtype)
+        wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32)).contiguous()
+        turn = torch.as_tensor(turns(*self), dtype=wide.dtype, device=wide.device)  # (T, d/2, 2)
+        points = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))  # (..., T, d/2)
+        points = points * torch.view_as_complex(turn)
+        return torch.view_as_real(points).flatten(-2).to(vectors.dtype)
 
 
 @functools.lru_cache(maxsize=64)
 def turns(
     grid: tuple[int, int], kept_grid: tuple[int, int], num_prefix_tokens: int, head_dim: int
 ) -> np.ndarray:
-    """Cosines and sines of the angles that `Rotary` turns pairs by, (2, T, d/2) in fp64.
+    """Cosine and sine, as a complex number, of each angle that `Rotary` turns by, (T, d/2, 2) in fp64.
 
     They are kept, in NumPy: whatever mode PyTorch is in when they are first made, all may use them.
 
     >>> turns((7, 7), (7, 7), 1, 24).shape
-    (2, 50, 12)
+    (50, 12, 2)
     """
     if head_dim % 4:
         raise ValueError(f"rope2d needs heads of a width divisible by 4; got {head_dim}")
@@ -69,4 +69,4 @@ def turns(
     rows, columns = (axis.reshape(-1, 1) for axis in np.meshgrid(*places, indexing="ij"))  # (N, 1) each
     angles = np.concatenate([columns * frequencies, rows * frequencies], axis=1)  # (N, d/2)
     angles = np.concatenate([np.zeros((num_prefix_tokens, head_dim // 2)), angles])
-    return np.stack([np.cos(angles), np.sin(angles)])
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
