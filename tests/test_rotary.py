@@ -23,6 +23,7 @@ from vitlab.widgets import AttentionStepExplorer, InterventionExplorer
 
 ROPE = dict(pos_embed="rope2d")
 KINDS = [dict(), dict(pool="mean"), dict(num_registers=2), dict(head_dim=4, qkv_bias=False)]
+KINDS += [dict(distilled=True)]
 
 
 def rope_vit(**fields) -> ViT:
@@ -62,8 +63,9 @@ def slow_logits(model: ViT, image: Tensor) -> Tensor:
         tokens = tokens + block.attn.proj(mixed.flatten(1))
         tokens = tokens + block.mlp(block.norm2(tokens))
     tokens = model.norm(tokens)
-    pooled = tokens[c.num_prefix_tokens :].mean(dim=0) if c.pool == "mean" else tokens[0]
-    return model.head(pooled)
+    if c.distilled:
+        return (model.head(tokens[0]) + model.head_dist(tokens[1])) / 2
+    return model.head(tokens[c.num_prefix_tokens :].mean(dim=0) if c.pool == "mean" else tokens[0])
 
 
 @pytest.mark.parametrize("fields", KINDS)
@@ -307,7 +309,7 @@ def test_what_needs_added_positions_says_so():
         intervene(model, swap_rows=(0, 1)).__enter__()
     images = {"blank": torch.zeros(1, 28, 28, dtype=torch.uint8)}
     measured = Dataset(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1]), list("abcdefghij"))
-    with pytest.raises(ValueError, match="position embeddings that are added"):
+    with pytest.raises(ValueError, match="swaps positions that are added"):
         InterventionExplorer(model, images, measured)
     assert "shuffled" not in AttentionStepExplorer(model, images).controls
     with pytest.raises(ValueError, match="pos_embed='learned'; got 'rope2d'"):

@@ -17,9 +17,9 @@ class Rotary(NamedTuple):
     The numbers of a head are taken in consecutive pairs, (0, 1), (2, 3), …, each a point of the complex
     plane. The pairs of the first half are turned by the column times a frequency, those of the second half by
     the row; the frequencies are 100^(-i / (d / 4)) for i = 0, …, d / 4 - 1. So it is in timm's
-    `vit_*_rope_224`, the authors' weights. A score then depends on how far apart two patches are, not on where. The first
-    `num_prefix_tokens` of T, class token and registers, have no place and are not turned. Places are counted
-    in patches of `kept_grid` on the same image, as by `sincos2d`.
+    `vit_*_rope_224`, the authors' weights. A score then depends on how far apart two patches are, not on
+    where. The first `num_prefix_tokens` of T, class token and registers, have no place and are not turned.
+    Places are counted in patches of `kept_grid` on the same image, as by `sincos2d`.
     Angles are made in fp64 and the product in at least fp32. Raises ValueError for another number of tokens,
     and where d is not divisible by 4.
 
