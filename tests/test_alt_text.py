@@ -453,3 +453,48 @@ def test_an_explorer_s_picture_says_its_caption_in_short():
     assert data["text/plain"].startswith(text)
     assert len(text) <= LIMIT < len(explorer.caption)
     assert text.endswith(".")
+
+
+# --- words that share their room ----------------------------------------------------------------------------
+
+
+def test_of_words_for_less_and_less_room_the_first_that_fits_is_said():
+    long, short = "a circle beside a square " + "and another square " * 10, "a circle beside squares"
+    ax = axes()
+    describe(ax, long, short)
+    assert alt_text(ax.figure) == "A circle beside squares."
+    describe(ax.figure, long, lambda shown: short)
+    assert alt_text(ax.figure) == "A circle beside squares."
+    with pytest.raises(ValueError, match="takes words that say what is shown"):
+        describe(ax)
+    with pytest.raises(ValueError, match="takes words that say what is shown"):
+        describe(ax, short, " ")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_pictures_side_by_side_are_each_said_whole(count):
+    """Each says its range; what there is no room for is left out, not broken off."""
+    values = np.random.default_rng(0).normal(size=(145, 145))
+    tables = np.random.default_rng(1).normal(size=(49, 8))
+    draw = {
+        "heat map of": lambda ax: plots.matrix(
+            values, "token, in order", "made of token", "share", "rows", ax=ax
+        ),
+        "filters of": lambda ax: plots.filters(values[:28, :9].reshape(28, 1, 3, 3), title="filters", ax=ax),
+        "cosine": lambda ax: plots.position_similarity(tables, (7, 7), "ViT-S: positions", ax, 4),
+        "on the 145": lambda ax: plots.overlay(np.zeros((3, 290, 290)), values, title="one of them", ax=ax),
+        "beside its 3 maps": lambda ax: plots.maps_beside(
+            np.zeros((3, 8, 8)), values[:3, :16].reshape(3, 4, 4), ["the first of all layers"] * 3, ax=ax
+        ),
+    }
+    for words, drawn in draw.items():
+        figure = Figure(figsize=(4 * count, 4))
+        for ax in figure.subplots(1, count, squeeze=False).flat:
+            drawn(ax)
+        text = alt_text(figure)
+        assert "…" not in text
+        assert len(text) <= LIMIT
+        assert count > 1 or words in text
+        if words == "heat map of":
+            ranges = re.findall(r"share from (-?[\d.]+) to (-?[\d.]*\d)", text)
+            assert ranges == [(f"{values.min():.3g}", f"{values.max():.3g}")] * count

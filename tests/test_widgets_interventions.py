@@ -319,3 +319,28 @@ def test_words_count_from_one(explorer):
         "with the patches of two from block 2 on: it says "
     )
     assert re.search(r"Class attention is largest on patch \d", explorer.caption)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_one_image_stands_for_all_whose_tokens_were_all_exchanged(model, measured, monkeypatch, layer):
+    """They answer as the donor does, whatever they were; one of them is asked."""
+    asked = Measured(model, measured, here("cpu", "fp32"))
+    donor = model.embed(normal(measured.images[1:2]))
+    for block in list(model.blocks)[:layer]:
+        donor = block(donor)
+    ran = rows_through(monkeypatch, model, "mlp")
+    right, loss = asked(Away(donor="two", donor_layer=layer), donor)
+    assert ran == [(number, 1) for number in range(layer, 3)]
+    logits = model(normal(measured.images[1:2])).expand(len(measured.labels), -1)
+    assert right == pytest.approx(float((logits.argmax(1) == measured.labels).float().mean()))
+    assert loss == pytest.approx(float(F.cross_entropy(logits, measured.labels)), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["class_attention", "rollout", "relevance"])
+def test_the_map_and_the_shares_come_of_one_pass(explorer, model, monkeypatch, name):
+    """A move asks the model once about the image that is shown, and the shares are that answer's."""
+    explorer.set(map=name)
+    asked, forward = [], model.forward
+    monkeypatch.setattr(model, "forward", lambda images: asked.append(len(images)) or forward(images))
+    explorer.set(row=2)
+    assert asked == [1]

@@ -200,7 +200,7 @@ def test_where_no_grid_is_drawn_the_caption_says_so(typed, fine):
 # --------------------------------------------------------------------------------------------- measured cost
 
 
-def test_all_costs_are_measured_before_the_slider_moves(images, monkeypatch):
+def test_all_costs_are_measured_before_a_control_moves(images, monkeypatch):
     asked, measure = [], lru_cache(lambda *arguments: asked.append(arguments) or (0.00325, 2**20))
     monkeypatch.setattr(patching, "attention_cost", measure)
     explorer = PatchExplorer(images, patch_size=4)
@@ -208,9 +208,13 @@ def test_all_costs_are_measured_before_the_slider_moves(images, monkeypatch):
         "measured on one thread of this machine's CPU: 3.25 ms; its weights fill 1 MiB." in explorer.caption
     )
     before = sorted(asked)
-    for size in (7, 4, 1):
-        explorer.set(patch_size=size)
-    lengths = [1 + (28 // size) ** 2 for size in (28, 14, 7, 4, 2, 1)]
+    for name in images:
+        explorer.set(image=name)
+        for size in explorer.controls["patch_size"].options:
+            explorer.set(patch_size=size)
+    sides = [image.shape[1:] for image in images.values()]
+    every = {(h // p) * (w // p) for h, w in sides for p in range(1, h + 1) if h % p == w % p == 0}
+    lengths = sorted(1 + patches for patches in every if patches < patching.MOST_TOKENS)
     assert sorted(asked) == before == [(tokens, 96, torch.device("cpu")) for tokens in lengths]
 
 

@@ -302,3 +302,21 @@ def test_the_caption_has_the_signs_and_every_run_its_picture(patients):
         assert f"numbers in a head {signs.head_width} (24)" in patients.caption
         pictures.add(decoded(patients.picture).tobytes())
     assert len(pictures) == 5
+
+
+def test_another_diagnosis_draws_no_curve(patients, monkeypatch):
+    """Curves take most of a move's time, and are the same whatever is said of them."""
+    patients.set(name="B", diagnosis="?")
+    drawn, picture = [], patients.picture
+    monkeypatch.setattr("vitlab.widgets.pretraining.figure", lambda size: drawn.append(size) or 1 / 0)
+    patients.set(diagnosis="no warm-up")
+    assert (drawn, patients.picture) == ([], picture)
+
+
+def test_the_picture_is_said_whole(patients):
+    """All that its curves show fits into the alternative text: none of it is cut off."""
+    for name in "ABCDE":
+        patients.set(name=name)
+        alt = patients._repr_mimebundle_()[1]["image/png"]["alt"]
+        assert alt == patients.caption.splitlines()[0]
+        assert all(sign in alt for sign in ("first ten losses", "last ten", "test accuracy"))

@@ -25,12 +25,13 @@ FLAT, CLEAR = 0.05, 0.2  # a line in less of the height is level; a turn is name
 _said: WeakKeyDictionary = WeakKeyDictionary()  # an Axes or a Figure -> its words, and what it held then
 
 
-def describe(shown: "Axes | Figure", words: "str | Callable[[Axes | Figure], str]") -> None:
+def describe(shown: "Axes | Figure", *words: "str | Callable[[Axes | Figure], str]") -> None:
     """Say what an Axes or a whole figure shows, in place of what can be read from its lines and bars.
 
-    `words` may be a function of `shown`, which is asked when the figure is displayed. The title of an Axes
-    stays in front. Over 200 letters the text is cut at the end of a sentence or a word. What is cleared loses
-    its words. Raises ValueError for no words.
+    `words` may be a function of `shown`, which is asked when the figure is displayed. Several say the same in
+    fewer and fewer words, for a picture that shares its 200 letters with others: the first that fits is
+    taken, and the last is cut at the end of a sentence or a word where even that does not. The title of an
+    Axes stays in front. What is cleared loses its words. Raises ValueError for no words.
 
     >>> from matplotlib.figure import Figure
     >>> figure = Figure()
@@ -38,8 +39,8 @@ def describe(shown: "Axes | Figure", words: "str | Callable[[Axes | Figure], str
     >>> alt_text(figure)
     'A circle beside a square.'
     """
-    if not callable(words) and not words.strip():
-        raise ValueError(f"describe takes words that say what is shown; got {words!r}")
+    if not words or not all(callable(each) or each.strip() for each in words):
+        raise ValueError(f"describe takes words that say what is shown; got {', '.join(map(repr, words))}")
     _said[shown] = words, WeakSet(held) if (held := _content(shown)) else None
 
 
@@ -56,7 +57,8 @@ def alt_text(figure: "Figure") -> str:
     'Loss over step from 1 to 3: ViT falling from 2.3 to 0.4.'
     """
     if own := said(figure):
-        return shortened(sentence(own))
+        fitting = (words for words in map(sentence, own) if len(words) <= LIMIT)
+        return next(fitting, shortened(sentence(own[-1])))
     shown = [ax for ax in figure.axes if ax.get_visible() and ax.get_label() != "<colorbar>"]
     title = one_line(figure.get_suptitle())
     panels = [[title], *([of_axes(ax, detail) for detail in (3, 2, 1, 0)] for ax in shown)]
@@ -89,19 +91,22 @@ def of_axes(ax: "Axes", detail: int = 3) -> str:
     """The title of an Axes and what it shows, or "" for nothing.
 
     Lines are told with their numbers (`detail` 3), or by how they run (2), under a title also without what
-    they run over (1), or are counted (0).
+    they run over (1), or are counted (0). What `describe` was told is taken from its longest words on.
     """
-    title = one_line(ax.get_title())
-    body = said(ax) or "; ".join([*_pictures(ax), *_curves(ax, detail)]) or _labels(ax)
+    title, own = one_line(ax.get_title()), said(ax)
+    if own:
+        body = own[min(3 - detail, len(own) - 1)]
+    else:
+        body = "; ".join([*_pictures(ax), *_curves(ax, detail)]) or _labels(ax)
     return f"{title}: {body}" if title and body else title or body
 
 
-def said(shown: "Axes | Figure") -> str:
-    """What `describe` was told of an Axes or a figure; "" where it was not, or all has been cleared since."""
-    words, held = _said.get(shown, ("", None))
+def said(shown: "Axes | Figure") -> list[str]:
+    """What `describe` was told, longest words first; nothing where it was not, or all has been cleared."""
+    words, held = _said.get(shown, ((), None))
     if held is not None and not held & set(_content(shown)):
-        return ""
-    return one_line(words(shown) if callable(words) else words)
+        return []
+    return [one_line(each(shown) if callable(each) else each) for each in words]
 
 
 def _content(shown: "Axes | Figure") -> list:

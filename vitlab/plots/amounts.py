@@ -51,8 +51,17 @@ def matrix(
         turn = dict(rotation=40, ha="right", rotation_mode="anchor") if slanted else {}
         ax.set_xticks(range(values.shape[1]), column_names, **turn)
     colour_bar(ax, shown, value_label)
-    amounts, largest = f"{value_label} {between(values)}, {size_of(values)}", largest_in(values)
-    describe(ax, lambda ax: f"heat map of {amounts}, {along(ax)}, largest at ({places_of(ax, largest)})")
+    amounts, size, largest = (
+        f"heat map of {value_label} {between(values)}",
+        size_of(values),
+        largest_in(values),
+    )
+    describe(
+        ax,
+        lambda ax: f"{amounts}, {size}, {along(ax)}, largest at ({places_of(ax, largest)})",
+        lambda ax: f"{amounts}, {size}, {along(ax)}",
+        amounts,
+    )
     return titled(ax, title)
 
 
@@ -78,7 +87,8 @@ def overlay(
     row, column = largest_in(values)
     size = size_of(values)
     where = f"largest in row {row + 1}, column {column + 1}"
-    describe(ax, f"{value_label} {between(values)} on the {size} patches of an image, {where}")
+    amounts = f"{value_label} {between(values)}"
+    describe(ax, f"{amounts} on the {size} patches of an image, {where}", f"{amounts}, {where}", amounts)
     return titled(ax, title)
 
 
@@ -161,7 +171,8 @@ def filters(
     largest = abs(weight).max(axis=(1, 2, 3), keepdims=True)
     ax = images(weight / np.where(largest > 0, largest, 1), columns=columns, title=title, ax=ax)
     size = size_of(weight[0, 0])
-    describe(ax, f"{counted(len(weight), 'filter')} of {size} weights, the largest {between(largest)}")
+    told = f"{counted(len(weight), 'filter')} of {size} weights"
+    describe(ax, f"{told}, the largest {between(largest)}", told)
     return ax
 
 
@@ -202,6 +213,7 @@ def position_similarity(
     describe(
         ax,
         f"{maps_there}, cosine similarity of a patch's position to all {size}, {between(others)} to others",
+        f"{maps_there} of cosine similarity",
     )
     return titled(ax, title)
 

@@ -56,7 +56,13 @@ def maps_below(
     coloured(ax, shown[len(images) :], flat, value_label, own_scale=True)
     rows = "; ".join(f"{name} {between(each)}" for name, each in values.items())
     names = "" if titles is None else f" ({listed(titles)})"
-    describe(ax, f"{counted(len(images), 'image')}{names}, below each its maps: {rows}")
+    shown = counted(len(images), "image")
+    describe(
+        ax,
+        f"{shown}{names}, below each its maps: {rows}",
+        f"{shown}, below each its maps: {rows}",
+        f"{shown}, below each its maps: {listed(values)}",
+    )
     return ax
 
 
@@ -95,5 +101,6 @@ def maps_beside(
     coloured(ax, shown, values, value_label, own_scale=True)
     names = f": {listed(titles)}" if titles else ""
     amounts = f"{value_label} {between(values)}"
-    describe(ax, f"an image beside its {counted(len(values), 'map')}, {amounts}{names}")
+    told = f"an image beside its {counted(len(values), 'map')}, {amounts}"
+    describe(ax, f"{told}{names}", told)
     return ax

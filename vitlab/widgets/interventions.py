@@ -4,7 +4,6 @@ from functools import lru_cache
 
 import ipywidgets
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -42,6 +41,7 @@ class InterventionExplorer(Explorer):
     the image as the model gets it, a map of the changed model, and its classes; lines in the bars are the
     whole model's. "Undo" goes one move back. Raises ValueError for another model or other images.
 
+    >>> import torch
     >>> from vitlab import ViTConfig
     >>> images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     >>> measured = Dataset(images, torch.tensor([0, 1]), list("abcdefghij"))
@@ -66,6 +66,7 @@ class InterventionExplorer(Explorer):
         self.measured = as_the_model_knows(model, measured.subset(range(min(MEASURED, len(measured.labels)))))
         self.grid = model.config.grid_size
         self._answers, self._one = lru_cache(64)(self._answers), lru_cache(64)(self._one)
+        self._entering = lru_cache(64)(self._entering)
         self.ask_anew()
         self._past: list[dict] = []
         self._undoing = False
@@ -116,8 +117,8 @@ class InterventionExplorer(Explorer):
 
     def ask_anew(self) -> None:
         """Drop all answers, and ask the whole model about the measured images."""
-        self._answers.cache_clear()
-        self._one.cache_clear()
+        for asked in (self._answers, self._one, self._entering):
+            asked.cache_clear()
         self.run = here(device=next(self.model.parameters()).device)
         self._measure = Measured(self.model, self.measured, self.run)
 
@@ -191,11 +192,15 @@ class InterventionExplorer(Explorer):
 
     def _one(self, image: str, name: str, away: Away) -> tuple[Tensor, Tensor]:
         """Of one image the classes' probabilities, and a map (h, w) about the class that is said then."""
-        inputs = self._inputs(image)
+        logits: list[Tensor] = []
         with self._changed(away), evaluating(self.model):
-            with torch.no_grad():
-                shares = self.model(inputs)[0].softmax(dim=0).cpu()
-            return shares, maps.MAPS[name](self.model, inputs)[0].float().cpu()
+            keep = lambda model, images, out: logits.append(out.detach()[0])  # noqa: E731
+            watched = self.model.register_forward_hook(keep)  # the map's own pass says them: no second one
+            try:
+                seen = maps.MAPS[name](self.model, self._inputs(image))[0]
+            finally:
+                watched.remove()
+        return logits[-1].softmax(dim=0).cpu(), seen.float().cpu()
 
     def _inputs(self, image: str) -> Tensor:
         return data.normalise(self.images[image][None].to(self.run.device))
@@ -209,21 +214,24 @@ class InterventionExplorer(Explorer):
         """Accuracy and loss of the measured images."""
         if away.donor is None:
             return self._measure(away)
-        tokens = entering(view_of(self.model), self._inputs(away.donor), away.donor_layer)
-        return self._measure(away, tokens)
+        return self._measure(away, self._entering(away.donor, away.donor_layer))
+
+    def _entering(self, image: str, layer: int) -> Tensor:
+        """The tokens of an image that enter a block, (1, T, D)."""
+        return entering(view_of(self.model), self._inputs(image), layer)
 
     def _picture(self, image, name, away, shares, whole, seen) -> Image.Image:
         picture = Image.new("RGB", SIZE, "white")
         under = self._covered(image, away)
         shown = tiles.fitted(under.shape[:2], (PANEL, PANEL))
-        under = tiles.resize(under, *shown)
-        picture.paste(Image.fromarray(under), (0, HEADER))
+        grey = under.mean(axis=-1, keepdims=True).astype(np.uint8).repeat(3, axis=-1)  # while it is small
+        picture.paste(Image.fromarray(tiles.resize(under, *shown)), (0, HEADER))
         tiles.write(picture, (0, 4), "what the model gets")
         values, left = seen.numpy(), PANEL + GAP
         low, high = min(float(values.min()), 0.0), max(float(values.max()), 1e-9)
         coloured = tiles.resize(tiles.colour(values, low, high), *shown)
-        over = (0.75 * coloured + 0.25 * under.mean(-1, keepdims=True)).astype(np.uint8)
-        picture.paste(Image.fromarray(over), (left, HEADER))
+        coloured, grey = (Image.fromarray(each) for each in (coloured, tiles.resize(grey, *shown)))
+        picture.paste(Image.blend(coloured, grey, 0.25), (left, HEADER))
         tiles.write(picture, (left, 4), name.replace("_", " "))
         tiles.scale(picture, (left, HEADER + PANEL + 4), PANEL, f"{low:.2g}", f"{high:.2g}")
         for patch in away.unseen:

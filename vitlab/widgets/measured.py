@@ -60,7 +60,9 @@ class Measured:
         self.inputs = data.normalise(images.images.to(run.device))
         self.entering, self.mixed = [], []  # (B, T, D) and (B, T, h·d), of the last block (B, 1, h·d)
         with torch.inference_mode(), evaluating(model), run.autocast():
-            x = model.embed(self.inputs)
+            model.check_images(self.inputs)
+            self.patches = model.patch_embed(self.inputs)  # (B, N, D)
+            x = model.sequence(self.patches)
             for layer, block in enumerate(model.blocks):
                 self.entering.append(x)
                 self.mixed.append(mixed_by(block, x, self.is_last(layer)))
@@ -73,12 +75,10 @@ class Measured:
             x = self.embedded(away) if away.patches or away.swap_rows else self.entering[first]
             for layer in range(first, len(model.blocks)):
                 if away.donor and layer == away.donor_layer:
-                    tokens = slice(None) if away.donor_tokens is None else list(away.donor_tokens)
-                    x = x.clone()
-                    x[:, tokens] = donor[:, tokens].to(x)
+                    x = put_in(x, donor, away.donor_tokens)
                 if layer not in away.blocks:
                     x = self.through(away, layer, x)
-            logits = said_of(model, x).float()
+            logits = said_of(model, x).float().expand(len(self.labels), -1)  # of all, if they are alike
         right = (logits.argmax(dim=-1) == self.labels).float().mean()
         return float(right), float(F.cross_entropy(logits, self.labels))
 
@@ -114,12 +114,13 @@ class Measured:
 
     def embedded(self, away: Away) -> Tensor:
         """The tokens that enter the first block, with covered patches and positions of rows swapped."""
-        model, images = self.model, self.inputs.clone()
-        side, (_, columns) = model.config.patch_size, model.config.grid_size
-        for patch in away.patches:
-            top, left = (side * place for place in divmod(patch, columns))
-            images[:, :, top : top + side, left : left + side] = GREY
-        patches = model.patch_embed(images)  # (B, N, D)
+        model, (_, columns), patches = self.model, self.model.config.grid_size, self.patches
+        if away.patches:
+            images, side = self.inputs.clone(), model.config.patch_size
+            for patch in away.patches:
+                top, left = (side * place for place in divmod(patch, columns))
+                images[:, :, top : top + side, left : left + side] = GREY
+            patches = model.patch_embed(images)
         if not away.swap_rows:
             return model.sequence(patches)
         order = torch.arange(patches.shape[1], device=patches.device)
@@ -127,6 +128,15 @@ class Measured:
         order[one], order[other] = order[other].clone(), order[one].clone()
         x, prefix = model.sequence(patches[:, order]), model.config.num_prefix_tokens
         return torch.cat([x[:, :prefix], x[:, prefix:][:, order]], dim=1)  # patches in their places again
+
+
+def put_in(x: Tensor, donor: Tensor, tokens: tuple[int, ...] | None) -> Tensor:
+    """Tokens (B, T, D) with some of the donor's, (1, T, D); all of them make all images alike: (1, T, D)."""
+    if tokens is None:
+        return donor.to(x)
+    x = x.clone()
+    x[:, tokens] = donor[:, tokens].to(x)
+    return x
 
 
 def mixed_by(block: Block, x: Tensor, class_only: bool = False) -> Tensor:

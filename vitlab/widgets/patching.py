@@ -114,14 +114,20 @@ class PatchExplorer(ImageExplorer):
         super().__init__(
             images, patch_size, {"typed": typed, "patch": patch}, size=(2 * PANEL + 20, HEADER + PANEL)
         )
+        for shown in images.values():
+            self._measure(shown)
 
-    def follow(self) -> None:
-        """The box shows the slider's size. What all sizes on offer cost is known before the slider moves."""
-        slider = self.controls["patch_size"]
-        for size in slider.options:
-            rows, columns = grid_size(tuple(self.images[self.controls["image"].value].shape[-2:]), size)
+    def _measure(self, shown: Tensor) -> None:
+        """Have it known what each size that divides an image costs, before a control moves."""
+        size = tuple(shown.shape[-2:])
+        for rows, columns in (grid_size(size, each) for each in common_divisors(size)):
             if rows * columns < MOST_TOKENS:
                 attention_cost(rows * columns + 1, self.embed_dim, self.device)
+
+    def follow(self) -> None:
+        """The box shows the slider's size."""
+        slider = self.controls["patch_size"]
+        self._measure(self.images[self.controls["image"].value])  # one that was added is new
         self.controls["typed"].value = slider.value
         rows, columns = grid_size(tuple(self.images[self.controls["image"].value].shape[-2:]), slider.value)
         self.controls["patch"].max = rows * columns

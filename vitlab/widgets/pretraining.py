@@ -206,6 +206,7 @@ class DebugExplorer(Explorer):
         test_data = match_classes(test_data, train_data.classes, "test_data", "train_data")
         trained = [_trained_with(fault, train_data, test_data, run, steps) for fault in FAULTS]
         self.signs = dict(zip(["healthy", *"ABCDE"], trained, strict=True))
+        self._curves = lru_cache(len(FAULTS))(self._draw_curves)  # they stay, whatever the diagnosis
         causes = [fault for fault in FAULTS if fault != "healthy"]
         controls = {
             "name": ipywidgets.ToggleButtons(options=list("ABCDE"), description="run"),
@@ -213,26 +214,27 @@ class DebugExplorer(Explorer):
         }
         super().__init__(self.draw, controls, size=SIZE)
 
-    def draw(self, name: str, diagnosis: str) -> tuple[Figure, str]:
+    def draw(self, name: str, diagnosis: str) -> tuple[Image.Image, str]:
         """Left the chosen run's loss beside the healthy one's, right all five; in words its signs."""
-        drawing = figure(SIZE)
-        left, right = drawing.subplots(1, 2, sharey=True)
-        healthy = self.signs["healthy"]
-        for ax, names in ((left, [name]), (right, "ABCDE")):
-            ax.plot(healthy.losses, "--", color="0.5", lw=2, label="healthy")
-            for i, letter in enumerate(names):
-                dash, colour = plots.DASHES[i % 4], plots.COLOURS[i % 4]
-                ax.plot(self.signs[letter].losses, dash, color=colour, label=letter, lw=1.2 + 0.8 * (i > 3))
-            ax.set(xlabel="step", ylim=(0, HIGHEST))
-            ax.grid(alpha=0.3)
-            ax.legend(fontsize=9, ncols=3)
-        left.set(ylabel="training loss (nats)", title=f"run {name}")
-        right.set(title="all five")
+        picture = Image.new("RGB", SIZE, "white")
+        picture.paste(self._curves(name, f"run {name}"))
+        picture.paste(self._curves("ABCDE", "all five"), (SIZE[0] // 2, 0))
         verdict = "Choose a diagnosis."
         if diagnosis != "?":
             right_one = list(FAULTS)[1 + "ABCDE".index(name)]
             verdict = f"Your diagnosis, {diagnosis}: " + ("right." if diagnosis == right_one else "not so.")
-        return drawing, _in_words(name, self.signs[name], healthy) + verdict
+        return picture, _in_words(name, self.signs[name], self.signs["healthy"]) + verdict
+
+    def _draw_curves(self, names: str, title: str) -> Image.Image:
+        """The losses of the runs named, each a letter, and of the healthy one."""
+        drawing, ax = _panel("training loss (nats)", title)
+        ax.plot(self.signs["healthy"].losses, "--", color="0.5", lw=2, label="healthy")
+        for i, letter in enumerate(names):
+            dash, colour = plots.DASHES[i % 4], plots.COLOURS[i % 4]
+            ax.plot(self.signs[letter].losses, dash, color=colour, label=letter, lw=1.2 + 0.8 * (i > 3))
+        ax.set_ylim(0, HIGHEST)
+        ax.legend(fontsize=9, ncols=3)
+        return fit(drawing, PANEL)
 
 
 def _trained_with(fault: str, train_data: Dataset, test_data: Dataset, run: Run, steps: int) -> Signs:
@@ -268,18 +270,27 @@ def _trained_with(fault: str, train_data: Dataset, test_data: Dataset, run: Run,
 
 
 def _in_words(name: str, signs: Signs, healthy: Signs) -> str:
-    """The signs of a run, those of the healthy one in brackets."""
-    parts = [
+    """The signs of a run, those of the healthy one in brackets; those of its losses say the picture."""
+    learnt = [
         ("highest of the first ten losses {:.2f}", [x.losses[:10].max() for x in (signs, healthy)]),
         ("mean of the last ten {:.2f}", [x.losses[-10:].mean() for x in (signs, healthy)]),
+        ("test accuracy {:.0%}", [signs.accuracy, healthy.accuracy]),
+    ]
+    inside = [
         ("mean scale of the norms {:.2f}", [signs.norm_scale, healthy.norm_scale]),
         ("tokens {}", [signs.tokens, healthy.tokens]),
         ("numbers in a head {}", [signs.head_width, healthy.head_width]),
-        ("test accuracy {:.0%}", [signs.accuracy, healthy.accuracy]),
         ("processor time {:.1f}", [signs.seconds / healthy.seconds, 1]),
     ]
-    words = [f"{text.format(own)} ({text[text.index('{') :].format(other)})" for text, (own, other) in parts]
-    return f"Run {name}, in brackets the healthy one: {'; '.join(words)}.\n"
+    said = (f"Run {name}, in brackets the healthy one: {_beside(learnt)}.", f"Inside: {_beside(inside)}.")
+    return "\n".join(said) + "\n"
+
+
+def _beside(pairs: list[tuple[str, list]]) -> str:
+    """Numbers of a run, each with the healthy run's in brackets."""
+    return "; ".join(
+        f"{text.format(own)} ({text[text.index('{') :].format(other)})" for text, (own, other) in pairs
+    )
 
 
 def _name(key: tuple) -> str:
