@@ -2,17 +2,27 @@
 
 import inspect
 import math
+import shlex
 from dataclasses import replace
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import vitlab
 from vitlab import Recipe, ViT, ViTConfig, count_parameters, data, files, resnet, studies, train
-from vitlab.pretraining import MATCHED_RESNET, STUDIES, __main__, data_size, learnt_by_class, training_flops
+from vitlab.pretraining import (
+    MATCHED_RESNET,
+    STUDIES,
+    __main__,
+    data_size,
+    learnt_by_class,
+    training_flops,
+)
+from vitlab.pretraining.masked_targets import masked_targets
 from vitlab.resnet import ResNet, ResNetConfig
 from vitlab.runtime import here
-from vitlab.studies import read_rows, run_study
+from vitlab.studies import grid, read_rows, run_study
 
 CPU = here("cpu", "fp32")
 
@@ -55,6 +65,7 @@ SIZES = {
     "pooling": dict(learning_rates=[1e-3, 2e-3], validation_images=20),
     "patch_size": dict(patch_sizes=[7, 28], learning_rates=[2e-3], validation_images=20),
     "masked_patches": dict(labels=[10, 30], learning_rates=[1e-3], pretraining_steps=3),
+    "masked_targets": dict(labels=10, learning_rates=[1e-3], pretraining_steps=3, validation_images=20),
     "scrambled": dict(learning_rates=[1e-3], validation_images=20),
     "norm_gradients": {},
     "crossing_rates": dict(images=[100], tasks=["same"], sizes=["small"], learning_rates=[1e-3])
@@ -150,6 +161,41 @@ def test_what_ships_was_made_by_the_study_as_it_is(name):
         row["command"].startswith(f"python -m vitlab.pretraining study {name} --only ") for row in rows
     )
     assert not [row["commit"] for row in rows if row["commit"].endswith("+")]
+
+
+def test_arms_of_masked_targets_begin_alike_and_take_as_many_steps(monkeypatch):
+    """From scratch as many as the others take together; and what is trained at last is what came before."""
+    begun, learnt = {}, []
+
+    def noted(model, images, settings, run, augment):
+        begun[settings["arm"]] = {name: p.detach().clone() for name, p in model.named_parameters()}
+        learnt.append(
+            (settings["arm"], settings["steps"] + settings["pretraining_steps"], len(images.labels))
+        )
+        return {}
+
+    monkeypatch.setattr("vitlab.pretraining.masked_targets.trained", noted)
+    study = masked_targets(
+        seeds=[7], learning_rates=[1e-3], labels=20, pretraining_steps=2, steps=3, batch_size=8
+    )
+    for settings in study.runs:
+        run = vitlab.start(seed=7, device="cpu", precision="fp32")
+        study.measure(settings, run)
+    assert learnt == [(arm, 5, 20) for arm in ("scratch", "mean colour", "pixels")]
+    name = "blocks.0.mlp.fc1.weight"
+    colours, pixels = begun["mean colour"][name], begun["pixels"][name]
+    assert 0 < float((colours - pixels).abs().max()) < 0.05, "they began alike; two steps do not lead far"
+
+
+def test_a_setting_of_several_words_is_one_in_the_command(tmp_path):
+    study = studies.Study(
+        "arms", "Which?", grid(seed=[0, 1, 2], arm=["mean colour", "pixels"]), lambda s, run: {"side": 1}
+    )
+    rows = run_study(study, tmp_path / "arms.csv", CPU, command="python -m lab study arms", progress=False)
+    words = shlex.split(rows[0]["command"])
+    assert words[-2:] == ["seed=0", "arm=mean colour"]
+    assert studies.read_only(words[-2:]) == dict(seed=[0], arm=["mean colour"])
+    assert "record" not in studies.shortcomings(tmp_path / "arms.csv")
 
 
 def test_a_run_gives_the_same_result_again(tmp_path):

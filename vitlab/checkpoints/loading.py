@@ -12,7 +12,7 @@ from vitlab.checkpoints.naming import class_names
 from vitlab.checkpoints.preparing import take_unit_range
 from vitlab.checkpoints.reading import check_finite, check_floats, read_arrays, weight_files
 from vitlab.checkpoints.remedies import instead
-from vitlab.checkpoints.saving import KINDS, classes
+from vitlab.checkpoints.saving import BESIDE, KINDS, classes
 from vitlab.checkpoints.strangers import library_of
 from vitlab.checkpoints.translating import translate
 
@@ -115,7 +115,10 @@ def read_model(
             raise ValueError(f"{path} says {name}={getattr(config, name)!r}; got {name}={value!r}{also}")
     try:
         with torch.device("meta"):
-            return model(config)
+            # an older file has none of these words, and is of the first choice
+            return model(
+                config, **{name: metadata[name] for name in BESIDE.get(kind, ()) if name in metadata}
+            )
     except (RuntimeError, TypeError, OverflowError) as error:  # a shape that no array can have
         raise ValueError(
             f"the config in {path}, {stored}, is of no model ({error}); save it again"

@@ -24,6 +24,7 @@ KINDS = {
     "ResNet": ("vitlab.resnet", "ResNetConfig"),
     "MaskedPatchViT": ("vitlab.pretraining.masked", "ViTConfig"),
 }
+BESIDE = {"MaskedPatchViT": ("target",)}  # words that a model is made with beside its config
 # What timm's VisionTransformer is told by its arguments and a state dict does not say.
 TOLD = ("image_size", "num_heads", "pool", "gelu", "norm_eps", "dropout", "patch_dropout")
 
@@ -54,7 +55,7 @@ def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") 
         raise ValueError(f"{path} is a folder; name a file in it, such as {path / 'vit.safetensors'}")
     check_whole(model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    metadata = {"format": "vitlab", "model": kind, "config": json.dumps(config)}
+    metadata = {"format": "vitlab", "model": kind, "config": json.dumps(config)} | beside(model)
     if layout == "timm":
         if kind != "ViT":
             raise ValueError(f"timm's VisionTransformer is a ViT; got {kind}")
@@ -75,7 +76,7 @@ def save_checkpoint(model: nn.Module, path: str | Path, layout: str = "vitlab") 
 def check_whole(model: nn.Module) -> None:
     """Raise ValueError for a model that its config does not make again: the file could not be loaded."""
     with torch.device("meta"):
-        like = classes(type(model).__name__)[0](model.config).state_dict()
+        like = classes(type(model).__name__)[0](model.config, **beside(model)).state_dict()
     own, like = ({name: tuple(t.shape) for name, t in state.items()} for state in (model.state_dict(), like))
     for name in own | like:
         if own.get(name) != like.get(name):
@@ -83,6 +84,11 @@ def check_whole(model: nn.Module) -> None:
                 f"the model was changed after it was made: {name} is {own.get(name)}, by its config it is "
                 f"{like.get(name)}. Make one by the right config, as fine_tuning.adapt does, for the weights"
             )
+
+
+def beside(model: nn.Module) -> dict[str, str]:
+    """The words that a model is made with beside its config."""
+    return {name: getattr(model, name) for name in BESIDE.get(type(model).__name__, ())}
 
 
 def for_timm(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from vitlab.pretraining.masked import (
     draw_corruption,
     masked_patch_prediction,
     mean_colour_classes,
+    normalised_pixels,
     seen_and_guessed,
 )
 from vitlab.pretraining.norm_gradients import norm_gradient, norm_gradients, take_pytorch_norms
@@ -42,6 +43,7 @@ __all__ = [
     "mean_colour_classes",
     "norm_gradient",
     "norm_gradients",
+    "normalised_pixels",
     "patch_size",
     "pooling",
     "position_embeddings",

@@ -7,7 +7,7 @@ from torch import nn
 
 from vitlab import studies
 from vitlab.fine_tuning import adapt
-from vitlab.pretraining.masked import MaskedPatchViT, masked_patch_prediction
+from vitlab.pretraining.masked import TARGETS, MaskedPatchViT, masked_patch_prediction
 from vitlab.pretraining.studies import STUDIES
 from vitlab.training import command
 from vitlab.vit import ViT
@@ -19,7 +19,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Pre-train a ViT on masked patches, or run the studies of lesson 04."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["masked"]:
-        command.main(arguments[1:], f"{PROGRAM} masked", masked_patch_prediction, to_predict_patches)
+        task, choices = masked_patch_prediction, dict(target=TARGETS)
+        command.main(arguments[1:], f"{PROGRAM} masked", task, to_predict_patches, choices)
         return
     parser = argparse.ArgumentParser(prog=PROGRAM, description=main.__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, dest="command")
@@ -33,11 +34,11 @@ def main(arguments: list[str] | None = None) -> None:
         study.error(str(error))
 
 
-def to_predict_patches(model: nn.Module) -> MaskedPatchViT:
-    """A classifier made ready for masked patch prediction, for which it needs no head."""
+def to_predict_patches(model: nn.Module, target: str) -> MaskedPatchViT:
+    """A classifier made ready to predict the mean colours or pixels of masked patches, without its head."""
     if not isinstance(model, ViT):
         raise ValueError(f"only a ViT has patches to mask; got a {type(model).__name__}: leave --model out")
-    return MaskedPatchViT(adapt(model, num_classes=0))
+    return MaskedPatchViT(adapt(model, num_classes=0), target)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 `python -m vitlab.pretraining study NAME` makes one. Each is a function of its sizes, so that a small part can
 be made live; the defaults are those of `data/results/`, where it has them. Minutes that these take on one
 core, about (AMD EPYC, bf16): data_size 38, position_embeddings 7, pooling 16, patch_size 64 (beside other
-programs), masked_patches 15, scrambled 21, norm_gradients 75.
+programs), masked_patches 15, masked_targets 29, scrambled 21, norm_gradients 75.
 """
 
 import functools
@@ -18,6 +18,7 @@ from vitlab.pretraining.costs import MATCHED_RESNET, costs
 from vitlab.pretraining.crossing import crossing_rates
 from vitlab.pretraining.flexi import flexi
 from vitlab.pretraining.masked import MaskedPatchViT, masked_patch_prediction
+from vitlab.pretraining.masked_targets import masked_targets
 from vitlab.pretraining.norm_gradients import norm_gradients
 from vitlab.pretraining.outcome import parted, trained, validated
 from vitlab.pretraining.scrambled import scrambled
@@ -216,6 +217,7 @@ STUDIES = {
         pooling,
         patch_size,
         masked_patches,
+        masked_targets,
         scrambled,
         norm_gradients,
         crossing_rates,

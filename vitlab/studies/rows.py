@@ -1,6 +1,7 @@
 """The rows of a study's CSV file: numbers as numbers, words as words."""
 
 import csv
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,5 +58,9 @@ def identity(row: Row, names: Iterable[str] | None = None) -> tuple:
 
 
 def in_words(settings: Row, names: Iterable[str]) -> str:
-    """Some settings as they are written after --only: "seed=0 images=500"."""
-    return " ".join(f"{name}={settings[name]}" for name in names)
+    """Some settings as they are written after --only in a shell: "seed=0 images=500".
+
+    >>> in_words(dict(seed=0, arm="mean colour"), ["seed", "arm"])
+    "seed=0 'arm=mean colour'"
+    """
+    return shlex.join(f"{name}={settings[name]}" for name in names)

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, asdict, fields
 from pathlib import Path
 
@@ -45,15 +45,19 @@ def main(
     arguments: list[str] | None = None,
     program: str = "python -m vitlab.training",
     task: Task | None = None,
-    prepare: Callable[[nn.Module], nn.Module] | None = None,
+    prepare: Callable[..., nn.Module] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Train a model from the shell, and save its checkpoint and card.
 
     `program` is what was typed before the arguments. For another `task` than classification, `prepare` makes
-    the model for it from the classifier that the options describe.
+    the model for it from the classifier that the options describe, and from the words chosen for the options
+    in `choices`, of which the first is the default.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = make_parser(program)
+    parser, choices = make_parser(program), choices or {}
+    for name, words in choices.items():
+        parser.add_argument(f"--{name}", choices=words, default=words[0], help="default: %(default)s")
     options, unknown = parser.parse_known_args(arguments)
     given = vars(options)
     try:
@@ -73,7 +77,7 @@ def main(
         processes = Processes(run)
         model = make_model(options, shape, train_data)
         if prepare:
-            model = prepare(model)
+            model = prepare(model, **{name: given[name] for name in choices})
             refuse_unused(shape, model)
         if options.checkpoint_dir:
             refuse_another_start(options.checkpoint_dir, origin)
