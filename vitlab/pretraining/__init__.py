@@ -14,6 +14,7 @@ from vitlab.pretraining.masked import (
     seen_and_guessed,
 )
 from vitlab.pretraining.norm_gradients import norm_gradient, norm_gradients, take_pytorch_norms
+from vitlab.pretraining.scrambled import permutations, scramble
 from vitlab.pretraining.studies import (
     MATCHED_RESNET,
     STUDIES,
@@ -45,8 +46,10 @@ __all__ = [
     "norm_gradients",
     "normalised_pixels",
     "patch_size",
+    "permutations",
     "pooling",
     "position_embeddings",
+    "scramble",
     "seen_and_guessed",
     "take_pytorch_norms",
     "text_layer",
