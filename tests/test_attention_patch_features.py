@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vitlab import ViT, ViTConfig
-from vitlab.attention import alike, patch_features, principal_colours
+from vitlab.attention import alike, patch_features, principal_colours, principal_map
 
 
 def features(*shape) -> torch.Tensor:
@@ -67,3 +67,27 @@ def test_alike_is_the_cosine_by_a_loop():
                 lengths *= sum(x * x for x in vector) ** 0.5
             assert alike(query, these)[row, column] == pytest.approx(dot / lengths, abs=1e-6)
     assert alike(query, these).argmax() == 1 * 4 + 2
+
+
+@pytest.mark.parametrize("width", [3, 8, 60])
+def test_a_map_is_each_picture_s_first_component_its_edge_below(width):
+    """By NumPy's eigenvectors, picture by picture; a picture upside down has its map upside down."""
+    these = features(4, 5, 6, width)
+    edge = np.ones((5, 6), dtype=bool)
+    edge[1:-1, 1:-1] = False
+    for picture, found in zip(these.double().numpy(), principal_map(these).numpy(), strict=True):
+        flat = picture.reshape(30, width) - picture.reshape(30, width).mean(axis=0)
+        wanted = (flat @ np.linalg.eigh(flat.T @ flat)[1][:, -1]).reshape(5, 6)
+        wanted = -wanted if wanted[edge].mean() > wanted[~edge].mean() else wanted
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+        assert found[edge].mean() <= found[~edge].mean()
+    torch.testing.assert_close(principal_map(these.flip(1)), principal_map(these).flip(1))
+    torch.testing.assert_close(principal_map(-these), principal_map(these))
+    torch.testing.assert_close(principal_map(these[1:2]), principal_map(these)[1:2])
+
+
+def test_a_map_of_equal_patches_is_flat_and_a_grid_that_is_all_edge_is_refused():
+    assert principal_map(torch.ones(2, 3, 4, 5)).abs().max() == 0
+    for shape in [(3, 4, 8), (1, 2, 9, 4), (1, 9, 2, 4)]:
+        with pytest.raises(ValueError, match="3 rows and columns or more"):
+            principal_map(torch.ones(shape))

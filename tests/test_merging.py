@@ -72,12 +72,15 @@ def by_loops(model: ViT, image: torch.Tensor, r: int) -> tuple[torch.Tensor, lis
         tokens = [sums[i] / len(groups[i]) for i in order]
         groups = [groups[i] for i in order]
         tokens = [token + block.mlp(block.norm2(token)) for token in tokens]
+    patches = [[i - prefix for i in group] for group in groups]
+    if c.distilled:
+        return (model.head(model.norm(tokens[0])) + model.head_dist(model.norm(tokens[1]))) / 2, patches
     if c.pool == "token":
         pooled = model.norm(tokens[0])
     else:  # each patch counts once, whichever token it is in
         of = {i: token for token, group in zip(tokens, groups, strict=True) for i in group}
         pooled = torch.stack([model.norm(of[i]) for i in range(prefix, len(of))]).mean(dim=0)
-    return model.head(pooled), [[i - prefix for i in group] for group in groups]
+    return model.head(pooled), patches
 
 
 KINDS = {
@@ -86,6 +89,7 @@ KINDS = {
     "registers": dict(num_registers=2),
     "registers, mean": dict(num_registers=3, pool="mean", unread_class_token=True),
     "no positions": dict(pos_embed="none"),
+    "distillation token": dict(distilled=True),
 }
 
 
@@ -208,6 +212,8 @@ def test_what_cannot_be_merged_is_refused():
             merged_logits(model, images, r)
     with pytest.raises(ValueError, match="tokens of a ViT are merged; got a Linear"):
         with_merging(torch.nn.Linear(2, 2), 1)
+    with pytest.raises(ValueError, match="rope2d turns each token by its place, and merged ones have no"):
+        merged_logits(tiny(pos_embed="rope2d"), images, 1)
     with record_attention(model), pytest.raises(ValueError, match="leave record_attention"):
         merged_logits(model, images, 2)
     with intervene(model, heads={0: 1}), pytest.raises(ValueError, match="intervene or the hook first"):

@@ -14,7 +14,7 @@ from vitlab.attention.head_outputs import head_outputs
 from vitlab.attention.importances import head_correlation, head_importance, spearman
 from vitlab.attention.intervening import intervene
 from vitlab.attention.lens import logit_lens
-from vitlab.attention.patch_features import alike, patch_features, principal_colours
+from vitlab.attention.patch_features import alike, patch_features, principal_colours, principal_map
 from vitlab.attention.receptive_field import (
     box_filters,
     effective_receptive_field,
@@ -55,6 +55,7 @@ __all__ = [
     "patch_features",
     "pooled_features",
     "principal_colours",
+    "principal_map",
     "record_attention",
     "recording_bytes",
     "row_difference",

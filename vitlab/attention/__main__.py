@@ -13,6 +13,7 @@ from vitlab.attention.album import INDEX, Album, make_album, pictures_in, usual_
 from vitlab.attention.by_name import FORMS, model_called
 from vitlab.attention.camouflage_study import camouflage_scores
 from vitlab.attention.describing import READS
+from vitlab.attention.feature_study import feature_pca
 from vitlab.attention.head_study import head_removal
 from vitlab.attention.maps import MAPS
 from vitlab.attention.real_study import focus, real_attention_scores
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     add_maps(commands)
     add_score(commands)
     add_score_camouflage(commands)
+    add_score_features(commands)
     add_score_real(commands)
     add_heads(commands)
     options = parser.parse_args(arguments)
@@ -244,8 +246,21 @@ def add_score_camouflage(commands: argparse._SubParsersAction) -> None:
     words = (
         "score maps of scenes whose garments have their backgrounds' colours, and others, or go on with it"
     )
-    score = commands.add_parser("score-camouflage", help=words, description=words, allow_abbrev=False)
-    score.set_defaults(do=functools.partial(make_table, camouflage_scores))
+    add_scenes_score(commands, "score-camouflage", words, camouflage_scores)
+
+
+def add_score_features(commands: argparse._SubParsersAction) -> None:
+    """The options of `score-features`."""
+    words = "score the first principal component of patch features on both kinds of scenes, or go on with it"
+    add_scenes_score(commands, "score-features", words, feature_pca)
+
+
+def add_scenes_score(
+    commands: argparse._SubParsersAction, name: str, words: str, scores_of: Callable[..., studies.Study]
+) -> None:
+    """A command that makes one study of checkpoints on scenes, camouflaged or not."""
+    score = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+    score.set_defaults(do=functools.partial(make_table, scores_of))
     add_checkpoint(score)
     score.add_argument("--images", type=int, default=500, help="test scenes (default: %(default)s)")
     score.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")

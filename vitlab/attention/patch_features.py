@@ -47,6 +47,31 @@ def principal_colours(features: Tensor) -> Tensor:
     return colours.reshape(*features.shape[:3], 3).permute(0, 3, 1, 2).float()
 
 
+def principal_map(features: Tensor) -> Tensor:
+    """The first principal component of each picture's patches, as a map of it: (B, h, w, D) -> (B, h, w).
+
+    Which end is high is not in the data; it is chosen so that the patches at the
+    picture's edge are below the others on average, as photographers put what they show inside. Raises
+    ValueError for another shape, and for a grid that is all edge.
+
+    >>> features = torch.zeros(1, 3, 3, 2)
+    >>> features[0, 1, 1] = torch.tensor([-3.0, 4.0])
+    >>> principal_map(features)[0, 1]
+    tensor([-0.5556,  4.4444, -0.5556])
+    """
+    if features.ndim != 4 or min(features.shape[1:3]) < 3:
+        raise ValueError(
+            "features are (B, h, w, D), as patch_features gives them, of 3 rows and columns or more, so that "
+            f"some patches are inside; got {tuple(features.shape)}"
+        )
+    flat = features.flatten(1, 2).cpu().double()  # (B, h·w, D); Apple's GPUs have no float64
+    places, amounts, _ = torch.linalg.svd(flat - flat.mean(dim=1, keepdim=True), full_matrices=False)
+    found = (places[..., 0] * amounts[:, :1]).unflatten(1, features.shape[1:3])  # (B, h, w)
+    inside = found[:, 1:-1, 1:-1].mean(dim=(1, 2), keepdim=True)
+    below = inside < found.mean(dim=(1, 2), keepdim=True)  # than all, and so than the edge
+    return torch.where(below, -found, found).float()
+
+
 def alike(query: Tensor, features: Tensor) -> Tensor:
     """How alike one patch (D,) is to the patches of a picture (h, w, D): their cosines (h, w), in [-1, 1].
 

@@ -48,7 +48,7 @@ def scored_on_scenes(rows: Sequence[Row]) -> str:
 
 
 def scored_in_camouflage(rows: Sequence[Row]) -> str:
-    """What `python -m vitlab.attention score-camouflage` made: each map's scores, and less the best rival's.
+    """What `score-camouflage` or `score-features` made: each map's scores, and less the best rival's.
 
     Scores are means over the models. Beside them, from the lowest bound of a model's 95 % interval over
     scenes to the highest, how much higher they are than those of the best map that asks no model.

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from vitlab import data
 from vitlab.attention.baselines import BASELINES
+from vitlab.attention.components import COMPONENTS
 from vitlab.attention.maps import MAPS
 from vitlab.attention.scores import (
     area_under,
@@ -110,7 +111,12 @@ def score(model: ViT, name: str, scenes: Scenes, run: Run) -> Row:
 
 
 def map_of(model: ViT, name: str, pictures: Tensor, labels: Tensor) -> Tensor:
-    """A map of `NAMES` of uint8 pictures (B, 3, H, W), asked about classes (B,): (B, h, w)."""
+    """A map of `NAMES` of uint8 pictures (B, 3, H, W), asked about classes (B,): (B, h, w).
+
+    Or one of `COMPONENTS`, which ask about none.
+    """
+    if name in COMPONENTS:
+        return COMPONENTS[name](model, pictures)
     if name in MAPS:
         return MAPS[name](model, data.normalise(pictures), labels)
     return BASELINES[name](pictures, model.config.patch_size)
