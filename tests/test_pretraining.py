@@ -15,6 +15,7 @@ from vitlab.pretraining import (
     MATCHED_RESNET,
     STUDIES,
     __main__,
+    after,
     data_size,
     learnt_by_class,
     training_flops,
@@ -70,6 +71,7 @@ SIZES = {
     "norm_gradients": {},
     "crossing_rates": dict(images=[100], tasks=["same"], sizes=["small"], learning_rates=[1e-3])
     | dict(validation_images=20),
+    "after_the_paper": dict(arms=["plain", "rope"], learning_rates=[1e-3], validation_images=20),
     "flexi": dict(trained_at=["every", 7, 14], learning_rates=[1e-3], validation_images=20),
 }
 SEEDS = dict.fromkeys(STUDIES, 3) | dict(norm_gradients=5, scrambled=6)
@@ -259,3 +261,50 @@ def test_learnt_by_class_is_what_trainings_of_that_length_come_to():
 def test_moments_that_a_training_does_not_come_to_are_refused(moments):
     with pytest.raises(ValueError, match="moments are steps from 1 to 6 in rising order"):
         learnt_by_class(ViTConfig(), None, None, Recipe(steps=6), moments, [0], CPU)
+
+
+@pytest.mark.parametrize("arm", after.ARMS)
+def test_an_arm_of_after_the_paper_is_what_it_says(arm, tmp_path):
+    study = STUDIES["after_the_paper"](**TINY | dict(arms=[arm], learning_rates=[1e-3], validation_images=20))
+    row = run_study(study, tmp_path / "a.csv", CPU, only=dict(seed=3), progress=False)[0]
+    assert row["status"] == "done"
+    wanted = count_parameters(ViT(ViTConfig())) + {
+        "registers": 4 * 96,  # tokens
+        **dict.fromkeys(("soft distillation", "hard distillation"), 2 * 96 + 96 * 10 + 10),  # and its head
+        "rope": -50 * 96,  # no table
+    }.get(arm, 0)
+    assert row["parameters"] == wanted
+    assert row["norm_ratio"] >= 1
+    assert row["train_seconds"] > 0
+    for name in ("test_accuracy", "test_accuracy_at_40px", "test_accuracy_at_56px"):
+        assert 0 <= row[name] <= 1
+    for r in (2, 4, 8):
+        assert (row[f"merged_{r}"] is None) == (arm == "rope")
+    task = after.task_of(arm)
+    assert (task is None) == (arm.split()[-1] != "distillation")
+    assert task is None or arm == f"{task.keywords['kind']} distillation"
+
+
+def test_the_commands_of_arms_of_two_words_make_their_rows(tmp_path):
+    sizes = dict(arms=["patch dropout", "rope"], learning_rates=[1e-3], validation_images=20)
+    study = STUDIES["after_the_paper"](**TINY | sizes)
+    path = tmp_path / "after_the_paper.csv"
+    rows = run_study(
+        study, path, CPU, command="python -m vitlab.pretraining study after_the_paper", progress=False
+    )
+    assert shlex.split(rows[0]["command"])[-3:] == ["--only", "seed=0", "arm=patch dropout"]
+    assert "record" not in studies.shortcomings(path)
+
+
+def test_the_norm_ratio_by_a_loop():
+    model, images = ViT(ViTConfig(num_registers=2)), data.fashion_mnist("test").subset(range(7))
+    torch.nn.init.normal_(model.pos_embed)
+    ratios = []
+    with torch.no_grad():
+        for image in images.images:
+            tokens = model.blocks(model.embed(image[None].float() / 127.5 - 1))[0, 3:]
+            lengths = sorted(token.square().sum().sqrt().item() for token in tokens)
+            ratios.append(lengths[-1] / lengths[24])
+    for batch_size in (3, 100):
+        found = after.norm_ratio(model, images, CPU, batch_size)
+        assert found == pytest.approx(sum(ratios) / 7, rel=1e-5)

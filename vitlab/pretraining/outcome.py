@@ -12,7 +12,7 @@ from vitlab import data
 from vitlab.data import Dataset
 from vitlab.runtime import Run
 from vitlab.studies import Row
-from vitlab.training import History, Recipe, evaluate, train_to_the_end
+from vitlab.training import History, Recipe, Task, evaluate, train_to_the_end
 
 
 def parted(validation_images: int) -> tuple[Dataset, Dataset]:
@@ -52,14 +52,22 @@ def trained(
         augment=augment,
         seed=settings["seed"],
     )
-    train_to_the_end(copy.deepcopy(model), images, replace(recipe, steps=1), run)  # imports and first calls
-    clock = time.process_time if run.device.type == "cpu" else time.perf_counter
-    begin = clock()  # on a CPU one that stands still while other programs run
-    history = train_to_the_end(model, images, recipe, run)
-    seconds = (clock() - begin) / (torch.get_num_threads() if run.device.type == "cpu" else 1)
+    history, seconds = timed(model, images, recipe, run)
     speed = round(recipe.steps * recipe.batch_size / seconds)
     test = change(first_test_images(settings))
     return outcome(model, history, test, run) | dict(images_per_second=speed)
+
+
+def timed(
+    model: nn.Module, images: Dataset, recipe: Recipe, run: Run, task: Task | None = None
+) -> tuple[History, float]:
+    """Train to the end; the history, and the seconds that it took."""
+    first = replace(recipe, steps=1)
+    train_to_the_end(copy.deepcopy(model), images, first, run, task)  # imports and first calls
+    clock = time.process_time if run.device.type == "cpu" else time.perf_counter
+    begin = clock()  # on a CPU one that stands still while other programs run
+    history = train_to_the_end(model, images, recipe, run, task)
+    return history, (clock() - begin) / (torch.get_num_threads() if run.device.type == "cpu" else 1)
 
 
 def outcome(model: nn.Module, history: History, test: Dataset, run: Run) -> Row:

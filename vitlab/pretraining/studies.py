@@ -14,6 +14,7 @@ import torch
 
 from vitlab import data
 from vitlab.fine_tuning import adapt, few_per_class
+from vitlab.pretraining.after import after_the_paper
 from vitlab.pretraining.costs import MATCHED_RESNET, costs
 from vitlab.pretraining.crossing import crossing_rates
 from vitlab.pretraining.flexi import flexi
@@ -222,5 +223,6 @@ STUDIES = {
         norm_gradients,
         crossing_rates,
         flexi,
+        after_the_paper,
     )
 }
