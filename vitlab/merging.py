@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vitlab.encoder import Attention, Block, attention_scores, is_hooked
+from vitlab.encoder import Attention, Block, is_hooked
 from vitlab.vit import ViT, evaluating
 
 
@@ -54,25 +54,27 @@ def merge(tokens: Tensor, sizes: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]
     (tensor([[[0.],
              [7.]]]), tensor([[1., 3.]]))
     """
-    count = int(pairs.max()) + 1
-    merged = sizes.new_zeros(len(sizes), count).scatter_add(1, pairs, sizes)
-    amounts = tokens * sizes[..., None]  # in the precision of the sizes
-    sums = amounts.new_zeros(len(tokens), count, tokens.shape[2])
-    sums = sums.scatter_add(1, pairs[..., None].expand_as(tokens), amounts)
-    return (sums / merged[..., None]).to(tokens.dtype), merged
+    batch, count = len(pairs), int(pairs.max()) + 1
+    rows = (pairs + count * torch.arange(batch, device=pairs.device)[:, None]).flatten()  # of all images
+    merged = sizes.new_zeros(batch * count).index_add(0, rows, sizes.flatten())
+    amounts = (tokens * sizes[..., None]).flatten(0, 1)  # in the precision of the sizes
+    sums = amounts.new_zeros(batch * count, tokens.shape[2]).index_add(0, rows, amounts)
+    means = (sums / merged[:, None]).to(tokens.dtype)
+    return means.unflatten(0, (batch, count)), merged.unflatten(0, (batch, count))
 
 
 def attended(block: Block, x: Tensor, sizes: Tensor, readers: int | None = None) -> tuple[Tensor, Tensor]:
-    """A block's first half for the first `readers` tokens, or all, and the keys, mean over heads (B, T, d).
+    """A block's first half for the first `readers` tokens, or all, and the keys (B, heads, T, d).
 
     A token that stands for s patches gets the attention of s: log s is added to its scores (section 3,
     "proportional attention").
     """
     attn = block.attn
     q, k, v = attn.heads(attn.qkv(block.norm1(x)))
-    scores = attention_scores(q[:, :, :readers], k) + sizes.log()[:, None, None]  # (B, heads, T, T)
-    mixed = rearrange(scores.softmax(dim=-1).to(v.dtype) @ v, "b h t d -> b t (h d)")
-    return x[:, :readers] + attn.dropout(attn.proj(mixed)), k.mean(dim=1)
+    log_sizes = sizes.log()[:, None, None].to(q.dtype)  # (B, 1, 1, T)
+    mixed = F.scaled_dot_product_attention(q[:, :, :readers], k, v, attn_mask=log_sizes)
+    mixed = rearrange(mixed, "b h t d -> b t (h d)")
+    return x[:, :readers] + attn.dropout(attn.proj(mixed)), k
 
 
 class MergingEncoder(nn.Module):
@@ -100,7 +102,7 @@ class MergingEncoder(nn.Module):
             last = self.class_only and number == len(self.blocks)
             x, keys = attended(block, x, sizes, 1 if last else None)
             if not last:
-                pairs = pair_up(keys, self.r, self.num_prefix_tokens)
+                pairs = pair_up(keys.mean(dim=1), self.r, self.num_prefix_tokens)
                 x, sizes = merge(x, sizes, pairs)
                 into = pairs.gather(1, into)
             x = x + block.mlp(block.norm2(x))
