@@ -19,7 +19,7 @@ import transformers
 import vit_pytorch
 from test_checkpoints_hybrids import google_stem, hybrid_arrays, timms
 from test_checkpoints_kinds import POSITIONS, big_vision_arrays, big_vision_forward, big_vision_sincos
-from test_checkpoints_layer_scale import dinov2
+from test_checkpoints_layer_scale import in_folder
 from test_checkpoints_layer_scale import small as small_timm
 from test_checkpoints_published import (
     as_npz,
@@ -144,11 +144,14 @@ def of_timm() -> Iterator[Kind]:
         ("DeiT", "deit_tiny_patch16_224", {}),
         ("FlexiViT", "flexivit_small", dict(image_size=32)),
         ("SigLIP, mean", "vit_base_patch16_siglip_gap_224", dict(pool="mean")),
-        ("DINOv2", "vit_small_patch14_dinov2", {}),
-        ("DeiT-III", "deit3_small_patch16_224", dict(image_size=32)),
         ("ViT with layer scale, mean", "vit_medium_patch16_gap_240", {}),
     ):
         yield kind(what, heads | given, small_timm, name=name)
+    for label, name, arguments, lone in TIMMS_SINCE:
+        yield kind(label, heads | lone, small_timm, name=name, **arguments)
+        there = partial(resized_by_timm, name, (48, 40), **arguments)
+        asked, shown = f"{label}, a folder, asked at 48 × 40 px", f"{name}, made small"
+        yield Kind("timm", asked, shown, there, dict(image_size=(48, 40)))
     for patch_size, image_size in ((4, 32), (16, 48)):
         sizes = dict(patch_size=patch_size, image_size=image_size, method="timm")
         name = f"FlexiViT, 32 px / 8 asked at {image_size} px / {patch_size}"
@@ -158,6 +161,23 @@ def of_timm() -> Iterator[Kind]:
     for blocks, size, patch, name in HYBRIDS:
         make = partial(stirred_hybrid, blocks, size, patch)
         yield Kind("timm", name, hybrid_size(blocks, size), by_itself(make, (size, size)), dict(num_heads=3))
+
+
+TIMMS_SINCE = (  # label, architecture, what else makes it, and what a lone file needs beside the heads
+    ("DeiT, distilled", "deit_tiny_distilled_patch16_224", {}, {}),
+    ("DeiT-III", "deit3_small_patch16_224", {}, dict(image_size=32)),
+    ("DINOv2", "vit_small_patch14_dinov2", {}, {}),
+    ("DINOv2 with registers", "vit_small_patch14_reg4_dinov2", {}, {}),
+    ("MAE, the encoder", "vit_base_patch16_224.mae", dict(num_classes=0), {}),
+)
+
+
+def resized_by_timm(name: str, size: tuple[int, int], **arguments):
+    """timm makes a model for images of another size, and resizes the positions as it loads them."""
+    own, other = small_timm(name, **arguments), small_timm(name, img_size=size, **arguments)
+    weights, images = own.state_dict(), pictures(size)
+    other.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(weights, other))
+    return in_folder(own, name.partition(".")[0]), images, other(images)
 
 
 def at_another_size(name: str, patch_size: int, image_size: int):
@@ -183,40 +203,86 @@ def with_hidden_layer():
 
 
 def of_hugging_face() -> Iterator[Kind]:
-    def logits(out):
-        return out.logits
-
-    def pooled(out):
-        return out.pooler_output
-
-    def token(out):
-        return out.last_hidden_state[:, 0]
-
     def classifier():
         return stirred(transformers.ViTForImageClassification(hf_config(transformers)))
 
     def alone(**arguments):
         return stirred(transformers.ViTModel(hf_config(transformers), **arguments))
 
-    def like_vit(model: str, **fields):
-        sizes = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=80)
-        make = getattr(transformers, model)
-        return stirred(make(make.config_class(image_size=32, patch_size=8, **sizes | fields)))
-
     for name, make, read in (
         ("ViTForImageClassification", classifier, logits),
         ("ViTModel with a pooler", alone, pooled),
         ("ViTModel without a pooler", partial(alone, add_pooling_layer=False), token),
-        ("ViTMAEModel, nothing masked", partial(like_vit, "ViTMAEModel", mask_ratio=0.0), token),
         ("ViTMSNModel", partial(like_vit, "ViTMSNModel"), token),
         ("ViTMSNForImageClassification", partial(like_vit, "ViTMSNForImageClassification"), logits),
-        ("Dinov2Model", partial(dinov2, transformers), pooled),
     ):
         yield Kind("Hugging Face", name, SMALL, by_itself(make, write=as_hugging_face, read=read))
+    for name, (make, read) in hugging_faces_since().items():
+        for size in ((32, 32), (48, 40)):
+            asked = size != (32, 32)
+            label = name + (", asked at 48 × 40 px" if asked else "")
+            given = dict(image_size=size) if asked else {}
+            build = partial(resized_by_hugging_face, make, size, read)
+            yield Kind("Hugging Face", label, SMALL, build, given)
     wrapped = by_itself(within_transformers, write=as_wrapper, read=logits)
     yield Kind("Hugging Face", "TimmWrapperForImageClassification", SMALL, wrapped)
     lone = by_itself(classifier, read=logits)
     yield Kind("Hugging Face", "ViTForImageClassification, a lone file", SMALL, lone, dict(num_heads=4))
+
+
+def logits(out):
+    return out.logits
+
+
+def pooled(out):
+    return out.pooler_output
+
+
+def token(out):
+    return out.last_hidden_state[:, 0]
+
+
+def like_vit(model: str, **fields) -> nn.Module:
+    """A small model of transformers, by its class."""
+    sizes = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8)
+    sizes |= dict(mlp_ratio=2) if model.startswith("Dinov2") else dict(intermediate_size=80)
+    make = getattr(transformers, model)
+    return stirred(make(make.config_class(**sizes | dict(attn_implementation="eager") | fields)))
+
+
+def hugging_faces_since() -> dict[str, tuple[Callable[[], nn.Module], Callable]]:
+    """transformers' models from after the paper: how each is made, and what is compared of its output."""
+    reads = {
+        "DeiTModel": pooled,
+        "DeiTForImageClassification": logits,
+        "DeiTForImageClassificationWithTeacher": logits,
+        "Dinov2Model": pooled,
+        "Dinov2ForImageClassification": logits,
+        "Dinov2WithRegistersModel": pooled,
+        "Dinov2WithRegistersForImageClassification": logits,
+    }
+    kinds = {name: (partial(like_vit, name), read) for name, read in reads.items()}
+    for name in ("ViTMAEModel", "ViTMAEForPreTraining"):
+        label = f"{name}, {'the encoder, ' if 'For' in name else ''}nothing masked"
+        kinds[label] = partial(like_vit, name, mask_ratio=0.0), token
+    return kinds
+
+
+def asked_of_hugging_face(model: nn.Module, images: Tensor, read: Callable) -> Tensor:
+    """What is read of a model's output at any size. An MAE is given the order of its patches."""
+    model = getattr(model, "vit", model) if hasattr(model, "decoder") else model
+    given = {}
+    if model.config.model_type in ("deit", "vit_mae"):
+        given["interpolate_pos_encoding"] = True
+    if model.config.model_type == "vit_mae":
+        patches = images.shape[2] * images.shape[3] // model.config.patch_size**2
+        given["noise"] = torch.arange(float(patches)).expand(len(images), -1)
+    return read(model(images, **given))
+
+
+def resized_by_hugging_face(make: Callable[[], nn.Module], size: tuple[int, int], read: Callable):
+    model, images = make(), pictures(size)
+    return as_hugging_face(model), images, asked_of_hugging_face(model, images, read)
 
 
 def within_transformers() -> nn.Module:

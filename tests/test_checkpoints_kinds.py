@@ -174,7 +174,6 @@ def test_hugging_faces_masked_encoder_without_masking(transformers):  # noqa: F8
 # --- that are refused by what they are ---------------------------------------------------------------------
 
 OF_TIMM = {  # arrays that vitlab's ViT has no place for, and what they make of the model
-    "deit_tiny_distilled_patch16_224": ("'dist_token'", "a distilled DeiT"),
     "vit_giant_patch14_dinov2": ("is a ViT with a gated MLP (SwiGLU)", "8192 numbers"),
     "cait_xxs24_224": ("'blocks.0.attn.proj_l.bias'", "a CaiT"),
     "vit_small_patch16_dinov3": ("lacks 'pos_embed'", "or rotary"),
@@ -207,10 +206,9 @@ def test_timms_other_transformers(architecture):
 SIZES = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8)
 MLP = dict(intermediate_size=32)
 OF_HUGGING_FACE = {
-    "Dinov2ForImageClassification": (SIZES, "'classifier.bias'", "a DINOv2 classifier", "Dinov2Model, loads"),
-    "Dinov2WithRegistersForImageClassification": (SIZES, "a DINOv2 classifier"),
     "DINOv3ViTModel": (SIZES | MLP, "a DINOv3, with rotary positions", "layer.0.attention.k_proj"),
-    "DeiTForImageClassification": (SIZES | MLP, "a distilled DeiT", "'deit.embeddings.distillation_token'"),
+    "DeiTForMaskedImageModeling": (SIZES | MLP, "'deit.embeddings.mask_token'", "for masked images"),
+    "RadioModel": (SIZES | dict(num_cls_tokens=2), "a RADIO, which normalises images itself"),
     "CLIPVisionModel": (SIZES | MLP, "a CLIP, with a norm before its first block", "pre_layrnorm"),
     "SiglipVisionModel": (SIZES | MLP, "a SigLIP", "self_attn"),
     "BeitModel": (SIZES | MLP | dict(use_relative_position_bias=True), "a BEiT, with relative positions"),

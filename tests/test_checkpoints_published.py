@@ -548,7 +548,6 @@ def longer(array: np.ndarray, axis: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("extra", "what"),
     [
-        ("dist_token", "a distilled DeiT"),
         ("blocks_token_only.0.norm1.weight", "a CaiT"),
         ("blocks.0.attn.relative_position_bias_table", "a Swin Transformer or a BEiT"),
         ("norm_pre.weight", "a CLIP"),
@@ -569,7 +568,6 @@ def test_arrays_that_a_vit_does_not_have(extra, what):
         ("resnet18", "a convolutional network"),
         ("swin_tiny_patch4_window7_224", "a Swin Transformer"),
         ("mixer_s32_224", "an MLP-Mixer"),
-        ("deit_tiny_distilled_patch16_224", "a distilled DeiT"),
         ("vit_small_resnet50d_s16_224", "a hybrid on another stem"),
         ("convnext_atto", "a convolutional network"),
     ],

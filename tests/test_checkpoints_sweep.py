@@ -242,7 +242,7 @@ OF_HUGGING_FACE = [
 ]
 SMALL = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=80)
 SMALL |= dict(image_size=32, patch_size=8, num_channels=3, mlp_ratio=2, mask_ratio=0.0)
-RIGHT = ("ViT", "ViTMSN", "ViTMAE", "Dinov2", "Dinov2WithRegisters")
+RIGHT = ("ViT", "DeiT", "ViTMSN", "ViTMAE", "Dinov2", "Dinov2WithRegisters")
 
 
 def hugging_faces(transformers) -> list[tuple[str, type]]:  # noqa: F811
@@ -284,7 +284,7 @@ def test_transformers(transformers):  # noqa: F811
         if name in RIGHT and "Masked" not in kind.__name__:
             with torch.no_grad():
                 output = model(images)
-            pooled = output[1] if kind.__name__ == "ViTModel" else output[0][:, 0]
+            pooled = output[1] if kind.__name__ in ("ViTModel", "DeiTModel") else output[0][:, 0]
             logits = getattr(output, "logits", pooled)
         for file in Path("folder").glob("*"):
             file.unlink()
@@ -301,7 +301,7 @@ def test_transformers(transformers):  # noqa: F811
             assert "another model of Hugging Face than its ViT, not" not in message, message
             assert "than its ViT. Load" not in message, message
     right = {name for name, how in hows.items() if how == "right"}
-    classifiers = {"ViTForImageClassification", "ViTMSNForImageClassification"}
+    classifiers = {f"{name}ForImageClassification" for name in RIGHT if name != "ViTMAE"}
     assert right == classifiers | {f"{name}Model" for name in RIGHT}
     assert len(hows) >= 40
 

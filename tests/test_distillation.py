@@ -146,7 +146,7 @@ def test_new_heads_are_both_new():
     assert torch.equal(adapted.dist_token, model.dist_token)
 
 
-@pytest.mark.parametrize("layout", ["vitlab"])
+@pytest.mark.parametrize("layout", ["vitlab", "timm"])
 def test_saved_and_loaded_again(tmp_path, layout):
     model, images = distilled(), pictures((32, 32))
     path = vitlab.save_checkpoint(model, tmp_path / "own.safetensors", layout=layout)

@@ -231,7 +231,7 @@ def test_attention_bytes_are_those_of_a_recording():
     [
         (dict(patch_size=5), "28 is not divisible by 5; use 1, 2, 4, 7, 14 or 28"),
         (dict(embed_dim=96, num_heads=5), "embed_dim 96 is not divisible by num_heads 5"),
-        (dict(pool="max"), "pool is one of token, mean; got 'max'"),
+        (dict(pool="max"), "pool is one of token, mean, token.mean; got 'max'"),
         (dict(pos_embed="rotary"), "pos_embed is one of learned, sincos2d, none, rope2d; got 'rotary'"),
         (dict(gelu="relu"), "gelu is one of erf, tanh"),
         (dict(depth=0), "depth is a whole number of at least 1; got 0"),
@@ -240,7 +240,7 @@ def test_attention_bytes_are_those_of_a_recording():
         (dict(dropout=1.0), "dropout"),
         (dict(norm_eps=0.0), "norm_eps is above 0"),
         (dict(head_dim=0), "head_dim is None or a whole number of at least 1; got 0"),
-        (dict(unread_class_token=True), "reads the class token; unread_class_token goes with pool='mean'"),
+        (dict(unread_class_token=True), "reads the class token; unread_class_token goes with 'mean'"),
         (dict(stem=3), "at least one bottleneck for each stage; got 3"),
         (dict(stem=(1, 0), patch_size=14), r"at least one bottleneck for each stage; got \(1, 0\)"),
         (dict(stem=(1,), stem_width=48), "stem_width is a multiple of 32, the groups of a norm; got 48"),

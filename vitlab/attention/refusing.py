@@ -52,7 +52,8 @@ def refuse_known(model: nn.Module) -> None:
 def heads_of(weights: Tensor, images: int) -> Tensor:
     """Weights with an axis for images and one for heads, (B, heads, queries, keys).
 
-    Raises ValueError where there are groups besides images and heads, which are windows.
+    Raises ValueError where there are groups besides images and heads, which are windows, and where all images
+    are one sequence.
 
     >>> import torch
     >>> heads_of(torch.zeros(6, 5, 5), images=3).shape
@@ -63,6 +64,11 @@ def heads_of(weights: Tensor, images: int) -> Tensor:
     if weights.ndim == 4 and len(weights) == images:
         return weights
     keys = weights.shape[-1]
+    if weights.ndim == 4 and len(weights) == 1 and keys % images == 0:
+        raise ValueError(
+            f"the {images} images of a batch were laid end to end in one sequence of {keys} tokens, as in a "
+            "Pixtral, behind a mask: its weights are of all images together, and are not taken apart"
+        )
     raise ValueError(
         f"attention within windows or groups was seen: weights of shape {tuple(weights.shape)} for {images} "
         f"images are of {keys} tokens at a time, not of all"

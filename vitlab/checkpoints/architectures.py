@@ -19,7 +19,7 @@ SAME_ARRAYS = {  # parts of a name, and what such a model has that its arrays do
 }
 PLAIN = re.compile(
     r"(?!vit_giant_patch14_(?:reg\d+_)?(?:dinov2|tipsv2))"  # which has 24 heads
-    rf"(?:vit|deit3?|flexivit|eva(?=_large))_({'|'.join(HEADS)})(?:_patch\d+|_r(?:26|50)?_s\d+(?:_p8)?)?"
+    rf"(?:vit|deit3?|flexivit|eva(?=_large))_({'|'.join(HEADS)})(?:(?:_distilled)?_patch\d+|_r(?:26|50)?_s\d+(?:_p8)?)?"
     r"(?:_reg\d+(?=_gap|_dinov2|_tipsv2))?(?:(?:_siglip)?_gap|_36x1)?"
     r"(?:_\d+(?:_miil)?|_dinov2|(?<=_reg1)_tipsv2)?"
 )

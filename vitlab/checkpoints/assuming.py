@@ -49,7 +49,8 @@ def tell(file: Foreign, config: ViTConfig, claims: dict) -> None:
 def unsaid(file: Foreign, config: ViTConfig, claims: dict) -> list[str]:
     """The fields that are open: neither stated, nor the only ones that the arrays allow."""
     names = [name for name in UNSAID.get(file.layout.library, ()) if name not in claims]
-    settled = {"num_heads"} if file.without_proj or "head_dim" in claims else set()
+    settled = {"pool"} if config.distilled else set()
+    settled |= {"num_heads"} if file.without_proj or "head_dim" in claims else set()
     if not maybe_other(file):
         settled.add("plain")
     if file.layout.library == "vit-pytorch":

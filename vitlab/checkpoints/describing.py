@@ -25,8 +25,8 @@ HUGGING_FACE = {  # its names of fields, and its defaults where an older config.
 }
 DINOV2 = HUGGING_FACE | {"norm_eps": ("layer_norm_eps", 1e-6), "patch_size": ("patch_size", 14)}
 REGISTERS = DINOV2 | {"num_registers": ("num_register_tokens", 4), "patch_size": ("patch_size", 16)}
-VITS = {  # Hugging Face's models that are this ViT, all but the first without masking
-    **dict.fromkeys(("vit", "vit_msn", "vit_mae"), HUGGING_FACE),
+VITS = {  # Hugging Face's models that are this ViT, without masking
+    **dict.fromkeys(("vit", "deit", "vit_msn", "vit_mae"), HUGGING_FACE),
     **dict(dinov2=DINOV2, dinov2_with_registers=REGISTERS),
 }
 KINDS_OF = {  # of fields; the others have whole numbers
@@ -102,6 +102,7 @@ def of_hugging_face(file: Path, config: dict) -> dict:
             f"{file} is of Hugging Face's model_type={kind!r}, and vitlab knows its {', '.join(VITS)}: the "
             f"names are the same, but the model is another. L{instead('Hugging Face')[1:]}"
         )
+    check_backbone(file, config)
     said = {field: config.get(name, default) for field, (name, default) in VITS[kind].items()}
     if kind.startswith("dinov2"):  # it says how many times as wide as the model the MLP is
         ratio, width = config.get("mlp_ratio", 4), said["embed_dim"]
@@ -122,6 +123,20 @@ def of_hugging_face(file: Path, config: dict) -> dict:
     if isinstance(labels := config.get("id2label"), dict) and labels:  # of a classifier, if there is one
         said["num_classes"] = len(labels)
     return said | dict(gelu=gelu(file, "hidden_act", config.get("hidden_act", "gelu")), plain=True)
+
+
+def check_backbone(file: Path, config: dict) -> None:
+    """Raise ValueError for a backbone whose last features are not the ViT's, those of its last norm."""
+    made, stages, named = (config.get(key) for key in ("architectures", "out_features", "stage_names"))
+    if not any(str(name).endswith("Backbone") for name in (made if isinstance(made, list) else ())):
+        return
+    earlier = isinstance(stages, list) and isinstance(named, list) and stages[-1:] != named[-1:]
+    if config.get("apply_layernorm") is False or earlier:
+        key = "out_features" if earlier else "apply_layernorm"
+        raise ValueError(
+            f"{file} is of a {made[0]} with {key}={config[key]!r}, and vitlab's ViT gives the features of "
+            f"its last block, after its norm: {instead('Hugging Face')}, or save the backbone anew without it"
+        )
 
 
 def of_timm(file: Path, config: dict, given: dict) -> dict:

@@ -78,13 +78,13 @@ class Foreign:
     @property
     def resize(self) -> str | None:
         """The rule by which the library resizes these position embeddings; Hugging Face has two."""
-        smooth = self.layout.library == "Hugging Face" and "g" in self.sizes
+        smooth = any(name.endswith("embeddings.register_tokens") for name in self.rows)
         return "timm" if smooth else self.layout.resize  # DINOv2 with registers: with antialiasing
 
     def place_prefix(self, config: ViTConfig) -> None:
-        """Give position embeddings an entry for the class token and none for registers, as vitlab's have.
+        """Give position embeddings an entry for each class token and none for registers, as vitlab's have.
 
-        Where the class token has none, it is zero; a register's is added to the register.
+        Where a class token has none, it is zero; a register's is added to the register.
         """
         (name,), entries = self.table["pos_embed"].names, self.size("n")
         table = self.arrays[name]

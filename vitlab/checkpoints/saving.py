@@ -114,7 +114,8 @@ def timm_arguments(config: ViTConfig) -> dict:
     Of a `distilled` one they are those of its `VisionTransformerDistilled`. Raises ValueError for what timm's
     does not have: a hidden layer in the head, norms around the patch projection, heads of another width than
     D / heads, rotary position embeddings, weights kept for another patch size or grid, registers beside a
-    distillation token, a hybrid's ResNet, which is a model of its own there.
+    distillation token, a head on two things side by side, a hybrid's ResNet, which is a model of its own
+    there.
 
     >>> from vitlab import ViTConfig
     >>> timm_arguments(ViTConfig(pool="mean"))["global_pool"]
@@ -130,6 +131,11 @@ def timm_arguments(config: ViTConfig) -> dict:
         raise ValueError(
             "timm's VisionTransformer has no rotary position embeddings, and this model's pos_embed is "
             "'rope2d'; only layout='vitlab' keeps it"
+        )
+    if config.pool == "token+mean":
+        raise ValueError(
+            "timm's VisionTransformer has no head on class token and mean side by side, pool='token+mean'; "
+            "only layout='vitlab' keeps it"
         )
     if config.distilled and config.num_registers:
         raise ValueError(

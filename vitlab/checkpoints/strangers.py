@@ -35,7 +35,7 @@ OTHER = "another model of Hugging Face than its ViT"
 HF, LUCID = "Hugging Face", "vit-pytorch"
 KINDS = (
     Kind(r"patch_embed\.backbone\.", "a hybrid on another stem than Google's ResNets (R26, R50)"),
-    Kind(r"dist_token|distillation_token|head_dist\.", "a distilled DeiT, with a second class token"),
+    Kind(r"dist_token|distillation_token", "a distilled DeiT, with a second class token"),
     Kind(
         r"relative_position_(bias_table|index)|cpb_mlp\.|continuous_position_bias_mlp\.",
         "a Swin Transformer or a BEiT, with relative positions",
@@ -73,6 +73,11 @@ KINDS = (
     Kind(r"^embeddings\.projection\.", "a VitDet, for detection", HF),
     Kind(r"embeddings\.patch_embed\.", "an AIMv2, with RMSNorm and gated MLPs", HF),
     Kind(r"(?<!encoder\.)layers\.\d+\.layer_norm1", "a SAM 3 or the like, with rotary positions", HF),
+    Kind(
+        r"(^|\.)(radio_model|input_conditioner)\.|cls_register_token",
+        "a RADIO, which normalises images itself and has class tokens and registers in one array",
+        HF,
+    ),
     Kind(r"^patch_conv\.", "a Pixtral, with rotary positions", HF),
     Kind(r"detection_tokens", "a YOLOS, for detection"),
     Kind(r"^beit\.", f"a BEiT, {OTHER}"),

@@ -4,7 +4,8 @@ A table maps vitlab's name, with * for a block's number, to a `Row`: the names t
 from the shape there to vitlab's. Letters mean the same in all tables, so that every array in a file is also a
 vote on the model's sizes: d embed_dim, m mlp_dim, h heads, k width of a head, i = h·k, c channels, p and q
 height and width of a patch, n position embeddings, r representation_size, l classes, t class tokens,
-g registers; s is 3, for queries, keys and values in one array. `stems` has letters of its own.
+g registers, o what the head of a DINOv2 reads; s is 3, for queries, keys and values in one array. `stems` has
+letters of its own.
 """
 
 from typing import NamedTuple

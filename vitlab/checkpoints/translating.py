@@ -67,6 +67,7 @@ def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
         qkv_bias=file.has("blocks.*.attn.qkv.bias"),
         patch_norm="patch_embed.norms.1.weight" in table,
         num_registers=file.sizes.get("g", 0),
+        distilled="dist_token" in table,
         norm_after_pool=table["norm.weight"].names == ("fc_norm.weight",),
         pos_embed="learned",
         kernel_size=None,
@@ -79,17 +80,25 @@ def config_of(file: Foreign, said: dict, given: dict) -> ViTConfig:
     always = library in ("Hugging Face", "vit-pytorch", "torchvision")
     token = "cls_token" in table and bool(file.sizes.get("t", always))
     pool = "token" if token and not fixed["norm_after_pool"] else "mean"
+    if "o" in file.sizes:  # DINOv2's classifier
+        pool = "token+mean"
     assumed = dict(file.layout.assumed)
-    if token and library == "timm":  # its arrays are the same, whichever is read
+    if token and library == "timm" and not fixed["distilled"]:  # its arrays are the same, whichever is read
         assumed["pool"], pool = pool, claims.get("pool", pool)
     else:
         fixed["pool"] = pool
+    if fixed["distilled"] and fixed["num_registers"]:
+        raise ValueError(
+            f"{file.path} has a distillation token and registers, and timm's distilled model leaves its "
+            f"registers out: {instead(library)}"
+        )
     fixed["unread_class_token"] = token and pool == "mean"
     if not file.sizes.get("l"):
         said = {name: value for name, value in said.items() if name != "num_classes"}
     check_agreement(file, fixed, said, given)
     known = assumed | claims | fixed
-    return ViTConfig(**known | dict(image_size=stored_size(file, fixed["patch_size"], token, said, given)))
+    tokens = token + fixed["distilled"]
+    return ViTConfig(**known | dict(image_size=stored_size(file, fixed["patch_size"], tokens, said, given)))
 
 
 def stem(file: Foreign) -> dict:
@@ -178,11 +187,11 @@ def check_agreement(file: Foreign, fixed: dict, said: dict, given: dict) -> None
                 raise ValueError(f"{file.path} says {name}={truth[name]!r}; {who} {name}={value!r}")
 
 
-def stored_size(file: Foreign, patch_size: int, token: bool, said: dict, given: dict):
+def stored_size(file: Foreign, patch_size: int, tokens: int, said: dict, given: dict):
     """The image size of the weights: what the file says, else the caller, else a square of patches.
 
-    The class token may have an entry of its own among the position embeddings or none (timm's no_embed_class,
-    big_vision, FlexiViT), and so may registers; which it is, the number of patches says.
+    The class tokens, so many, may have entries of their own among the position embeddings or none (timm's
+    no_embed_class, big_vision, FlexiViT), and so may registers; which it is, the number of patches says.
     """
     size = said.get("image_size", given.get("image_size"))
     if file.fixed_positions:
@@ -193,27 +202,27 @@ def stored_size(file: Foreign, patch_size: int, token: bool, said: dict, given: 
                 "image_size. If it is no SimpleViT, the file is incomplete"
             )
         return whole(size)
-    entries, who = file.size("n") - token, "its config" if "image_size" in said else "the call"
+    entries, who = file.size("n") - tokens, "its config" if "image_size" in said else "the call"
     patches = None if size is None else math.prod(grid_size(size, patch_size))
     with_registers = entries - file.sizes.get("g", 0)
     if patches in (entries, with_registers):
         return whole(size)
     if entries != with_registers:
-        squares = [n for n in {entries, entries + token, with_registers} if is_square(n)]
+        squares = [n for n in {entries, entries + tokens, with_registers} if is_square(n)]
         if len(squares) == 1 and "image_size" not in said:
             return math.isqrt(squares[0]) * patch_size
     elif is_square(entries) and "image_size" not in said:
         return math.isqrt(entries) * patch_size
-    if token and patches == entries + 1:
+    if tokens and patches == entries + tokens:
         return whole(size)
     (name,), (cls_token,) = file.table["pos_embed"].names, file.table["cls_token"].names
     what = f"{name!r} in {file.path} has {entries} entries for patches"
-    if not token and (patches == entries - 1 or is_square(entries - 1)):
+    if not tokens and (patches == entries - 1 or is_square(entries - 1)):
         what += f", one more than a grid has: {cls_token!r} seems to be missing. If it is not"
     elif size is None:
         what += ", which are no square grid"
-        if token and is_square(entries + 1):
-            what += f" (or {entries + 1}, a square one, if the class token has none, as in a FlexiViT)"
+        if tokens and is_square(entries + tokens):
+            what += f" (or {entries + tokens}, a square one, if the class token has none, as in a FlexiViT)"
     else:
         what += f"; {who} says image_size={size!r}, which has {patches}"
     raise ValueError(

@@ -20,7 +20,7 @@ VARIANTS = {
 # Bottlenecks in each stage of a hybrid's ResNet. At 16 pixels a patch those of the fourth are in the third.
 STEMS = {"R26": (2, 2, 2, 2), "R50": (3, 4, 6, 3)}
 CHOICES = {
-    "pool": ("token", "mean"),
+    "pool": ("token", "mean", "token+mean"),
     "pos_embed": ("learned", "sincos2d", "none", "rope2d"),
     "gelu": ("erf", "tanh"),
     "stem_rule": tuple(STEM_EPS),
@@ -33,10 +33,11 @@ class ViTConfig:
     """Everything that shapes a `ViT`. The default is the course's model for 28 x 28 grey images.
 
     `image_size` is an int or (height, width) in pixels. `pool` is what the head reads: "token" (the class
-    token) or "mean" (the mean over patches; then there is no class token, appendix D.3). `pos_embed` is
-    "learned", "sincos2d" or "none" (appendix D.4), added to tokens, or "rope2d", axial rotary ones that turn
-    queries and keys instead (`Rotary`, arXiv 2403.13298). `representation_size` adds the hidden tanh layer
-    that the pre-training head has (section 3.1). `num_classes=0` makes the model return the pooled features.
+    token), "mean" (the mean over patches; then there is no class token, appendix D.3), or "token+mean" (both,
+    side by side, as DINOv2's classifiers do, arXiv 2304.07193). `pos_embed` is "learned", "sincos2d" or
+    "none" (appendix D.4), added to tokens, or "rope2d", axial rotary ones that turn queries and keys instead
+    (`Rotary`, arXiv 2403.13298). `representation_size` adds the hidden tanh layer that the pre-training head
+    has (section 3.1). `num_classes=0` makes the model return the pooled features.
     `stem` makes it a hybrid (section 3.1): patches are cut from the features of a ResNet with that many
     bottlenecks in each stage, `stem_width` wide at first, and `patch_size` still counts pixels. `stem_rule`
     is "jax" or, for timm's own weights, "timm": in which of two ways norms avoid a division by zero.
@@ -130,8 +131,10 @@ class ViTConfig:
         for field in ("qkv_bias", "patch_norm", "norm_after_pool", "unread_class_token", "distilled"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field} is True or False; got {getattr(self, field)!r}")
-        if self.unread_class_token and self.pool == "token":
-            raise ValueError("pool='token' reads the class token; unread_class_token goes with pool='mean'")
+        if self.unread_class_token and self.pool != "mean":
+            raise ValueError(f"pool={self.pool!r} reads the class token; unread_class_token goes with 'mean'")
+        if self.norm_after_pool and self.pool == "token+mean":
+            raise ValueError("pool='token+mean' is of normalised tokens; norm_after_pool goes with 'mean'")
         self.check_distilled()
         if not isinstance(self.norm_eps, int | float) or not self.norm_eps > 0:
             raise ValueError(f"norm_eps is above 0; got {self.norm_eps!r}")
@@ -253,7 +256,7 @@ class ViTConfig:
     @property
     def num_class_tokens(self) -> int:
         """1 with a class token, 2 with a distillation token after it, else 0."""
-        return int(self.pool == "token" or self.unread_class_token) + self.distilled
+        return int(self.pool != "mean" or self.unread_class_token) + self.distilled
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -309,6 +312,11 @@ class ViTConfig:
     def heads_dim(self) -> int:
         """The width of all heads together: D, unless `head_dim` says otherwise."""
         return self.embed_dim if self.head_dim is None else self.num_heads * self.head_dim
+
+    @property
+    def pooled_dim(self) -> int:
+        """How many numbers of an image the head reads: D, or twice that of class token and mean together."""
+        return self.embed_dim * (2 if self.pool == "token+mean" else 1)
 
     @property
     def stem_stride(self) -> int:

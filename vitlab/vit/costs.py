@@ -44,7 +44,8 @@ def count_flops(config: ViTConfig) -> int:
 def multiply_adds(config: ViTConfig) -> dict[str, int]:
     """Multiply-adds of one image's forward pass by part: projection, qkv, scores, mixing, proj, mlp, head."""
     c, t, d, a = config, config.num_tokens, config.embed_dim, config.heads_dim
-    pooled = c.representation_size or d
+    pooled = c.representation_size or c.pooled_dim
+    hidden = c.pooled_dim * pooled if c.representation_size else 0
     stem = 0 if c.stem is None else stem_multiply_adds(c.stem, c.stem_width, c.in_chans, c.image_size)
     return {
         "patch_embed": stem + c.num_patches * c.patch_dim * d,
@@ -53,7 +54,7 @@ def multiply_adds(config: ViTConfig) -> dict[str, int]:
         "values": c.depth * t * t * a,
         "proj": c.depth * t * a * d,
         "mlp": c.depth * 2 * t * d * c.mlp_dim,
-        "head": (1 + c.distilled) * pooled * c.num_classes + (d * pooled if c.representation_size else 0),
+        "head": (1 + c.distilled) * pooled * c.num_classes + hidden,
     }
 
 

@@ -52,10 +52,10 @@ class ViT(nn.Module):
         block |= dict(rotary=c.rotary)
         self.blocks = Encoder(c.depth, **block)
         self.norm = LayerNorm(c.embed_dim, eps=c.norm_eps)
-        width = c.representation_size or c.embed_dim
+        width = c.representation_size or c.pooled_dim
         if c.representation_size:
             self.pre_logits = nn.Sequential()
-            self.pre_logits.add_module("fc", nn.Linear(c.embed_dim, width))
+            self.pre_logits.add_module("fc", nn.Linear(c.pooled_dim, width))
             self.pre_logits.add_module("act", nn.Tanh())
         self.head = nn.Linear(width, c.num_classes) if c.num_classes else nn.Identity()
         if c.distilled:
@@ -213,16 +213,18 @@ class ViT(nn.Module):
     def pool(self, tokens: Tensor) -> Tensor:
         """What the head reads: (B, T, D) -> (B, D), class token or mean (equation 4, appendix D.3).
 
-        With `distilled`, whose two heads read a token each, the mean of the two.
+        Both side by side, (B, 2D), with "token+mean". With `distilled`, whose two heads read a token each,
+        the mean of the two.
         """
         if self.config.distilled:
             return tokens[:, :2].mean(dim=1)
         if self.config.pool == "token":
             return tokens[:, 0]
-        return tokens[:, self.config.num_prefix_tokens :].mean(dim=1)
+        mean = tokens[:, self.config.num_prefix_tokens :].mean(dim=1)
+        return torch.cat([tokens[:, 0], mean], dim=1) if self.config.pool == "token+mean" else mean
 
     def pooled_features(self, images: Tensor) -> Tensor:
-        """What the head reads: (B, C, H, W) -> (B, D), fp32.
+        """What the head reads: (B, C, H, W) -> (B, D or 2D), fp32.
 
         With a class token the last block makes that token alone, unless someone else may read the others.
         """
