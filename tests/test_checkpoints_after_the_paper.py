@@ -181,6 +181,15 @@ def test_a_distillation_token_that_no_head_reads_is_a_register():
             close(ours.forward_features(images), base(images).last_hidden_state, 2e-5)
 
 
+@pytest.mark.parametrize(("name", "kind", "has"), [("DeiTModel", "vit", "a"), ("ViTModel", "deit", "no")])
+def test_a_config_of_another_kind_is_refused(name, kind, has):
+    like_vit(name).save_pretrained("folder")
+    config = json.loads(Path("folder/config.json").read_text())
+    Path("folder/config.json").write_text(json.dumps(config | dict(model_type=kind)))
+    with pytest.raises(ValueError, match=f"has {has} distillation token.*says model_type='{kind}'"):
+        vitlab.load_checkpoint("folder")
+
+
 def test_both_of_a_teachers_heads_are_read():
     theirs, images = like_vit("DeiTForImageClassificationWithTeacher", num_labels=5), pictures(OWN)
     theirs.save_pretrained("folder")

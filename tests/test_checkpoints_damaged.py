@@ -296,7 +296,7 @@ def test_our_own_config_is_damaged(change, what):
         ('{"num_heads": "x"}', "num_heads cannot be 'x'"),
         ('{"num_heads": 4, "image_size": [32]}', r"image_size cannot be \[32\]"),
         ('{"num_heads": 4, "depth": 2}', "the config in .* has depth"),
-        ('{"num_heads": 4, "pool": "max"}', "pool is one of token, mean; got 'max'"),
+        ('{"num_heads": 4, "pool": "max"}', "pool is one of token, mean, token.mean; got 'max'"),
         ('{"num_heads": 5}', "num_heads=5 does not divide"),
     ],
 )

@@ -131,10 +131,17 @@ class Foreign:
         return {letter: self.majority(of) for letter, of in votes.items()} | {"depth": len(blocks)}
 
     def check_class_tokens(self) -> None:
-        """Raise ValueError where there are several, or none in a library whose ViT always has one."""
+        """Raise ValueError where there are several of a kind, or none in a library whose ViT always has one."""
         library = self.layout.library
         if library in ("Hugging Face", "torchvision") and "t" not in self.sizes:
             self.lack(list(self.table["cls_token"].names))
+        whose, kind = named(self.path) or (None, None)
+        second = any(name.endswith("embeddings.distillation_token") for name in self.rows)
+        if whose == "Hugging Face" and second != (kind == "deit"):
+            raise ValueError(
+                f"{self.path} has {'a' if second else 'no'} distillation token, and its config.json says "
+                f"model_type={kind!r}: one of the two is of another model; copy or download both again"
+            )
         if (number := self.sizes.get("t", 0)) > 1:
             raise ValueError(
                 f"{self.table['cls_token'].names[0]!r} in {self.path} has {number} class tokens, and a "
