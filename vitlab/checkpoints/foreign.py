@@ -131,7 +131,7 @@ class Foreign:
         return {letter: self.majority(of) for letter, of in votes.items()} | {"depth": len(blocks)}
 
     def check_class_tokens(self) -> None:
-        """Raise ValueError where there are several of a kind, or none in a library whose ViT always has one."""
+        """Raise ValueError where there are several, or none in a library whose ViT always has one."""
         library = self.layout.library
         if library in ("Hugging Face", "torchvision") and "t" not in self.sizes:
             self.lack(list(self.table["cls_token"].names))
