@@ -65,7 +65,7 @@ def test_cpu_attention_in_bf16_is_as_near_as_its_digits():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = CPUAttention.apply(parts.bfloat16())
     assert rounded.dtype == torch.bfloat16
-    torch.testing.assert_close(rounded.double(), exact, rtol=0, atol=0.02)
+    torch.testing.assert_close(rounded.double(), exact, rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("more", [{}, dict(qkv_bias=False), dict(head_dim=10)])
