@@ -15,7 +15,7 @@ from test_attention_camouflage_study import (  # noqa: F401
     model,
 )
 
-from vitlab import data, patchify, studies
+from vitlab import data, files, load_checkpoint, patchify, studies
 from vitlab.attention.__main__ import main
 from vitlab.attention.components import principal_untrained
 from vitlab.attention.feature_study import feature_pca
@@ -37,7 +37,8 @@ def by_numpy(patches: torch.Tensor, grid: tuple[int, int]) -> np.ndarray:
     for own in patches.double().numpy():
         centred = own - own.mean(axis=0)
         component = (centred @ np.linalg.svd(centred)[2][0]).reshape(grid)
-        made.append(-component if component[edge].mean() > component[~edge].mean() else component)
+        component = -component if component[edge].mean() > component[~edge].mean() else component
+        made.append(component - component.min())  # no score that is compared changes by that
     return np.stack(made)
 
 
@@ -84,3 +85,53 @@ def test_what_cannot_be_scored_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         score("fashion_mnist_vit", tmp_path)
     assert "is not a ViT for colour images of 10 garments" in " ".join(capsys.readouterr().err.split())
+
+
+# -------------------------------------------------------------------------------------- the table that ships
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """(checkpoint, camouflage, map) -> row."""
+    rows = studies.read_results("feature_pca")
+    return {(row["checkpoint"], row["camouflage"], row["map"]): row for row in rows}
+
+
+CHECKPOINTS = [f"scenes_vit{end}" for end in ("", "_2", "_3")]
+
+
+def test_every_model_has_every_map_and_rival(shipped):
+    assert shipped.keys() == {*itertools.product(CHECKPOINTS, (False, True), MAPS)}
+    assert {row["images"] for row in shipped.values()} == {500}
+
+
+def test_what_the_table_that_ships_says(shipped):
+    """Features find the garment far better than chance, the middle, pixels and an untrained model do.
+
+    Where its colour gives it away, a map of colours is better yet; where it does not, none is.
+    """
+    for which, camouflage in itertools.product(CHECKPOINTS, (False, True)):
+        own = shipped[which, camouflage, "principal_features"]
+        for name in ("principal_pixels", "principal_untrained", "random", "centred_gaussian"):
+            for key in ("iou", "pointing_game") if name != "centred_gaussian" else ("iou",):
+                assert own[f"{key}_low"] > shipped[which, camouflage, name][f"{key}_high"]
+        # half of a map's range, a threshold that needs no mask
+        assert own["iou_half_low"] > shipped[which, camouflage, "centred_gaussian"]["iou_half_high"]
+        assert own["iou_best_baseline"] == ("centred_gaussian" if camouflage else "chroma")
+        assert (own["iou_over_baseline_low"] > 0.1) if camouflage else (own["iou_over_baseline_high"] < 0)
+
+
+@pytest.mark.parametrize("camouflage", [False, True])
+def test_rows_that_ship_by_loops(camouflage, shipped):
+    scenes = data.scenes(500, 0, 48, split="test", camouflage=camouflage)
+    images = data.normalise(scenes.images)
+    vit = load_checkpoint(files.find("checkpoints/scenes_vit_2.safetensors"))
+    with torch.no_grad():
+        tokens = torch.cat([vit.forward_features(part)[:, 1:] for part in images.split(100)])
+    parts = dict(principal_features=tokens, principal_pixels=patchify(images, 4))
+    for name, patches in parts.items():
+        row = shipped["scenes_vit_2", camouflage, name]
+        found = loop_scores(by_numpy(patches, (12, 12)), scenes.masks)
+        for key in ("pointing_game", "iou", "iou_half"):
+            assert row[key] == pytest.approx(best(found[key]), abs=4e-3), (name, key)
+        assert row["mask_share"] == pytest.approx(float(scenes.masks.float().mean()), abs=1e-4)
