@@ -37,6 +37,11 @@ RIGHT = [
     ("1.4", lambda size, p, c: np.array(_counts(size, p, c))),
     ("2.1", lambda x, w, b: F.conv2d(x.double(), w.double(), b.double(), stride=w.shape[-1]).flatten(2).mT),
     ("2.1", lambda x, w, b: F.conv2d(x.float(), w.float(), b.float(), stride=w.shape[-1]).flatten(2).mT),
+    ("2.1", lambda x, w, b: F.unfold(x.float(), w.shape[2], stride=w.shape[2]).mT @ w.flatten(1).mT + b),
+    (
+        "2.1",
+        lambda x, w, b: F.linear(rearrange(x.float(), PATCHES, p=w.shape[2], q=w.shape[2]), w.flatten(1), b),
+    ),
     ("2.1", lambda x, w, b: F.conv2d(x, w, b)[:, :, :: w.shape[2], :: w.shape[3]].flatten(2).mT),
     ("2.2", lambda x, c, e: (torch.cat([repeat(c, "1 1 d -> b 1 d", b=len(x)), x], 1) + e).double()),
     ("2.2", lambda x, c, e: (torch.cat([c.expand(len(x), -1, -1), x], 1) + e).float()),

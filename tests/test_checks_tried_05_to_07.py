@@ -407,10 +407,13 @@ def mended_step(
     layer_one="layer 1's attention|all layers",
     reversed_="order|leftmost|direction",
     column="column|row",
+    shared="by their sum",
+    averaged="number of heads",
+    again="once more",
 )
 def without_each_head(
     w, *, summed=0, strongest=0, first=0, anew=0, zeroed=0, alone=0, everywhere=0, last=0, cls=0, shifted=0,
-    lost=0, relative=0, bare=0, layer_one=0, reversed_=0, column=0,
+    lost=0, relative=0, bare=0, layer_one=0, reversed_=0, column=0, shared=0, averaged=0, again=0,
 ):  # fmt: skip
     heads = w.shape[1]
 
@@ -439,10 +442,12 @@ def without_each_head(
                 steps.append(mean(changed) if zeroed else mean(layer[kept]))
             else:
                 steps.append(mean(layer))
+        steps[0] = steps[0] / (heads - 1) if again else steps[0]
         row = steps[0][0] if layer_one else row_of(steps)
         shares.append(row[1:].max() if anew else row[patch])
     shares = torch.stack(shares)
     shares = shares / whole[patch] if relative else shares
+    shares = shares / shares.sum() if shared else shares / heads if averaged else shares
     return whole[patch] - shares if lost else shares
 
 

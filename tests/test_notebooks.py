@@ -189,6 +189,7 @@ LONG = {  # cells with more than 12 lines, and why they may have them
     "7b6d5078": "the norm, and what its eps does",
     "06d0f885": "the whole model, to be read",
     "e7a8ee9b": "the model built by hand, on trained weights, and its explorer",
+    "db40557f": "two kinds of head at five widths, as a table and as panels",
     "da1c5c94": "a slow loop over both kinds of block, and its three panels",
     # 04 and 05
     "6ef3fee4": "what the lesson imports",
@@ -340,6 +341,28 @@ def test_pictures_are_png_and_stored(path):
 @every_notebook
 def test_every_stored_picture_says_what_it_shows(path):
     assert without_words(tools.read(path)) == []
+
+
+@every_notebook
+def test_no_picture_is_said_in_half_a_sentence(path):
+    """Words that were cut to fit end in an ellipsis: where that happens, shorter ones are wanted."""
+    outputs = [output for cell in tools.read(path).cells for output in cell.get("outputs", [])]
+    told = [output.get("metadata", {}).get("image/png", {}).get("alt", "") for output in outputs]
+    assert [alt for alt in told if re.search(r"\S…", alt)] == []
+
+
+LETTERS = 92  # of printed text, side by side in a window of 900 pixels
+
+
+@every_notebook
+def test_printed_columns_fit_a_narrow_page(path):
+    """The page tells columns from sentences, and scrolls them: the last ones would be out of sight."""
+    for cell in tools.read(path).cells:
+        for printed in (output.text for output in cell.get("outputs", []) if output.output_type == "stream"):
+            lines = printed.split("\n")
+            in_columns = sum(bool(re.search(r"\S {2,}\S", line)) for line in lines) > 1
+            if in_columns and max(map(len, lines)) <= 130:
+                assert [line for line in lines if len(line) > LETTERS] == [], cell.id
 
 
 @every_notebook

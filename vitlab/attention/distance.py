@@ -97,7 +97,7 @@ class Gap(NamedTuple):
     """A head's mean attention distance in pixels, by either form, and what they differ by.
 
     >>> print(Gap(0, 3, 22.61, 25.02, 0.1, 25.0))
-    layer 1, head 4: 22.6 px dropped, 25.0 px renormalised, as 10% goes to the class token; uniform 25.0 px
+    layer 1, head 4: 22.6 px dropped, 25.0 renormalised, uniform 25.0; class token 10%
     """
 
     layer: int  # from 0, as heads
@@ -110,8 +110,8 @@ class Gap(NamedTuple):
     def __str__(self) -> str:
         return (
             f"layer {self.layer + 1}, head {self.head + 1}: {self.dropped:.1f} px dropped, "
-            f"{self.renormalised:.1f} px renormalised, as {self.class_share:.0%} goes to the class token; "
-            f"uniform {self.uniform:.1f} px"
+            f"{self.renormalised:.1f} renormalised, uniform {self.uniform:.1f}; "
+            f"class token {self.class_share:.0%}"
         )
 
 

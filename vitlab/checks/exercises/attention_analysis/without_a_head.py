@@ -124,6 +124,22 @@ def _share_of_the_whole(weights):
     return _shares_without(weights, _others, patch) / whole
 
 
+def _sum_of_one(weights):
+    shares = _shares_without(weights, _others, _brightest(weights))
+    return shares / shares.sum()
+
+
+def _mean_over_heads(weights):
+    return _shares_without(weights, _others, _brightest(weights)) / weights.shape[1]
+
+
+def _mean_divided_again(weights):
+    def divided(first):
+        return [mean / (len(first) - 1) for mean in _others(first)]
+
+    return _shares_without(weights, divided, _brightest(weights))
+
+
 def _without_residual(weights):
     means, patch = weights.mean(1), _brightest(weights)
     return torch.stack(
@@ -197,6 +213,12 @@ EXERCISE = Exercise(
         ),
         (_share_lost, "this is what the patch loses; the share that it keeps is wanted."),
         (_share_of_the_whole, "this is divided by the share with all heads; leave it as it is."),
+        (_sum_of_one, "the shares are divided by their sum; each stays as its own rollout has it."),
+        (_mean_over_heads, "the shares are divided by the number of heads; each stays as it is."),
+        (
+            _mean_divided_again,
+            "the mean over the heads that remain is divided once more; their sum is divided once.",
+        ),
         (_without_residual, "the residual connection is missing: each layer is ½A + ½I."),
         (_heads_summed, "the heads are summed; their mean is wanted."),
         (_strongest_heads, "the heads' maximum is taken; their mean is wanted."),
