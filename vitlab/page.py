@@ -20,6 +20,7 @@ STYLE = """
 [data-jp-theme-light="false"] :is(.jp-RenderedImage img, img.widget-image) {
   margin: 10px; border-radius: 2px; background: white; box-shadow: 0 0 0 8px white; filter: brightness(0.82);
 }
+[data-jp-theme-light="false"] .jp-RenderedImage img { max-width: calc(100% - 20px); }
 [data-jp-theme-light="false"] img.widget-image { max-width: calc(100% - 20px) !important; }
 
 /* In a narrow window a figure shrinks; one that would become too small to read is scrolled. */
