@@ -31,6 +31,20 @@ def images():
     return torch.randn(3, 1, 8, 12, generator=torch.Generator().manual_seed(1))
 
 
+def test_of_a_mean_the_patches_rows_count(images):
+    torch.manual_seed(0)
+    model = ViT(ViTConfig(**SIZES, pool="mean", num_registers=2)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    with record_attention(model) as record, torch.no_grad():
+        model(images)
+    for layer, head in itertools.product(range(3), range(2)):
+        rows = record.weights[layer, :, head, 2:]  # (B, N, T) of the patches
+        shares = [float(row[2:].sum()) for image in rows for row in image]
+        found = head_importance(model, images)["class_attention"][layer, head]
+        assert float(found) == pytest.approx(fmean(shares), abs=1e-5)
+
+
 def test_importances_by_loops(model, images, monkeypatch):
     monkeypatch.setattr(importances, "TOGETHER", 2)  # one group of two, one of one
     found = head_importance(model, images)

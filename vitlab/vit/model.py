@@ -134,8 +134,9 @@ class ViT(nn.Module):
         """
         x, c = patches, self.config
         if c.num_class_tokens:
-            first = torch.cat([self.cls_token, self.dist_token], dim=1) if c.distilled else self.cls_token
-            x = torch.cat([first.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)  # (B, N+1, D)
+            first = [self.cls_token, self.dist_token] if c.distilled else [self.cls_token]
+            first = [token.to(x.dtype).expand(x.shape[0], -1, -1) for token in first]
+            x = torch.cat([*first, x], dim=1)  # (B, N+1, D)
         if c.pos_embed in ("learned", "sincos2d"):
             x = x + self.positions().to(x.dtype)
         if c.num_registers:
