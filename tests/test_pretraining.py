@@ -280,6 +280,8 @@ def test_an_arm_of_after_the_paper_is_what_it_says(arm, tmp_path):
         assert 0 <= row[name] <= 1
     for r in (2, 4, 8):
         assert (row[f"merged_{r}"] is None) == (arm == "rope")
+    for side in (40, 56):
+        assert (row[f"test_accuracy_at_{side}px_stretched"] is None) == (arm != "rope")
     task = after.task_of(arm)
     assert (task is None) == (arm.split()[-1] != "distillation")
     assert task is None or arm == f"{task.keywords['kind']} distillation"
@@ -308,3 +310,13 @@ def test_the_norm_ratio_by_a_loop():
     for batch_size in (3, 100):
         found = after.norm_ratio(model, images, CPU, batch_size)
         assert found == pytest.approx(sum(ratios) / 7, rel=1e-5)
+
+
+def test_stretched_places_are_those_of_smaller_patches_on_the_image_before():
+    """A 56-pixel image in patches of 4 has its places where one of 28 has them in patches of 2."""
+    model = ViT(ViTConfig(pos_embed="rope2d"))
+    larger, finer = after.stretched(model, 56), model.at(patch_size=2)
+    assert larger.config.rotary == finer.config.rotary != model.at(image_size=56).config.rotary
+    tokens = torch.randn(2, 197, 96)
+    for one, other in zip(larger.blocks, finer.blocks, strict=True):
+        assert torch.equal(one(tokens), other(tokens))

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -42,7 +43,8 @@ def after_the_paper(
 
     Each has a grid of learning rates, judged on training images kept back. `train_seconds` are of one core,
     a teacher's included. Every model is then asked at image sizes that it was not trained at, by `ViT.at`,
-    and with tokens merged (`merged_2`: two in each block), but for rotary positions, which merging has not.
+    and with tokens merged (`merged_2`: two in each block), but for rotary positions, which merging refuses.
+    For these a larger image has places beyond those learnt; `..._stretched` has them on the old grid instead.
 
     >>> len(after_the_paper().runs)
     54
@@ -86,15 +88,31 @@ def task_of(arm: str) -> Task | None:
 
 def asked(model: ViT, test: Dataset, run: Run) -> Row:
     """What a trained model answers, at its own size and at others, and with its tokens merged."""
-    found = dict(test_accuracy=evaluate(model, test, run, AT_ONCE)[1])
+    rope = model.config.pos_embed == "rope2d"
+
+    def accuracy(model: ViT, images: Dataset = test) -> float:
+        return evaluate(model, images, run, AT_ONCE)[1]
+
+    found = dict(test_accuracy=accuracy(model))
     for side in IMAGE_SIZES:
-        larger, images = model.at(image_size=side), at_resolution(test, side)
-        found[f"test_accuracy_at_{side}px"] = evaluate(larger, images, run, AT_ONCE)[1]
+        name, larger = f"test_accuracy_at_{side}px", at_resolution(test, side)
+        found[name] = accuracy(model.at(image_size=side), larger)
+        found[f"{name}_stretched"] = accuracy(stretched(model, side), larger) if rope else None
     found["norm_ratio"] = norm_ratio(model, test, run)
     for r in MERGED:
-        merges = model.config.pos_embed != "rope2d"
-        found[f"merged_{r}"] = evaluate(with_merging(model, r), test, run, AT_ONCE)[1] if merges else None
+        found[f"merged_{r}"] = None if rope else accuracy(with_merging(model, r))
     return {name: value if value is None else round(value, 4) for name, value in found.items()}
+
+
+def stretched(model: ViT, image_size: int) -> ViT:
+    """A copy of a model with rotary positions for larger images, whose places are between those learnt.
+
+    >>> stretched(ViT(ViTConfig(pos_embed="rope2d")), 56).config.rotary
+    Rotary(grid=(14, 14), kept_grid=(7, 7), num_prefix_tokens=1, head_dim=24)
+    """
+    larger = ViT(replace(model.config, image_size=image_size, pos_grid=model.config.kept_grid))
+    larger.load_state_dict(model.state_dict())
+    return larger
 
 
 @torch.inference_mode()
