@@ -33,7 +33,7 @@ AT_ONCE = 128  # images that a processor's cache holds the attention of; 500 of 
 def after_the_paper(
     seeds: Iterable[int] = range(3),
     arms: Sequence[str] = tuple(ARMS),
-    learning_rates: Sequence[float] = (1e-3, 2e-3, 4e-3),
+    learning_rates: Sequence[float] = (2e-3, 4e-3, 8e-3),
     steps: int = 400,
     batch_size: int = 128,
     validation_images: int = 5_000,
