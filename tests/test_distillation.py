@@ -21,7 +21,13 @@ from vitlab.resnet import ResNet, ResNetConfig
 from vitlab.training import distillation, evaluate, make_optimizer
 from vitlab.training.fingerprint import fingerprint
 from vitlab.vit import costs_by_part, count_parameters, multiply_adds
-from vitlab.widgets import AttentionStepExplorer, DataPathExplorer, HeadExplorer, InterventionExplorer
+from vitlab.widgets import (
+    AttentionMapExplorer,
+    AttentionStepExplorer,
+    DataPathExplorer,
+    HeadExplorer,
+    InterventionExplorer,
+)
 
 FIELDS = dict(image_size=32, patch_size=8, in_chans=3, embed_dim=48, depth=3, num_heads=4, mlp_dim=96)
 
@@ -252,6 +258,19 @@ def test_a_probe_reads_what_both_heads_are_given(classes):
         close(found, pooled_features(vitlab.attach(theirs), images), 2e-5)
         if classes:
             close(found, ours.forward_features(images)[:, :2].flatten(1), 1e-6)
+
+
+@pytest.mark.parametrize("fields", [{}, dict(num_registers=2)])
+def test_an_explorer_begins_with_what_is_read(fields):
+    model, pixels = distilled(**fields), torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    explorer = AttentionMapExplorer(model, {"noise": pixels})
+    assert explorer.caption.startswith("noise, query: the mean of class and distillation token. Layer 3")
+    with torch.no_grad(), vitlab.record_attention(model) as record:
+        model(vitlab.data.normalise(pixels[None]))
+    row = record.weights[-1, 0].mean(dim=0)[:2].mean(dim=0)
+    assert f"{row[0]:.1%} to the class token; {row[1]:.1%} to the distillation token" in explorer.caption
+    best = int(row[model.config.num_prefix_tokens :].argmax()) + 1
+    assert f"most to patch {best} ({row[model.config.num_prefix_tokens + best - 1]:.1%})" in explorer.caption
 
 
 @pytest.mark.parametrize(

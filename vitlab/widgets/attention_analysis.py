@@ -86,12 +86,12 @@ class AttentionMapExplorer(Explorer):
         return attention_rollout(self.weights[:layer, number : number + 1], fusion, discard)[0]
 
     def _query_slider(self) -> ipywidgets.IntSlider:
-        """Patches count from 1; what stands before them from 0 downwards."""
+        """Patches count from 1; what stands before them from 0 downwards, where it begins."""
         least, last, names = 1 - len(self.before), self.grid[0] * self.grid[1], list(self.before)
         ends = [f"0: {tokens.bare(names[0])}"] if names else []
         ends += [f"{least}: {tokens.bare(names[-1])}"] if least < 0 else []
         words = f"query ({', '.join(ends)})" if names else "query patch"
-        return ipywidgets.IntSlider(least, least, last, description=words)
+        return ipywidgets.IntSlider(max(least, 0), least, last, description=words)
 
     def _row(self, attention: Tensor, image: str, query: int) -> Tensor:
         """What a query attends to, (T, T) -> (T,)."""

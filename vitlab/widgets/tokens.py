@@ -6,13 +6,14 @@ from torch import Tensor
 from vitlab.attention import View
 from vitlab.attention.reading import READ_WORDS
 from vitlab.vit import ViT
+from vitlab.wording import counted
 
 
 def refuse_more_tokens(model: ViT) -> None:
     """Raise ValueError for a ViT with registers or a distillation token, for explorers that name class token
     and patches alone."""
     count = model.config.num_registers
-    kinds = {"a distillation token": model.config.distilled, f"{count} registers": count}
+    kinds = {"a distillation token": model.config.distilled, counted(count, "register"): count}
     if also := " and ".join(words for words, there in kinds.items() if there):
         raise ValueError(
             f"this explorer shows a class token and patches, and the model has {also} as well; "
