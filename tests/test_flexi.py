@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 import vitlab
-from vitlab import Recipe, ViT, ViTConfig, fine_tuning, resize_patch_kernel, resize_pos_embed
+from vitlab import Recipe, ViT, ViTConfig, data, fine_tuning, resize_patch_kernel, resize_pos_embed
 from vitlab.attention import intervene
+from vitlab.checkpoints import bundled
 from vitlab.data import Dataset, batches
 from vitlab.embeddings import sincos2d
 from vitlab.training.recipe import learning_rate_at, patch_size_at
@@ -518,3 +519,12 @@ def test_one_model_learns_every_size_it_is_trained_at():
 def test_models_without_other_sizes_are_refused_before_the_first_step(model, recipe, said):
     with pytest.raises(ValueError, match=said):
         vitlab.train(model(), three_classes(), None, Recipe(steps=1, patch_sizes=recipe), progress=False)
+
+
+def test_the_shipped_model_serves_four_patch_sizes():
+    """A thousand test images: near its own figures (data/README.md) where a model of one size is lost."""
+    test = data.fashion_mnist("test").subset(range(1000))
+    flexible, fixed = (vitlab.load_checkpoint(bundled(f"fashion_mnist_{name}")) for name in ("flexi", "vit"))
+    for size, wanted in {2: 0.916, 4: 0.919, 7: 0.894, 14: 0.860}.items():
+        assert vitlab.evaluate(flexible.at(patch_size=size), test)[1] == pytest.approx(wanted, abs=0.03)
+    assert vitlab.evaluate(fixed.at(patch_size=14), test)[1] < 0.4
