@@ -93,8 +93,9 @@ def test_export_with_a_batch_of_any_size(model, images):
 
 
 @pytest.mark.filterwarnings("ignore:.*(torch.jit|trace|Tracer).*")
-def test_jit_trace(model, images):
-    traced = torch.jit.trace(model, images)
+def test_jit_trace(model, images, tmp_path):
+    torch.jit.trace(model, images).save(tmp_path / "traced.pt")
+    traced = torch.jit.load(tmp_path / "traced.pt")
     torch.testing.assert_close(traced(images.flip(0)), model(images.flip(0)))
     with torch.no_grad():
         some = torch.randn(5, 1, 8, 8, dtype=torch.float64)
@@ -113,7 +114,7 @@ def test_jit_trace_in_bf16_needs_autocast_without_its_cache_as_any_model_does(mo
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             traced = torch.jit.trace(each, images)
             got, wanted = traced(images.flip(0)), each(images.flip(0))
-            torch.testing.assert_close(got.float(), wanted.float(), rtol=0.02, atol=0.02)
+            torch.testing.assert_close(got.float(), wanted.float(), rtol=0.05, atol=0.05)
     for each in (plain, model):
         with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match="requires grad as a"):
             torch.jit.trace(each, images)

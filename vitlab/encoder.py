@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from vitlab.norms import Affine, LayerNorm, fold, full_precision, is_rounded
 from vitlab.rotary import Rotary
 
+FEW_TOKENS = 32  # below, PyTorch's own attention takes longer on a CPU than two matrix products and a softmax
+
 
 def attention_scores(queries: Tensor, keys: Tensor) -> Tensor:
     """q kᵀ / √head_width in at least fp32: two (B, heads, T, d) -> (B, heads, T, T) (equation 6)."""
@@ -67,6 +69,17 @@ class CPUAttention(torch.autograd.Function):
         return grads
 
 
+def is_for_cpu_attention(qkv: Tensor) -> bool:
+    """Whether `CPUAttention` is faster than PyTorch's own function: with gradients, or few tokens (B, T, …).
+
+    Without gradients PyTorch's own makes a ViT of 50 or more tokens up to 1.4 times as fast, and one of 17
+    slower (`tests/benchmarks/inference.py`). A trace has PyTorch's own, which can be saved.
+    """
+    if qkv.device.type != "cpu" or torch.jit.is_tracing():
+        return False
+    return (torch.is_grad_enabled() and qkv.requires_grad) or qkv.shape[1] < FEW_TOKENS
+
+
 def is_transformed() -> bool:
     """Whether a transform of `torch.func`, or forward-mode differentiation, is under way."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
@@ -78,10 +91,11 @@ class Attention(nn.Module):
     Queries, keys and values come from one matrix, in that order, each head-major; a head is D / heads wide
     unless `head_dim` says otherwise, as in weights of other libraries. The same output is made in different
     ways: while `observers` (functions of the weights, (B, heads, T, T) fp32) are attached, the weights are
-    made in the open; else `CPUAttention`, or PyTorch's own function on other devices and where the layer is
-    to be `visible` to whoever watches that function, does all tokens, and `attend_from_class` the class token
-    where nobody reads the others. A `rotary` turns queries and keys by their places before they meet; then
-    each key differs from what one matrix makes of its token, and `attend_from_class` has nothing to shorten.
+    made in the open; else `CPUAttention` where it is faster, or PyTorch's own function, also where the layer
+    is to be `visible` to whoever watches that function, does all tokens, and `attend_from_class` the class
+    token where nobody reads the others. A `rotary` turns queries and keys by their places before they meet;
+    then each key differs from what one matrix makes of its token, and `attend_from_class` has nothing to
+    shorten.
 
     >>> Attention(embed_dim=96, num_heads=4)(torch.zeros(2, 50, 96)).shape
     torch.Size([2, 50, 96])
@@ -137,7 +151,7 @@ class Attention(nn.Module):
 
     def attend(self, qkv: Tensor) -> Tensor:
         """softmax(q kᵀ / √d) v: queries, keys and values (B, T, 3·h·d) -> (B, T, h·d)."""
-        if qkv.device.type == "cpu" and not (self.observers or self.visible or is_transformed()):
+        if is_for_cpu_attention(qkv) and not (self.observers or self.visible or is_transformed()):
             # one copy here spares each of the products that follow a copy of its own
             parts = rearrange(qkv, "b t (n h d) -> n (b h) t d", n=3, h=self.num_heads).contiguous()
             return rearrange(
