@@ -72,7 +72,7 @@ SIZES = {
     "crossing_rates": dict(images=[100], tasks=["same"], sizes=["small"], learning_rates=[1e-3])
     | dict(validation_images=20),
     "after_the_paper": dict(arms=["plain", "rope"], learning_rates=[1e-3], validation_images=20),
-    "flexi": dict(trained_at=["every", 7, 14], learning_rates=[1e-3], validation_images=20),
+    "flexi": dict(trained_at=["every", 7, 14], learning_rates=[1e-3], start_steps=2, validation_images=20),
 }
 SEEDS = dict.fromkeys(STUDIES, 3) | dict(norm_gradients=5, scrambled=6)
 

@@ -1,4 +1,4 @@
-"""What came after the paper, one option of the same small ViT each, on Fashion-MNIST (lesson 08)."""
+"""What came after the paper, one option of the same small ViT each, on Fashion-MNIST."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -41,10 +41,12 @@ def after_the_paper(
 ) -> Study:
     """What do registers, distillation, rotary positions and patch dropout change in a short training?
 
-    Each has a grid of learning rates, judged on training images kept back. `train_seconds` are of one core,
-    a teacher's included. Every model is then asked at image sizes that it was not trained at, by `ViT.at`,
-    and with tokens merged (`merged_2`: two in each block), but for rotary positions, which merging refuses.
-    For these a larger image has places beyond those learnt; `..._stretched` has them on the old grid instead.
+    Each has a grid of learning rates, judged on training images kept back, which the teacher of two arms has
+    seen: the shipped ResNet learnt all of them. `train_seconds` are of one core, with what the teacher's
+    answers take, and without its own training. Every model is then asked at image sizes that it was not
+    trained at, by `ViT.at`, and with tokens merged (`merged_2`: two in each block), but for rotary positions,
+    which merging refuses. For these a larger image has places beyond those learnt; `..._stretched` has them
+    on the old grid instead.
 
     >>> len(after_the_paper().runs)
     54
@@ -119,7 +121,7 @@ def stretched(model: ViT, image_size: int) -> ViT:
 def norm_ratio(model: ViT, dataset: Dataset, run: Run | None = None, batch_size: int = AT_ONCE) -> float:
     """How many times the median of an image's patch tokens the longest is, after the last block; the mean.
 
-    Without artefact tokens (arXiv 2309.16588, section 2) it is little above 1.
+    Artefact tokens (arXiv 2309.16588, section 2) are several times as long; of patches all alike it is 1.
 
     >>> blank = Dataset(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1]), ["a", "b"])
     >>> norm_ratio(ViT(ViTConfig(pos_embed="none", num_classes=2)), blank)  # all patches alike

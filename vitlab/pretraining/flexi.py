@@ -1,13 +1,15 @@
 """One model for every patch size beside one model for each (FlexiViT, arXiv 2212.08013), on Fashion-MNIST."""
 
+import copy
+import functools
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from vitlab import checkpoints
 from vitlab.pretraining.outcome import first_test_images, parted
-from vitlab.runtime import Run
+from vitlab.runtime import Run, start
 from vitlab.studies import Row, Study, grid
 from vitlab.training import Recipe, evaluate, train_to_the_end
+from vitlab.vit import ViT, ViTConfig
 
 PATCH_SIZES = (2, 4, 7, 14)
 EVERY = "every"  # the arm that is trained at all of them
@@ -17,18 +19,18 @@ def flexi(
     seeds: Iterable[int] = range(3),
     trained_at: Sequence[int | str] = (EVERY, *PATCH_SIZES),
     learning_rates: Sequence[float] = (1e-3, 2e-3, 4e-3),
-    steps: int = 1000,
+    start_steps: int = 2000,
+    steps: int = 800,
     batch_size: int = 128,
-    checkpoint: str = "fashion_mnist_vit",
     validation_images: int = 5_000,
     test_images: int = 10_000,
 ) -> Study:
     """Does one model serve four patch sizes as well as four models that each see as many images?
 
-    All go on from one model that was trained at patches of 4, as FlexiViT goes on from its teacher, with the
-    same parameters: a kernel and a grid of positions that each batch resizes (`ViT.at`). Each is then asked
-    at every size. A rate is judged on training images kept back, at the size that the model was trained at,
-    or by the mean over all.
+    All of a seed go on from one model that was trained at patches of 4, as FlexiViT goes on from its teacher,
+    with the same parameters: a kernel and a grid of positions that each batch resizes (`ViT.at`). Each is
+    then asked at every size. A rate is judged on training images that no training sees, at the size that the
+    model was trained at, or by the mean over all.
 
     >>> len(flexi().runs)
     45
@@ -37,9 +39,9 @@ def flexi(
         seed=seeds,
         trained_at=trained_at,
         learning_rate=learning_rates,
+        start_steps=[start_steps],
         steps=[steps],
         batch_size=[batch_size],
-        checkpoint=[checkpoint],
         validation_images=[validation_images],
         test_images=[test_images],
     )
@@ -50,7 +52,8 @@ def measure_flexi(settings: Row, run: Run) -> Row:
     """One run of `flexi`: test accuracy at each size, and on images kept back at those it was trained at."""
     every = settings["trained_at"] == EVERY
     own = PATCH_SIZES if every else (settings["trained_at"],)
-    model = checkpoints.load_checkpoint(checkpoints.bundled(settings["checkpoint"]))
+    sizes = settings["batch_size"], settings["validation_images"]
+    model = copy.deepcopy(started(settings["start_steps"], *sizes, run))
     images, kept = parted(settings["validation_images"])
     recipe = Recipe(
         steps=settings["steps"],
@@ -67,3 +70,13 @@ def measure_flexi(settings: Row, run: Run) -> Row:
     return dict(validation_accuracy=round(judged, 4)) | {
         f"test_accuracy_at_{size}": round(accuracy, 4) for size, accuracy in at_sizes.items()
     }
+
+
+@functools.lru_cache(maxsize=1)
+def started(steps: int, batch_size: int, validation_images: int, run: Run) -> ViT:
+    """The model that all runs of a seed go on from, which the first one makes: patches of 4 pixels alone."""
+    start(seed=run.seed, device=run.device, precision=run.precision)
+    model = ViT(ViTConfig())
+    recipe = Recipe(steps=steps, batch_size=batch_size, learning_rate=3e-3, optimizer="muon", seed=run.seed)
+    train_to_the_end(model, parted(validation_images)[0], recipe, run)
+    return model

@@ -47,7 +47,7 @@ def scramble(dataset: Dataset, places: Tensor, inside: Tensor) -> Dataset:
 
 def scrambled(
     seeds: Iterable[int] = range(6),
-    learning_rates: Sequence[float] = (2e-3, 4e-3, 8e-3),
+    learning_rates: Sequence[float] = (2e-3, 4e-3, 8e-3, 16e-3),
     steps: int = 500,
     batch_size: int = 64,
     validation_images: int = 5_000,
@@ -59,7 +59,7 @@ def scrambled(
     on training images kept back.
 
     >>> len(scrambled().runs)
-    36
+    48
     """
     runs = grid(
         seed=seeds,
