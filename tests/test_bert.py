@@ -28,6 +28,12 @@ def test_pytorchs_text_layer_is_our_block(kind, norm_first):
     assert not any(parameter.requires_grad for parameter in layer.parameters())
 
 
+def test_a_block_with_rotary_positions_is_no_text_layer():
+    config = vitlab.ViTConfig(pos_embed="rope2d", depth=1, embed_dim=16, num_heads=2, mlp_dim=20)
+    with pytest.raises(ValueError, match="turns no queries and keys by their places"):
+        text_layer(vitlab.ViT(config).blocks[0])
+
+
 def test_deep_models_start_alike_and_their_head_lets_gradients_through():
     state = torch.get_rng_state()
     one, other = deep_vit(vitlab.Block, 3, depth=2), deep_vit(PostNormBlock, 3, depth=2)

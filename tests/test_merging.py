@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vitlab
 from vitlab import ViT, ViTConfig, data, files, record_attention
-from vitlab.attention import intervene
+from vitlab.adapting import adapt
+from vitlab.attention import attach, effective_receptive_field, intervene, recording_bytes
 from vitlab.merging import merge, merged_into, merged_logits, pair_up, with_merging
 from vitlab.pretraining import PostNormBlock
 
@@ -167,8 +168,96 @@ def test_the_model_stays_as_it_was():
     assert type(model.blocks) is vitlab.Encoder
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert torch.equal(model.eval()(images), before)
-    assert merging.blocks.blocks is model.blocks, "no copy of the weights"
-    assert merging.head is model.head
+    copied = {id(p) for p in merging.parameters()} - {id(p) for p in model.parameters()}
+    assert not copied, "no copy of the weights"
+
+
+def test_what_is_done_to_the_one_is_not_done_to_the_other():
+    model = tiny(pos_embed="sincos2d").train()
+    merging, seen = with_merging(model, 3), []
+    assert all(part.training for part in merging.modules())
+    merging.eval().register_forward_hook(lambda *_: seen.append("hook"))
+    merging.head = torch.nn.Identity()
+    merging.pos_embed = torch.zeros_like(merging.pos_embed)
+    merging.extra = torch.nn.Parameter(torch.zeros(1))
+    merging.register_buffer("more", torch.zeros(1))
+    assert all(part.training for part in model.modules())
+    assert model.pos_embed.any()
+    assert not hasattr(model, "extra")
+    assert not hasattr(model, "more")
+    assert model(pictures(1)).shape == (1, 10)
+    assert not seen
+    assert not any(part.training for part in with_merging(model.eval(), 3).modules())
+
+
+@pytest.mark.parametrize("r", [0, 3])
+@torch.no_grad()
+def test_features_are_of_all_tokens_and_a_later_hook_sees_them(r):
+    model, images, seen = tiny(), pictures(2), []
+    merging = with_merging(model, r)
+    logits, features = merging(images), merging.forward_features(images)
+    assert features.shape == (2, 16, 24)
+    torch.testing.assert_close(merging.head(features[:, 0]), logits, rtol=1e-9, atol=1e-9)
+    for image, places, tokens in zip(images, merged_into(model, images, r), features[:, 1:], strict=True):
+        _, groups = by_loops(model, image, r)
+        assert len(tokens.unique(dim=0)) == len(places.unique()) == len(groups) - 1
+    merging.norm.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    torch.testing.assert_close(merging(images), logits, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(merging.norm(seen[0]), features)
+
+
+def test_how_many_are_merged_is_said():
+    assert "r=4" in repr(with_merging(tiny(), 4))
+    assert repr(with_merging(tiny(), 4)) != repr(with_merging(tiny(), 16))
+
+
+class Halved(vitlab.Encoder):
+    def forward(self, x, class_only=False):
+        return super().forward(x, class_only) / 2
+
+
+def test_what_stands_on_all_blocks_together_is_refused():
+    images = pictures(1)
+    for change in (
+        lambda model: model.blocks.register_forward_hook(lambda *_: None),
+        lambda model: setattr(model.blocks, "forward", lambda x, class_only=False: x),
+        lambda model: setattr(model, "blocks", Halved(3, embed_dim=24, num_heads=3, mlp_dim=40).double()),
+        lambda model: setattr(model, "blocks", with_merging(model, 1).blocks),
+        lambda model: setattr(model, "blocks", torch.nn.Sequential(*model.blocks)),
+    ):
+        model = tiny()
+        change(model)
+        for merging in (merged_logits, merged_into):
+            with pytest.raises(ValueError, match="past what is done by the whole; got an? "):
+                merging(model, images, 2)
+    merging = with_merging(tiny(), 2)
+    merging.blocks.blocks.register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="got an Encoder with a hook"):
+        merging(images)
+
+
+def test_what_asks_blocks_of_a_merging_model_is_refused():
+    merging, images = with_merging(tiny(), 2), pictures(1)
+    for ask in (
+        lambda: intervene(merging, heads={0: 1}).__enter__(),
+        lambda: intervene(merging, patches=[0]).__enter__(),
+        lambda: record_attention(merging).__enter__(),
+        lambda: recording_bytes(merging, 1),
+        lambda: attach(merging),
+        lambda: adapt(merging, num_classes=2),
+        lambda: effective_receptive_field(merging, images),
+    ):
+        with pytest.raises(ValueError, match=r"this model merges tokens \(with_merging\)"):
+            ask()
+
+
+def test_a_change_that_a_copy_would_not_have_is_refused():
+    model, images = tiny(), pictures(1)
+    with (
+        intervene(model, patches=[0]),
+        pytest.raises(ValueError, match="leave record_attention or intervene"),
+    ):
+        merged_logits(model, images, 2)
 
 
 def test_gradients_flow_to_every_weight():

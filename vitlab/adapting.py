@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vitlab.data import Dataset
 from vitlab.embeddings import resize_pos_embed
+from vitlab.merging import refuse_merged
 from vitlab.patches import as_pair
 from vitlab.vit import ViT
 
@@ -28,13 +29,14 @@ def adapt(
     the new grid by `resize_pos_embed`'s `method` (section 3.2).
     With `in_chans` a model for grey images (1) takes colour (3), or the other way round, such that a grey
     image in three equal channels gives the same tokens. Raises ValueError where the patch size does not
-    divide the new size, and for channels that cannot be had: other numbers, or any others with `patch_norm`
-    or the stem of a hybrid.
+    divide the new size, for a model that merges tokens, and for channels that cannot be had: other numbers,
+    or any others with `patch_norm` or the stem of a hybrid.
 
     >>> from vitlab import ViTConfig
     >>> adapt(ViT(ViTConfig()), num_classes=3, image_size=(28, 56))(torch.zeros(2, 1, 28, 56)).shape
     torch.Size([2, 3])
     """
+    refuse_merged(model)
     config = model.config
     if image_size is not None and as_pair(image_size) != as_pair(config.image_size):
         config = replace(config, image_size=image_size, pos_grid=None)

@@ -285,6 +285,11 @@ class Encoder(nn.Sequential):
     def __init__(self, depth: int, **block):
         super().__init__(*(Block(**block) for _ in range(depth)))
 
+    @property
+    def last(self) -> Block:
+        """The block that can make the class token alone."""
+        return self[-1]
+
     def forward(self, x: Tensor, class_only: bool = False) -> Tensor:
         """All tokens, or the class token alone; the last block then makes no others."""
         *blocks, last = self

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vitlab.encoder import Attention, Block, is_hooked
+from vitlab.encoder import Attention, Block, Encoder, is_hooked
 from vitlab.vit import ViT, evaluating
+from vitlab.vit.model import ENCODERS
 
 
 @torch.no_grad()
@@ -81,25 +82,32 @@ class MergingEncoder(nn.Module):
     """A model's blocks, which merge r tokens each: (B, T, D) -> (B, T, D), or (B, 1, D) with `class_only`.
 
     Each patch is given back as the token that it ended in, so that a mean over patches counts every one. With
-    `class_only` the last block makes the class token alone, as nobody reads the others.
+    `class_only` the last block makes the class token alone, where nobody reads the others.
     """
 
-    def __init__(self, blocks: nn.Module, r: int, num_prefix_tokens: int, class_only: bool):
+    def __init__(self, blocks: Encoder, r: int, num_prefix_tokens: int):
         super().__init__()
         self.blocks, self.r, self.num_prefix_tokens = blocks, r, num_prefix_tokens
-        self.class_only = class_only
 
-    def forward(self, x: Tensor) -> Tensor:
-        x, into = self.merged(x)
-        return x if self.class_only else x.gather(1, into[..., None].expand(-1, -1, x.shape[2]))
+    def extra_repr(self) -> str:
+        return f"r={self.r}"  # so that a training is resumed only with the same
 
-    def merged(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def last(self) -> Block:
+        """The block that can make the class token alone."""
+        return self.blocks.last
+
+    def forward(self, x: Tensor, class_only: bool = False) -> Tensor:
+        x, into = self.merged(x, class_only)
+        return x if class_only else x.gather(1, into[..., None].expand(-1, -1, x.shape[2]))
+
+    def merged(self, x: Tensor, class_only: bool = False) -> tuple[Tensor, Tensor]:
         """The tokens after all blocks, (B, T', D), and in which of them each of the first ended, (B, T)."""
+        check_blocks(self.blocks)
         into = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
         sizes = torch.ones_like(into, dtype=torch.promote_types(x.dtype, torch.float32))
         for number, block in enumerate(self.blocks, 1):
-            check_block(block)
-            last = self.class_only and number == len(self.blocks)
+            last = class_only and number == len(self.blocks)
             x, keys = attended(block, x, sizes, 1 if last else None)
             if not last:
                 pairs = pair_up(keys.mean(dim=1), self.r, self.num_prefix_tokens)
@@ -107,6 +115,22 @@ class MergingEncoder(nn.Module):
                 into = pairs.gather(1, into)
             x = x + block.mlp(block.norm2(x))
         return x, into
+
+
+ENCODERS.add(MergingEncoder)
+
+
+def check_blocks(blocks: nn.Module) -> None:
+    """Raise ValueError for a model's blocks that do something which would be passed by."""
+    if type(blocks) is not Encoder or is_hooked(blocks):
+        own = "an Encoder with a hook or another `forward` on it"
+        raise ValueError(
+            "the blocks of an Encoder merge tokens one by one, past what is done by the whole; got "
+            f"{own if type(blocks) is Encoder else f'a {type(blocks).__name__}'}: give a model with its own "
+            "Encoder and nothing on it, that does not merge already"
+        )
+    for block in blocks:
+        check_block(block)
 
 
 def check_block(block: nn.Module) -> None:
@@ -125,22 +149,23 @@ def check_block(block: nn.Module) -> None:
 
 
 def with_merging(model: ViT, r: int) -> ViT:
-    """A model of the same weights whose blocks merge r tokens each; `model` itself stays as it is.
+    """A model of the same weights, not of copies, whose blocks merge r tokens each; `model` stays as it is.
 
-    Where r is more than half of the patches that are left, half of them go. Hooks and modes of its parts are
-    the model's. Raises ValueError for what is no ViT, for "rope2d", which turns a token by its one place, and
-    when it is called while attention is recorded or changed.
+    Where r is more than half of the patches that are left, half of them go. Modules and modes are its own,
+    and hooks as in a copy. Raises ValueError for what is no ViT, for "rope2d", which turns a token by its one
+    place, for blocks or hooks that would be passed by, and inside `record_attention` and `intervene`; neither
+    takes what is returned.
 
     >>> from vitlab import ViTConfig
     >>> with_merging(ViT(ViTConfig()), r=8)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
     check_model(model, r)
-    same = copy.copy(model)
-    same._modules = dict(model._modules)
+    check_copied(model)
+    same = copy.deepcopy(model, {id(p): p for p in model.parameters()})
     if r:
-        prefix = model.config.num_prefix_tokens
-        same.blocks = MergingEncoder(model.blocks, r, prefix, model.reads_one_token())
+        same.blocks = MergingEncoder(same.blocks, r, model.config.num_prefix_tokens)
+        same.blocks.training = model.blocks.training
     return same
 
 
@@ -171,7 +196,7 @@ def merged_into(model: ViT, images: Tensor, r: int) -> Tensor:
     check_model(model, r)
     prefix = model.config.num_prefix_tokens
     with evaluating(model):
-        _, into = MergingEncoder(model.blocks, r, prefix, class_only=False).merged(model.embed(images))
+        _, into = MergingEncoder(model.blocks, r, prefix).merged(model.embed(images))
     return into[:, prefix:]
 
 
@@ -188,3 +213,26 @@ def check_model(model: nn.Module, r: int) -> None:
         raise ValueError(f"tokens of a ViT are merged; got a {type(model).__name__}")
     if model.config.pos_embed == "rope2d":
         raise ValueError("rope2d turns each token by its place, and merged ones have no single place")
+    check_blocks(model.blocks)
+
+
+def check_copied(model: nn.Module) -> None:
+    """Raise ValueError inside a context whose hooks do nothing in a copy of the model."""
+    from vitlab.attention.watching import Hook  # which imports this module in its turn
+
+    for part in model.modules():
+        hooks = (*part._forward_pre_hooks.values(), *part._forward_hooks.values())
+        if any(isinstance(hook, Hook) for hook in hooks):
+            raise ValueError(
+                "the model that merges tokens is another, which would be neither recorded nor changed: leave "
+                "record_attention or intervene first"
+            )
+
+
+def refuse_merged(model: nn.Module) -> None:
+    """Raise ValueError for a model whose blocks merge tokens, for what is of blocks that keep all of them."""
+    if any(isinstance(part, MergingEncoder) for part in model.modules()):
+        raise ValueError(
+            "this model merges tokens (with_merging), so that its blocks have fewer and fewer; give the "
+            "model that it was made of"
+        )

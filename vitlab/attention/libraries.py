@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vitlab.attention.describing import Description, first_channels, prefix_of
 from vitlab.attention.refusing import refuse_known
+from vitlab.merging import refuse_merged
 from vitlab.vit import ViT
 
 
@@ -19,6 +20,7 @@ def describe(model: nn.Module) -> Description:
     1
     """
     refuse_known(model)
+    refuse_merged(model)
     for kind in type(model).__mro__:  # a subclass says what its library's class says
         reader = READERS.get(kind.__module__.partition(".")[0])
         if reader:

@@ -10,6 +10,7 @@ from vitlab.attention.reading import looking_at, view_of
 from vitlab.attention.view import View
 from vitlab.attention.watching import Hook
 from vitlab.data import normalise
+from vitlab.merging import refuse_merged
 from vitlab.resnet import ResNet
 from vitlab.runtime import Run
 from vitlab.vit import ViT, evaluating
@@ -102,6 +103,7 @@ def outputs_by_depth(model: nn.Module | View, images: Tensor) -> list[Tensor]:
     if isinstance(model, View):
         return tokens_by_depth(model, images)
     if isinstance(model, ViT):
+        refuse_merged(model)
         outputs, parts = [model.embed(images)], model.blocks
     elif isinstance(model, ResNet):
         outputs, parts = [model.stem(images)], model.blocks

@@ -14,6 +14,7 @@ from vitlab.attention.probing import POOLING, observing
 from vitlab.attention.view import View, attach
 from vitlab.attention.watching import Hook, watching
 from vitlab.encoder import Attention, Block, attention_scores
+from vitlab.merging import refuse_merged
 from vitlab.vit import ViT
 
 HEADWISE = ("queries", "keys", "values", "scores")  # (B, heads, T, d), the scores (B, heads, T, T)
@@ -109,6 +110,7 @@ def record_attention(
     """
     also, layers = check_names(also, rows), None if layers is None else as_list(layers)
     own = model.model if isinstance(model, View) else model
+    refuse_merged(own)
     if any(isinstance(module, Attention) for module in own.modules()):
         recording = observed(own, layers, also, rows, memory_limit)
     else:
@@ -282,6 +284,7 @@ def recording_bytes(
     (715327488, 3631104)
     """
     also, own = check_names(also, rows), model.model if isinstance(model, View) else model
+    refuse_merged(own)
     if isinstance(own, ViT):
         tokens = own.config.num_tokens
     else:

@@ -64,12 +64,18 @@ def beside_bert(vit: ViT) -> dict[str, tuple[int, int]]:
 def text_layer(block: Block, norm_first: bool = True) -> nn.TransformerEncoderLayer:
     """PyTorch's encoder layer, made for text, with the weights of a ViT's block; no gradients.
 
-    With `norm_first` it computes what the block computes, else what BERT's would with these weights.
+    With `norm_first` it computes what the block computes, else what BERT's would with these weights. Raises
+    ValueError for a block with rotary positions, which PyTorch's layer has not.
 
     >>> x, block = torch.ones(1, 3, 8), Block(embed_dim=8, num_heads=2, mlp_dim=16)
     >>> torch.allclose(text_layer(block)(x), block(x), atol=1e-6)
     True
     """
+    if block.attn.rotary is not None:
+        raise ValueError(
+            "PyTorch's layer turns no queries and keys by their places, as this block does (rope2d); give a "
+            "block of a model with other position embeddings"
+        )
     fc1, fc2 = block.mlp.fc1, block.mlp.fc2
     layer = nn.TransformerEncoderLayer(
         fc1.in_features,

@@ -13,6 +13,8 @@ from vitlab.patches import as_pair, drop_patches
 from vitlab.resnet import Bottleneck, HybridEmbed, StemConv2d
 from vitlab.vit.config import ViTConfig
 
+ENCODERS = {Encoder}  # what takes `class_only` and has a `last` block; a subclass may do something else
+
 
 class ViT(nn.Module):
     """A Vision Transformer: images (B, C, H, W) in [-1, 1] -> logits (B, num_classes), fp32.
@@ -236,11 +238,11 @@ class ViT(nn.Module):
 
     def reads_one_token(self) -> bool:
         """Whether nobody sees what the last block makes of the patches: a hook, or what is another's."""
-        if self.config.pool != "token" or self.config.distilled or type(self.blocks) is not Encoder:
+        if self.config.pool != "token" or self.config.distilled or type(self.blocks) not in ENCODERS:
             return False
         if getattr(self.pool, "__func__", None) is not ViT.pool:
             return False
-        return is_untouched(self.blocks[-1]) and not is_hooked(self.blocks) and not is_hooked(self.norm)
+        return is_untouched(self.blocks.last) and not is_hooked(self.blocks) and not is_hooked(self.norm)
 
     def logits_by_head(self, tokens: Tensor) -> Tensor:
         """What the two heads of a `distilled` model say of a token each: (B, T, D) -> (B, 2, classes), fp32.
