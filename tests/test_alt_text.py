@@ -376,6 +376,18 @@ def test_no_words_are_refused():
         describe(Figure(), " ")
 
 
+def test_a_function_that_says_nothing_leaves_what_is_drawn():
+    ax = axes()
+    ax.plot([1, 2], [3, 5])
+    drawn = "Values over places from 1 to 2: rising from 3 to 5."
+    describe(ax, lambda shown: " ")
+    assert alt_text(ax.figure) == drawn
+    describe(ax.figure, lambda shown: "")
+    assert alt_text(ax.figure) == drawn
+    describe(ax.figure, lambda shown: "", "two points")
+    assert alt_text(ax.figure) == "Two points."
+
+
 def test_a_text_is_cut_where_something_ends():
     sentences = "The first sentence is here. The second one is longer than what is left."
     assert shortened(sentences, 40) == "The first sentence is here."

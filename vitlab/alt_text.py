@@ -31,7 +31,7 @@ def describe(shown: "Axes | Figure", *words: "str | Callable[[Axes | Figure], st
     `words` may be a function of `shown`, which is asked when the figure is displayed. Several say the same in
     fewer and fewer words, for a picture that shares its 200 letters with others: the first that fits is
     taken, and the last is cut at the end of a sentence or a word where even that does not. The title of an
-    Axes stays in front. What is cleared loses its words. Raises ValueError for no words.
+    Axes stays in front. What is cleared, or says "" then, loses its words. Raises ValueError for no words.
 
     >>> from matplotlib.figure import Figure
     >>> figure = Figure()
@@ -102,11 +102,11 @@ def of_axes(ax: "Axes", detail: int = 3) -> str:
 
 
 def said(shown: "Axes | Figure") -> list[str]:
-    """What `describe` was told, longest words first; nothing where it was not, or all has been cleared."""
+    """What `describe` was told, longest words first; without empty ones; none once all is cleared."""
     words, held = _said.get(shown, ((), None))
     if held is not None and not held & set(_content(shown)):
         return []
-    return [one_line(each(shown) if callable(each) else each) for each in words]
+    return list(filter(None, (one_line(each(shown) if callable(each) else each) for each in words)))
 
 
 def _content(shown: "Axes | Figure") -> list:

@@ -213,12 +213,14 @@ def maps():
 
 
 def flexi():
-    """The second garment at the model's own patches of 4 × 4: nothing is resized there."""
+    """The second garment at the model's own patches of 4 × 4: nothing is resized there.
+
+    The class's share is in the precision that the machine is fastest in.
+    """
     plain = Plain("fashion_mnist_vit", garment(1))
-    best = int(plain.shares.argmax())
     return [
         "second at P = 4: 7 × 7 patches of 4 × 4 pixels, T = 50 tokens",
-        f"The model says {CLASSES[best]}, {plain.shares[best]:.1%}",
+        f"The model says {CLASSES[int(plain.shares.argmax())]}, ",
     ]
 
 

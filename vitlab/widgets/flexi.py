@@ -13,6 +13,7 @@ from torch import Tensor
 from vitlab import plots
 from vitlab.attention.maps import class_attention
 from vitlab.data import Dataset, normalise
+from vitlab.runtime import here
 from vitlab.training import as_the_model_knows, evaluate, refuse_other_order
 from vitlab.vit import ViT, count_flops, evaluating
 from vitlab.widgets import tiles
@@ -24,6 +25,7 @@ STEP, WIDTH = PANEL + GAP, 900
 TIMED = 20  # images in the batch whose time is taken
 HEADINGS = ["P", "tokens", "million FLOPs", "ms an image", "right"]
 PLACES = [12, 100, 220, 340, 440]  # of the columns' right ends but the first, in pixels
+MOST, APART = 3, 150  # rivals for which there is room, and pixels from one's column to the next
 
 
 class Measured(NamedTuple):
@@ -41,9 +43,10 @@ class FlexiExplorer(Explorer):
     Above the image under its grid, what the class token attends to in the last layer, and the answer; below
     a line for each size: tokens, FLOPs and time of a forward pass, and the share of `dataset` that is right.
     `pictures` maps names to images (C, H, W), uint8, of the model's size, or to pictures in colour of any
-    size. `rivals` maps names to other ViTs, such as one trained at a single size; their share stands beside.
-    All sizes are measured at once, so that a move is immediate. Raises ValueError for a size that the image
-    cannot be cut into, for other classes, for a model without a class token, and without pictures or sizes.
+    size. `rivals` maps names to up to three other ViTs, such as one trained at a single size; their share
+    stands beside. All sizes are measured at once, in one precision, so that a move is immediate. Raises
+    ValueError for a size that the image cannot be cut into, for other classes, for a model without a class
+    token, for models with a distillation token, for more rivals, and without pictures or sizes.
 
     >>> from vitlab import ViTConfig
     >>> blank = Dataset(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.tensor([3]), list("abcdefghij"))
@@ -61,10 +64,20 @@ class FlexiExplorer(Explorer):
     ):
         if model.config.pool != "token":
             raise ValueError("this explorer shows the class token's attention; give it a model with one")
+        rivals = dict(rivals or {})
+        for name, each in {"the model": model, **rivals}.items():
+            if each.config.distilled:
+                raise ValueError(
+                    f"this explorer shows what the class token alone is asked, and {name} has a distillation "
+                    "token as well; give it a ViT without one"
+                )
+        if len(rivals) > MOST:
+            more = ", ".join(list(rivals)[MOST:])
+            raise ValueError(f"there is room for {MOST} rivals beside the model; leave out {more}, or others")
         if not pictures or not patch_sizes:
             raise ValueError("there is nothing to choose from: give it pictures by name, and patch sizes")
         refuse_other_order(model, dataset.classes)
-        self.model, self.pictures, self.rivals = model, pictures, dict(rivals or {})
+        self.model, self.pictures, self.rivals = model, pictures, rivals
         self.dataset = as_the_model_knows(model, dataset)
         self.patch_sizes = list(patch_sizes)
         self._look = lru_cache(self._look)
@@ -96,26 +109,27 @@ class FlexiExplorer(Explorer):
         self.offer("image", self.pictures, name)
 
     def _measure(self) -> None:
+        self.run = here(device=next(self.model.parameters()).device)
         self.measured = {size: self._measured_at(size) for size in self.patch_sizes}
 
     def _measured_at(self, size: int) -> Measured:
         model, took = self.model.at(patch_size=size), []
-        inputs = normalise(self.dataset.images[:TIMED]).to(model.head.weight.device)
-        with torch.inference_mode(), evaluating(model):
+        inputs = normalise(self.dataset.images[:TIMED].to(self.run.device))
+        with torch.inference_mode(), evaluating(model), self.run.autocast():
             for _ in range(3):
                 begin = time.perf_counter()
                 model(inputs).cpu()
                 took.append(time.perf_counter() - begin)
         models = [model, *(rival.at(patch_size=size) for rival in self.rivals.values())]
-        accuracy, *rivals = (evaluate(each, self.dataset)[1] for each in models)
+        accuracy, *rivals = (evaluate(each, self.dataset, self.run)[1] for each in models)
         return Measured(model, accuracy, rivals, 1e3 * min(took) / len(inputs))
 
     def _look(self, image: str, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """The image (C, H, W), its class attention (rows, columns), and the shares of the classes."""
         model = self.measured[size].model
         picture = as_taken(self.pictures[image], model.config)
-        inputs = normalise(picture[None]).to(model.head.weight.device)
-        with torch.inference_mode(), evaluating(model):
+        inputs = normalise(picture[None].to(self.run.device))
+        with torch.inference_mode(), evaluating(model), self.run.autocast():
             shares = model(inputs)[0].softmax(dim=0).cpu()
             looked = class_attention(model, inputs)[0].cpu()
         return picture, looked, shares
@@ -140,11 +154,13 @@ class FlexiExplorer(Explorer):
         tiles.bars(canvas, (2 * STEP, HEADER, WIDTH, below), answers)
         self._table(canvas, below + SCALE + LINE // 2, patch_size)
         best = max(answers, key=answers.get)
+        found = zip(self.rivals, chosen.rivals, strict=True)
+        others = "".join(f", {share:.1%} by {name}" for name, share in found)
         caption = (
             f"{image} at P = {patch_size}: {rows} × {columns} patches of {patch_size} × {patch_size} pixels, "
             f"T = {config.num_tokens} tokens. The model says {best}, {answers[best]:.1%}.\n"
-            f"Of {len(self.dataset.labels)} images {chosen.accuracy:.1%} are right at this size; an image "
-            f"takes {count_flops(config) / 1e6:,.1f} million FLOPs and {chosen.milliseconds:.2f} ms."
+            f"Of {len(self.dataset.labels)} images {chosen.accuracy:.1%} are right at this size{others}; "
+            f"an image takes {count_flops(config) / 1e6:,.1f} million FLOPs and {chosen.milliseconds:.2f} ms."
         )
         return canvas, caption
 
@@ -152,7 +168,7 @@ class FlexiExplorer(Explorer):
         """A line for each size; that of the chosen one on grey."""
         headings = [*HEADINGS, *self.rivals]
         lines = [headings, *(self._line(size) for size in self.patch_sizes)]
-        places = PLACES + [PLACES[-1] + 150 * (i + 1) for i in range(len(self.rivals))]
+        places = PLACES + [PLACES[-1] + APART * (i + 1) for i in range(len(self.rivals))]
         for number, line in enumerate(lines):
             y = top + number * LINE
             if number and self.patch_sizes[number - 1] == chosen:
