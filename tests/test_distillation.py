@@ -379,6 +379,24 @@ def test_an_untrained_students_loss_with_a_teacher_that_knows_nothing(kind):
     assert loss.item() == pytest.approx(math.log(10) * (0.9 if kind == "soft" else 1), abs=1e-6)
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, nn.Sequential], ids=["DataParallel", "Sequential"])
+def test_two_heads_inside_another_module_are_refused(wrap):
+    model = wrap(distilled())
+    (name,) = (name for name, part in model.named_modules() if isinstance(part, ViT))
+    said = f"the distilled ViT inside this {wrap.__name__} .*the ViT itself, .*get_submodule\\('{name}'\\)"
+    with pytest.raises(ValueError, match=said):
+        distillation(model, pictures((32, 32)), torch.tensor([3, 0]), Says(torch.randn(2, 5)))
+
+
+def test_one_head_on_a_distilled_model_without_heads_learns_from_both():
+    model = nn.Sequential(distilled(num_classes=0), nn.Linear(48, 5))
+    images, labels, teacher = pictures((32, 32)), torch.tensor([3, 0]), Says(torch.randn(2, 5))
+    loss = distillation(model, images, labels, teacher, kind="hard").loss
+    said = model(images).tolist()
+    wanted = loss_by_hand(said, said, labels.tolist(), teacher.logits.tolist(), "hard", 0.5, 1.0)
+    assert loss.item() == pytest.approx(wanted, abs=1e-5)
+
+
 # --- the teacher -------------------------------------------------------------------------------------------
 
 
@@ -413,6 +431,20 @@ def test_classes_are_matched_by_name():
         (["cat", "dog", "owl"], None, 4, "the model has 3 outputs, the teacher 4, and not both have names"),
         (None, ["a", "b"], 2, "the model has 3 outputs, the teacher 2"),
         (["cat", "dog"], ["cat", "dog"], 2, "has 3 outputs and names for 2 .*num_classes=2"),
+        (
+            ["cat", "dog", "owl"],
+            ["cat", "dog", "owl", "cat"],
+            4,
+            "the teacher has 'cat' more than once among its classes",
+        ),
+        (["cat", "dog", "cat"], ["cat", "dog", "owl"], 3, "the model has 'cat' more than once"),
+        (
+            ["cat", "dog", "owl"],
+            ["cat", "dog", "eel", "owl"],
+            3,
+            "the teacher has 3 outputs, but its class_names has 4 names",
+        ),
+        (None, ["cat", "dog", "eel", "owl"], 3, "the teacher has 3 outputs, but its class_names has 4 names"),
     ],
 )
 def test_classes_that_cannot_be_matched_are_refused(names, theirs, count, said):
@@ -433,7 +465,9 @@ class Wordy(nn.Module):
         (dict(kind="medium"), "kind is 'soft' or 'hard'; got 'medium'"),
         (dict(kind="hard", temperature=2.0), "temperature is of kind='soft'.*got 2.0: leave it out"),
         (dict(share=1.5), "share is the teacher's part of the loss, from 0 to 1; got 1.5"),
-        (dict(temperature=0), "temperature is above 0; got 0"),
+        (dict(temperature=0), "temperature is above 0 and finite; got 0"),
+        (dict(temperature=math.inf), "temperature is above 0 and finite; got inf"),
+        (dict(temperature=math.nan), "temperature is above 0 and finite; got nan"),
         (dict(teacher="a word"), "a teacher is a module from images to logits; got a str"),
         (dict(teacher=Wordy()), r"logits of shape \(2, classes\) for 2 images; this Wordy gives a dict"),
         (dict(teacher=nn.Identity()), r"this Identity gives shape \(2, 3, 32, 32\)"),
@@ -443,6 +477,19 @@ def test_what_is_no_teacher_and_no_setting_is_refused(given, said):
     given = dict(teacher=Says(torch.randn(2, 5))) | given
     with pytest.raises(ValueError, match=said):
         distillation(distilled(), pictures((32, 32)), torch.tensor([3, 0]), **given)
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_teacher_that_answers_with_no_number_is_refused(kind, value):
+    said = torch.randn(2, 6)
+    said[1, 4] = value
+    model, images, labels = distilled(), pictures((32, 32)), torch.tensor([3, 0])
+    with pytest.raises(ValueError, match="this Says answers with logits that are NaN or infinite"):
+        distillation(model, images, labels, Says(said[:, :5]), kind)
+    model.class_names = list("abcde")
+    outcome = distillation(model, images, labels, Says(said, list("abcdxe")), kind)  # none of x is learnt
+    assert outcome.loss.isfinite()
 
 
 def test_a_model_does_not_teach_itself():
@@ -593,3 +640,21 @@ def test_at_several_patch_sizes():
     task = functools.partial(distillation, teacher=a_teacher(), kind="hard")
     _, history = train(task, recipe=recipe)
     assert all(math.isfinite(row["loss"]) for row in history.rows)
+
+
+@pytest.mark.parametrize("before", [None, ["x", "y", "z"]])
+def test_the_teachers_classes_have_their_names_at_every_patch_size(before):
+    """Output 0 of the teacher, "c", is the model's output 2, though copies are made before it has names."""
+    teacher = Says(torch.tensor([[9.0, 0.0, 0.0]]).repeat(16, 1), ["c", "a", "b"])
+    task = functools.partial(distillation, teacher=teacher, kind="hard", share=1)
+    recipe = Recipe(steps=60, batch_size=16, learning_rate=0.01, patch_sizes=(2, 4))
+    model = student(dropout=0.0)
+    model.class_names = before
+    device = vitlab.runtime.here("cpu", "fp32")
+    history = vitlab.train(model, noise(), None, recipe, device, progress=False, task=task)
+    assert history.rows[-1]["loss"] < 0.1  # as all that is to be learnt is one class
+    images = vitlab.data.normalise(noise().images)
+    for size in (2, 4):
+        with torch.no_grad():
+            said = model.eval().at(patch_size=size)(images).argmax(dim=1)
+        assert said.tolist() == [2] * 50, size

@@ -1,13 +1,15 @@
 """Learning from a trained model's answers as well as from labels: DeiT's distillation (arXiv 2012.12877)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitlab.data.classes import listed
+from vitlab.data.classes import listed, repeated
 from vitlab.training.evaluation import known_names, said_outputs
 from vitlab.training.tasks import Outcome
-from vitlab.vit import evaluating
+from vitlab.vit import ViT, evaluating
 from vitlab.wording import counted
 
 SHARES = {"soft": 0.1, "hard": 0.5}  # of the loss that are the teacher's, in the paper
@@ -40,8 +42,10 @@ def distillation(
     classes). It answers in evaluation mode, without gradients, on the model's device. Its classes and the
     model's are matched by name where both have `class_names`; it may know more, whose logits are left out.
     `train` takes it as `task=functools.partial(distillation, teacher=…)`; with a `checkpoint_dir` the teacher
-    is known again by its class and a hash of its weights. Raises ValueError for a teacher that is the model,
-    does not know its classes or has another number of them, and for settings that the kind does not use.
+    is known again by its class, the mode it was given in, and a hash of its weights and of what else stands
+    on its parts, such as `class_names`. Raises ValueError for a teacher that is the model, does not know its
+    classes, has another number of them or answers with what is no number, for a ViT with `distilled=True`
+    inside another module, and for settings that the kind does not use.
 
     >>> from vitlab import ViT, ViTConfig
     >>> model, teacher = ViT(ViTConfig(distilled=True)), ViT(ViTConfig())
@@ -51,8 +55,9 @@ def distillation(
     (2.3026, 1, 2)
     """
     share, temperature = settings(kind, share, temperature)
+    two_heads = has_two_heads(model)
     wanted = taught(model, teacher, images)  # (B, classes)
-    if getattr(getattr(model, "config", None), "distilled", False):
+    if two_heads:
         of_label, of_teacher = model.logits_by_head(model.forward_features(images)).float().unbind(dim=1)
         logits = (of_label + of_teacher) / 2
     else:
@@ -83,9 +88,22 @@ def settings(kind: str, share: float | None, temperature: float | None) -> tuple
     temperature = TEMPERATURE if temperature is None else temperature
     if not isinstance(share, int | float) or not 0 <= share <= 1:
         raise ValueError(f"share is the teacher's part of the loss, from 0 to 1; got {share!r}")
-    if not isinstance(temperature, int | float) or not temperature > 0:
-        raise ValueError(f"temperature is above 0; got {temperature!r}")
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is above 0 and finite; got {temperature!r}")
     return share, temperature
+
+
+def has_two_heads(model: nn.Module) -> bool:
+    """Whether a model has a head for each target; raises ValueError where they are inside another module."""
+    if getattr(getattr(model, "config", None), "distilled", False):
+        return True
+    for name, part in model.named_modules():
+        if isinstance(part, ViT) and part.config.distilled and part.config.num_classes:
+            raise ValueError(
+                f"both heads of the distilled ViT inside this {type(model).__name__} would learn from labels "
+                f"and teacher alike: give the ViT itself, here model.get_submodule({name!r})"
+            )
+    return False
 
 
 def taught(model: nn.Module, teacher: nn.Module, images: Tensor) -> Tensor:
@@ -107,7 +125,13 @@ def taught(model: nn.Module, teacher: nn.Module, images: Tensor) -> Tensor:
             f"this {type(teacher).__name__} gives {got}: wrap it in a module that returns its logits alone"
         )
     places = outputs_for(model, teacher, said.shape[1])
-    return said.float() if places is None else said.float()[:, places]
+    wanted = said.float() if places is None else said.float()[:, places]
+    if not wanted.isfinite().all():
+        raise ValueError(
+            f"this {type(teacher).__name__} answers with logits that are NaN or infinite, from which nothing "
+            "is to be learnt: give a teacher whose logits are finite in the run's precision"
+        )
+    return wanted
 
 
 def outputs_for(model: nn.Module, teacher: nn.Module, count: int) -> list[int] | None:
@@ -115,7 +139,12 @@ def outputs_for(model: nn.Module, teacher: nn.Module, count: int) -> list[int] |
 
     Raises ValueError where it cannot be known, or one of the model's classes is none of the teacher's.
     """
-    names, theirs = known_names(model), known_names(teacher)
+    names, theirs = known_names(model), list(getattr(teacher, "class_names", None) or [])
+    if len(theirs) > count:
+        raise ValueError(
+            f"the teacher has {counted(count, 'output')}, but its class_names has "
+            f"{counted(len(theirs), 'name')} ({listed(theirs)}): set it to those of the outputs, or to None"
+        )
     outputs = said_outputs(model)
     if not names or not theirs:
         if outputs not in (None, count):
@@ -124,6 +153,12 @@ def outputs_for(model: nn.Module, teacher: nn.Module, count: int) -> list[int] |
                 "for them: which of them are the same is not known. Set class_names of both"
             )
         return None
+    for whose, known in (("model", names), ("teacher", theirs)):
+        if same := repeated(known):
+            raise ValueError(
+                f"the {whose} has {listed(same)} more than once among its classes: give each a name of its "
+                "own"
+            )
     if missing := [name for name in names if name not in theirs]:
         raise ValueError(
             f"the teacher does not know {listed(missing)}; it knows {listed(theirs)}: give one that knows "

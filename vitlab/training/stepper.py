@@ -84,7 +84,8 @@ class Stepper:
 class Learner(nn.Module):
     """A model and its task as one module: gradients are shared, whatever the task does with the model.
 
-    At each of `patch_sizes` the model is one of the same parameters. Raises ValueError where it cannot be.
+    At each of `patch_sizes` the model is one of the same parameters and with the same names for its classes.
+    Raises ValueError where it cannot be.
     """
 
     def __init__(self, model: nn.Module, task: Task, patch_sizes: tuple[int, ...] | None = None):
@@ -100,4 +101,7 @@ class Learner(nn.Module):
             self.at[size] = model if size == model.config.patch_size else model.at(patch_size=size)
 
     def forward(self, images: Tensor, labels: Tensor, patch_size: int | None = None) -> Outcome:
-        return self.task(self.at[patch_size], images, labels)
+        model = self.at[patch_size]
+        if model is not self.model:  # which may have learnt them after its copies were made
+            model.class_names = self.model.class_names
+        return self.task(model, images, labels)
