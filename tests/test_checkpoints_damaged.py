@@ -286,6 +286,7 @@ def test_our_own_config_is_damaged(change, what):
     metadata = {"format": "vitlab", "model": "ViT", "config": config}
     safetensors.torch.save_file(ViT(ViTConfig()).state_dict(), FILE, metadata)
     refused(what)
+    refused(r"weights\.file")
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,17 @@ def test_timms_has_no_registers_beside_it():
         timm_arguments(ViTConfig(distilled=True, num_registers=2))
 
 
+def test_timms_would_drop_the_distillation_token_like_a_patch(tmp_path):
+    model = distilled(patch_dropout=0.25)
+    with pytest.raises(ValueError, match="drops the distillation token .*this model has patch_dropout=0.25"):
+        timm_arguments(model.config)
+    with pytest.raises(ValueError, match="only layout='vitlab' keeps it"):
+        vitlab.save_checkpoint(model, tmp_path / "own.safetensors", layout="timm")
+    assert not list(tmp_path.iterdir())
+    theirs = VisionTransformerDistilled(**timm_arguments(distilled().config) | dict(patch_drop_rate=0.25))
+    assert theirs.patch_drop.num_prefix_tokens == 1  # of the two
+
+
 # --- attention ---------------------------------------------------------------------------------------------
 
 

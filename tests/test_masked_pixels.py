@@ -6,6 +6,7 @@ import shlex
 from types import SimpleNamespace
 
 import pytest
+import safetensors.torch
 import torch
 
 import vitlab
@@ -216,6 +217,15 @@ def test_a_file_keeps_the_target(tmp_path):
     assert ours.target == "mean colour", "a file that says nothing of a target"
     with pytest.raises(ValueError, match="target is 'mean colour' or 'pixels'; got 'colours'"):
         MaskedPatchViT(ViTConfig(**SMALL), target="colours")
+
+
+def test_a_file_with_a_damaged_target_is_named(tmp_path):
+    path = vitlab.save_checkpoint(tiny(), tmp_path / "m.safetensors")
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    safetensors.torch.save_file(tiny().state_dict(), path, metadata | {"target": "pixel5"})
+    with pytest.raises(ValueError, match=r"m\.safetensors, .*target is .* or 'pixels'; got 'pixel5'"):
+        vitlab.load_checkpoint(path)
 
 
 def test_the_command_line_trains_for_pixels(tmp_path, monkeypatch):

@@ -103,25 +103,25 @@ def read_model(
     known = {field.name for field in fields(make_config)}
     if unknown := (set(config_fields) | set(stored)) - known:
         names, there = ", ".join(sorted(unknown)), ", ".join(sorted(known))
-        raise ValueError(f"{make_config.__name__} has no field {names}; it has {there}")
+        raise ValueError(f"{path}: {make_config.__name__} has no field {names}; it has {there}")
     check_sizes(path, stored, arrays)
     try:
         config = make_config(**stored)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"the config in {path} is damaged ({error}); save the model again") from error
     for name, value in config_fields.items():
         if getattr(make_config(**(stored | {name: value})), name) != getattr(config, name):
             also = "; fine_tuning.adapt changes it once loaded" if name == "image_size" else ""
             raise ValueError(f"{path} says {name}={getattr(config, name)!r}; got {name}={value!r}{also}")
+    # an older file has none of these words, and is of the first choice
+    words = {name: metadata[name] for name in BESIDE.get(kind, ()) if name in metadata}
     try:
         with torch.device("meta"):
-            # an older file has none of these words, and is of the first choice
-            return model(
-                config, **{name: metadata[name] for name in BESIDE.get(kind, ()) if name in metadata}
-            )
-    except (RuntimeError, TypeError, OverflowError) as error:  # a shape that no array can have
+            return model(config, **words)
+    # a shape that no array can have, or a word that means nothing
+    except (RuntimeError, TypeError, OverflowError, ValueError) as error:
         raise ValueError(
-            f"the config in {path}, {stored}, is of no model ({error}); save it again"
+            f"the config in {path}, {stored | words}, is of no model ({error}); save it again"
         ) from error
 
 

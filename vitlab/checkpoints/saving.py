@@ -113,9 +113,9 @@ def timm_arguments(config: ViTConfig) -> dict:
 
     Of a `distilled` one they are those of its `VisionTransformerDistilled`. Raises ValueError for what timm's
     does not have: a hidden layer in the head, norms around the patch projection, heads of another width than
-    D / heads, rotary position embeddings, weights kept for another patch size or grid, registers beside a
-    distillation token, a head on two things side by side, a hybrid's ResNet, which is a model of its own
-    there.
+    D / heads, rotary position embeddings, weights kept for another patch size or grid, registers or
+    `patch_dropout` beside a distillation token, a head on two things side by side, a hybrid's ResNet, which
+    is a model of its own there.
 
     >>> from vitlab import ViTConfig
     >>> timm_arguments(ViTConfig(pool="mean"))["global_pool"]
@@ -141,6 +141,11 @@ def timm_arguments(config: ViTConfig) -> dict:
         raise ValueError(
             f"timm's VisionTransformerDistilled has no registers, and this model has {config.num_registers}; "
             "only layout='vitlab' keeps them"
+        )
+    if config.distilled and config.patch_dropout:
+        raise ValueError(
+            "timm's VisionTransformerDistilled drops the distillation token as if it were a patch, and this "
+            f"model has patch_dropout={config.patch_dropout}; only layout='vitlab' keeps it"
         )
     ratio = config.mlp_dim / config.embed_dim
     if int(config.embed_dim * ratio) < config.mlp_dim:  # timm cuts the product down to a whole number
