@@ -53,6 +53,26 @@ def test_cpu_attention_is_pytorchs_forward_and_backward(tokens):
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "gradients", "frozen", "times"),
+    [
+        (50, True, False, 1),
+        (50, False, False, 0),
+        (50, True, True, 0),
+        (17, True, False, 1),
+        (17, False, False, 1),
+    ],
+)
+def test_cpu_attention_is_for_gradients_and_few_tokens(tokens, gradients, frozen, times, monkeypatch):
+    calls, apply = [], CPUAttention.apply
+    monkeypatch.setattr(CPUAttention, "apply", lambda parts: calls.append(parts) or apply(parts))
+    attention = Attention(embed_dim=32, num_heads=4)
+    attention.qkv.requires_grad_(not frozen)
+    with torch.set_grad_enabled(gradients):
+        attention(torch.randn(2, tokens, 32))
+    assert len(calls) == times
+
+
 def test_the_gradient_of_cpu_attention_is_its_slope():
     parts = torch.randn(3, 4, 5, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(CPUAttention.apply, parts)

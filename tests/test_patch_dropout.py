@@ -167,7 +167,7 @@ def test_where_it_makes_no_sense_it_is_refused():
     dropping = ViT(ViTConfig(patch_dropout=0.5))
     for make in (MaskedPatchViT, to_predict_patches):
         with pytest.raises(ValueError, match="masked patches are to be predicted, and patch_dropout"):
-            make(copy.deepcopy(dropping))
+            make(copy.deepcopy(dropping), "pixels")
     images = torch.zeros(2, 1, 28, 28)
     for asked in (dict(swap_rows=(0, 1)), dict(unseen=[3]), dict(donor=images[0], donor_layer=1)):
         with intervene(dropping.train(), **asked), pytest.raises(ValueError, match=r"25|\(2, 25, 96\)"):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitlab.norms import Affine, LayerNorm, fold, full_precision, is_rounded
 from vitlab.rotary import Rotary
 
-FEW_TOKENS = 32  # below, PyTorch's own attention takes longer on a CPU than two matrix products and a softmax
+FEW_TOKENS = 32  # fewer are for `CPUAttention` without gradients too, see `is_for_cpu_attention`
 
 
 def attention_scores(queries: Tensor, keys: Tensor) -> Tensor:
@@ -73,7 +73,8 @@ def is_for_cpu_attention(qkv: Tensor) -> bool:
     """Whether `CPUAttention` is faster than PyTorch's own function: with gradients, or few tokens (B, T, …).
 
     Without gradients PyTorch's own makes a ViT of 50 or more tokens up to 1.4 times as fast, and one of 17
-    slower (`tests/benchmarks/inference.py`). A trace has PyTorch's own, which can be saved.
+    slower (`tests/benchmarks/inference.py`); where the change is between the two was not measured. A trace
+    has PyTorch's own, which can be saved.
     """
     if qkv.device.type != "cpu" or torch.jit.is_tracing():
         return False
