@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import vitlab
@@ -29,8 +30,9 @@ CPU = here("cpu", "fp32")
 
 
 def counted(model, *shape) -> int:
-    """FLOPs that PyTorch counts while the model runs forward on one image."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    """FLOPs that PyTorch counts while the model runs forward on one image; of fused attention it counts none."""
+    counter, unfused = FlopCounterMode(display=False), sdpa_kernel(SDPBackend.MATH)
+    with unfused, counter, torch.no_grad():
         model(torch.zeros(1, *shape))
     return counter.get_total_flops()
 
