@@ -30,7 +30,7 @@ CPU = here("cpu", "fp32")
 
 
 def counted(model, *shape) -> int:
-    """FLOPs that PyTorch counts while the model runs forward on one image; of fused attention it counts none."""
+    """FLOPs of a forward pass on one image, as PyTorch counts them: none of those of fused attention."""
     counter, unfused = FlopCounterMode(display=False), sdpa_kernel(SDPBackend.MATH)
     with unfused, counter, torch.no_grad():
         model(torch.zeros(1, *shape))
