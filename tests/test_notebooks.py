@@ -121,9 +121,7 @@ def nbval(path: Path) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "told"), [("06", "small  the last third"), ("07", "small ViT, k-NN")]
-)
+@pytest.mark.parametrize(("number", "told"), [("06", "small  the last third"), ("07", "small ViT, k-NN")])
 def test_a_lesson_goes_on_where_the_real_model_cannot_be_had(number, told, tmp_path, monkeypatch):
     """Nothing kept, and a pip that looks for packages in an empty folder alone."""
     (tmp_path / "data").mkdir()
