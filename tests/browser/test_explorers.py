@@ -37,7 +37,7 @@ def test_sliders_answer_fast(page):
     print()
     for row in rows:
         print(f"{row.explorer:<22}{row.control:<24}median {row.median:4.0f} ms   p95 {row.p95:4.0f} ms")
-    assert len(rows) == 40
+    assert len(rows) == 41
     assert [row for row in rows if row.median > TYPICAL * busy()] == []
 
 
