@@ -320,6 +320,7 @@ def test_the_recipes_training_ends_as_one_written_out(page):
     for name, keys in STATES["RecipeExplorer"][0]:
         lab.wait_until_true(page, explorer)
         press(explorer, name, keys)
+    lab.wait_until_true(page, explorer)  # a last move that came after the training would undo it
     press(explorer, "Train a small ViT by this recipe", "Space")
     caption = lab.wait_until_true(page, explorer)
     shown = float(re.search(r"test accuracy at ([\d.]+)%", caption)[1]) / 100
